@@ -1,0 +1,176 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Base class of all data sets with several modalities."""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import ClassVar, Literal
+
+import torch
+from affine import Affine
+from rasterio.crs import CRS
+from torch import Tensor
+from torchgeo.datasets import NonGeoDataset
+from torchgeo.datasets.utils import Sample
+
+from ..errors import MissingValueError, ModalityError, TileSizeError
+
+
+class MultiModalDataset(NonGeoDataset, ABC):
+    """Tiles of one place seen by several sensors, with one label each.
+
+    A sample is the flat dictionary ``{'image_<modality>': float32 (C, H, W), ...,
+    'label': int64 (), 'index': int64 ()}`` for every modality in
+    :attr:`modalities`. Pixels hold raw physical values; missing pixels (nodata, NaN,
+    infinite) are NaN, which a classifier's normalisation replaces by the band mean.
+
+    Subclasses set the attributes below before the first sample is read.
+    """
+
+    splits: ClassVar[tuple[str, ...]] = ('train', 'val', 'test')
+
+    #: Folder of the data, as the user gave it.
+    root: str
+
+    #: Class names; a label is a position in this tuple.
+    classes: tuple[str, ...]
+
+    #: Modalities that samples hold, in this order.
+    modalities: tuple[str, ...]
+
+    #: Names of the bands that samples hold, in order, for each modality.
+    bands: dict[str, tuple[str, ...]]
+
+    #: Unit of the pixel values for each modality: 'dB', 'linear' or any text.
+    units: dict[str, str]
+
+    #: int64 labels of this split, shape (N,).
+    labels: Tensor
+
+    #: What to do with missing pixels: hand them on as NaN, or refuse the tile.
+    missing_values: Literal['mean', 'error'] = 'mean'
+
+    transforms: Callable[[Sample], Sample] | None = None
+
+    @abstractmethod
+    def load(self, index: int, modality: str) -> Tensor:
+        """Read one image.
+
+        Args:
+            index: Position in this split.
+            modality: One of :attr:`modalities`.
+
+        Returns:
+            Raw values, float32, shape (C, H, W), missing pixels NaN.
+        """
+
+    @abstractmethod
+    def identifier(self, index: int) -> str:
+        """Return a name of the sample that is unique in the data set.
+
+        Args:
+            index: Position in this split.
+
+        Returns:
+            For data in files, '<Class>/<stem>'.
+        """
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Return a hash of the source files (names and sizes), whatever the split."""
+
+    def georeference(self, index: int) -> tuple[CRS, Affine] | None:
+        """Return coordinate reference system and transform of a tile.
+
+        Args:
+            index: Position in this split.
+
+        Returns:
+            None if the files carry no georeference.
+        """
+        return None
+
+    def split_hash(self) -> str:
+        """Return a hash of which samples, in which order, make up this split."""
+        digest = hashlib.sha256('\n'.join(self.classes).encode())
+        for index, label in enumerate(self.labels.tolist()):
+            digest.update(f'\n{self.identifier(index)}\t{label}'.encode())
+        return digest.hexdigest()[:16]
+
+    def __len__(self) -> int:
+        """Return the number of samples in this split."""
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Return one sample.
+
+        Args:
+            index: Position in this split.
+
+        Returns:
+            Flat dictionary of images, label and index.
+
+        Raises:
+            CorruptFileError: If a file cannot be read.
+            MissingValueError: If pixels are missing and *missing_values* is 'error'.
+            TileSizeError: If the tile is not of the size of the first one.
+        """
+        sample: Sample = {
+            f'image_{modality}': self._checked_load(index, modality)
+            for modality in self.modalities
+        }
+        sample['label'] = self.labels[index]
+        sample['index'] = torch.tensor(index)
+        return sample if self.transforms is None else self.transforms(sample)
+
+    def tile_size(self, modality: str) -> tuple[int, int]:
+        """Return height and width in pixels of the first tile of a modality."""
+        if modality not in self._tile_sizes:
+            height, width = self.load(0, modality).shape[-2:]
+            self._tile_sizes[modality] = (height, width)
+        return self._tile_sizes[modality]
+
+    @property
+    def _tile_sizes(self) -> dict[str, tuple[int, int]]:
+        return self.__dict__.setdefault('_tile_size_of', {})
+
+    def _checked_load(self, index: int, modality: str) -> Tensor:
+        image = self.load(index, modality)
+        size, expected = tuple(image.shape[-2:]), self.tile_size(modality)
+        if size != expected:
+            raise TileSizeError(
+                f'{self.identifier(index)} ({modality}) is {size[0]}x{size[1]} pixels, '
+                f'but {self.identifier(0)} is {expected[0]}x{expected[1]}: cut or '
+                'resample the tiles of a modality to one size.'
+            )
+        if self.missing_values == 'error' and not torch.isfinite(image).all():
+            missing = int((~torch.isfinite(image)).sum())
+            raise MissingValueError(
+                f'{self.identifier(index)} ({modality}) has {missing} missing values: '
+                "mend the tile, or use missing_values='mean'."
+            )
+        return image
+
+
+def check_modalities(requested: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
+    """Check a selection of modalities against those that a data set has.
+
+    Args:
+        requested: The modalities to load.
+        known: All modalities of the data set.
+
+    Returns:
+        The selection as a tuple, in the order requested.
+
+    Raises:
+        ModalityError: If one is unknown, none is given or one is given twice.
+    """
+    unknown = [m for m in requested if m not in known]
+    if unknown or not requested or len(set(requested)) < len(requested):
+        raise ModalityError(
+            f'modalities={list(requested)}: give each at most once, out of '
+            f'{list(known)}.'
+        )
+    return tuple(requested)

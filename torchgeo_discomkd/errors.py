@@ -1,0 +1,68 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Errors caused by input: each message names the value and the next step."""
+
+
+class UserError(Exception):
+    """Base class of every error that the user, not the program, can mend.
+
+    The command line prints its message without a traceback. Each takes one string,
+    so that it survives the way out of a data loader's worker process.
+    """
+
+
+class LayoutError(UserError, FileNotFoundError):
+    """Raised when a folder or file of a data set is not where its layout puts it."""
+
+
+class PairingError(UserError, ValueError):
+    """Raised when samples exist in some modalities only."""
+
+
+class CorruptFileError(UserError, OSError):
+    """Raised when a file cannot be read as an image."""
+
+
+class BandError(UserError, ValueError):
+    """Raised when the number or the names of bands do not match the data."""
+
+
+class TileSizeError(UserError, ValueError):
+    """Raised when the tiles of one modality differ in height or width."""
+
+
+class MissingValueError(UserError, ValueError):
+    """Raised for NaN or nodata pixels where the caller asked for none."""
+
+
+class UnitError(UserError, ValueError):
+    """Raised when pixel values contradict the stated unit (dB or linear power)."""
+
+
+class SplitError(UserError, ValueError):
+    """Raised when a split is empty, lacks a class, overlaps or is out of range."""
+
+
+class LabelError(UserError, ValueError):
+    """Raised when labels or the number of classes disagree with the data."""
+
+
+class ModalityError(UserError, ValueError):
+    """Raised when a modality is unknown, missing or too few are given."""
+
+
+class BatchSizeError(UserError, ValueError):
+    """Raised when a batch is too small to train on (batch normalisation)."""
+
+
+class ClassifierFileError(UserError, ValueError):
+    """Raised when a classifier file is not ours, corrupt, or of other modalities."""
+
+
+class WeightsError(UserError, ValueError):
+    """Raised when pretrained weights are unknown, do not fit or cannot be reached."""
+
+
+class RunFolderExistsError(UserError, FileExistsError):
+    """Raised when a run would overwrite the results of another one."""
