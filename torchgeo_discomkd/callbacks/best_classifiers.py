@@ -1,0 +1,117 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Keep the best classifier of each modality."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from ..errors import RunFolderExistsError
+
+if TYPE_CHECKING:
+    from ..tasks import MultiModalTrainingTask
+
+
+def run_folder(trainer: Trainer) -> Path:
+    """Return the folder of a run: that of the first logger, or the trainer's root.
+
+    Args:
+        trainer: The trainer.
+
+    Returns:
+        The folder; it need not exist yet.
+    """
+    return Path(trainer.log_dir or trainer.default_root_dir)
+
+
+class BestClassifiers(Callback):
+    """Write a classifier file whenever its validation score is better than ever.
+
+    Each classifier has its own best epoch, by weighted F1; equal is not better. The
+    best scores are part of the checkpoint, so that a resumed run never replaces a
+    better classifier by a worse one. Files: ``best/<name>.safetensors``, and
+    ``best/students/<modality>.safetensors`` for plain students.
+    """
+
+    def __init__(self) -> None:
+        """Initialize a new BestClassifiers instance."""
+        self.scores: dict[str, float] = {}
+        self.epochs: dict[str, int] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return best scores and their epochs."""
+        return {'scores': dict(self.scores), 'epochs': dict(self.epochs)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore best scores and their epochs.
+
+        Args:
+            state_dict: What :meth:`state_dict` returned.
+        """
+        self.scores = dict(state_dict['scores'])
+        self.epochs = dict(state_dict['epochs'])
+
+    def path(self, trainer: Trainer, name: str) -> Path:
+        """Return the file of a classifier.
+
+        Args:
+            trainer: The trainer.
+            name: Name of the classifier.
+
+        Returns:
+            The file; it need not exist yet.
+        """
+        best = run_folder(trainer) / 'best'
+        if name.endswith('_student'):
+            best, name = best / 'students', name.removesuffix('_student')
+        return best / f'{name}.safetensors'
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse to overwrite the classifiers of another run.
+
+        Args:
+            trainer: The trainer.
+            pl_module: The task.
+
+        Raises:
+            RunFolderExistsError: If the run is not resumed and its folder has
+                classifiers.
+        """
+        best = run_folder(trainer) / 'best'
+        if not self.scores and not trainer.fast_dev_run and best.exists():
+            raise RunFolderExistsError(
+                f'{best} holds the classifiers of another run: choose another '
+                '--trainer.default_root_dir, or resume that run with --ckpt_path '
+                f'{best.parent / "last.ckpt"}.'
+            )
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the classifiers that are better than ever before.
+
+        Args:
+            trainer: The trainer.
+            pl_module: The task.
+        """
+        if trainer.sanity_checking or trainer.fast_dev_run or not trainer.state.fn:
+            return
+        if trainer.state.fn.value != 'fit':
+            return
+        task: MultiModalTrainingTask = pl_module  # ty: ignore[invalid-assignment]
+        for name in [*task.classifier_names(), *task.comparison_names()]:
+            value = trainer.callback_metrics.get(f'val_{name}_F1Score')
+            # a first score of 0 is written too: a run should never end without a file
+            if value is None or float(value) <= self.scores.get(name, -1.0):
+                continue
+            self.scores[name] = float(value)
+            self.epochs[name] = trainer.current_epoch
+            if trainer.is_global_zero:
+                scores = {
+                    key.removeprefix(f'val_{name}_'): float(v)
+                    for key, v in trainer.callback_metrics.items()
+                    if key.startswith(f'val_{name}_')
+                }
+                scores = {f'val_{key}': v for key, v in scores.items()}
+                epoch = trainer.current_epoch
+                task.save_classifier(name, self.path(trainer, name), scores, epoch)

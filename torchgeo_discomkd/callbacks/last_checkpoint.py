@@ -1,0 +1,28 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Checkpoint to resume from."""
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+
+from .best_classifiers import run_folder
+
+
+class LastCheckpoint(Checkpoint):
+    """Write ``last.ckpt`` after every epoch, with all that is needed to resume.
+
+    Lightning's ModelCheckpoint copies its last checkpoint only at a new best score, and
+    a task cannot return one without dropping the user's own.
+    """
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the checkpoint.
+
+        Args:
+            trainer: The trainer.
+            pl_module: The task.
+        """
+        if not trainer.fast_dev_run:
+            path = run_folder(trainer) / 'last.ckpt'
+            trainer.save_checkpoint(path, weights_only=False)

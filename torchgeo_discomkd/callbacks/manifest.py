@@ -1,0 +1,107 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Record of a run."""
+
+import json
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from .. import __version__
+from ..files import write_atomically
+from .best_classifiers import BestClassifiers, run_folder
+
+if TYPE_CHECKING:
+    from ..tasks import MultiModalTrainingTask
+
+
+def best_classifiers(trainer: Trainer) -> BestClassifiers:
+    """Return the callback of a trainer that keeps the best classifiers."""
+    return next(c for c in trainer.callbacks if isinstance(c, BestClassifiers))  # ty: ignore[unresolved-attribute]
+
+
+def git_commit() -> str | None:
+    """Return the commit of the package if it runs from a git checkout."""
+    command = ['git', '-C', str(Path(__file__).parent), 'rev-parse', 'HEAD']
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return result.stdout.strip()
+
+
+def hardware(trainer: Trainer) -> dict[str, Any]:
+    """Return what a run is computed on."""
+    device = trainer.strategy.root_device
+    name = torch.cuda.get_device_name(device) if device.type == 'cuda' else None
+    return {
+        'platform': platform.platform(),
+        'processor': platform.processor() or platform.machine(),
+        'threads': torch.get_num_threads(),
+        'device': name or str(device),
+        'precision': str(trainer.precision),
+    }
+
+
+class RunManifest(Callback):
+    """Write ``manifest.json``: what was run, on which data and machine, best scores."""
+
+    def __init__(self) -> None:
+        """Initialize a new RunManifest instance."""
+        self.started = datetime.now(UTC).isoformat(timespec='seconds')
+        self.commit = git_commit()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Bring the manifest up to date.
+
+        Args:
+            trainer: The trainer.
+            pl_module: The task.
+        """
+        if trainer.is_global_zero and not trainer.fast_dev_run:
+            manifest = self.manifest(trainer, pl_module)  # ty: ignore[invalid-argument-type]
+            text = json.dumps(manifest, indent=2) + '\n'
+            write_atomically(
+                run_folder(trainer) / 'manifest.json', text.encode('utf-8')
+            )
+
+    def manifest(
+        self, trainer: Trainer, task: 'MultiModalTrainingTask'
+    ) -> dict[str, Any]:
+        """Return the manifest of a run.
+
+        Args:
+            trainer: The trainer.
+            task: The task.
+
+        Returns:
+            What can be written as JSON.
+        """
+        best = best_classifiers(trainer)
+        return {
+            'package': {'torchgeo_discomkd': __version__, 'commit': self.commit}
+            | {name: version(name) for name in ('torch', 'torchgeo', 'lightning')},
+            'command': sys.argv,
+            'started': self.started,
+            'updated': datetime.now(UTC).isoformat(timespec='seconds'),
+            'epochs': trainer.current_epoch + 1,
+            'steps': trainer.global_step,
+            'seed': task.seed,
+            'task': type(task).__name__,
+            'classes': list(task.classes),
+            'data_fingerprint': task.fingerprint,
+            'split_hash': task.split_hash,
+            'hardware': hardware(trainer),
+            'best': {
+                name: {'val_F1Score': best.scores[name], 'epoch': best.epochs[name]}
+                for name in best.scores
+            },
+        }

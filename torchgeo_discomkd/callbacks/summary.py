@@ -1,0 +1,86 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""What a run came to, and what to do next."""
+
+import sys
+from pathlib import Path
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from rich.console import Console
+from rich.table import Table
+
+from .best_classifiers import BestClassifiers, run_folder
+from .manifest import best_classifiers
+
+
+def summary_table(best: BestClassifiers, folder: Path) -> Table:
+    """Return a table of the best classifiers of a run.
+
+    Args:
+        best: Best scores and epochs.
+        folder: The run folder.
+
+    Returns:
+        One row per classifier; a column for the plain student if there is one.
+    """
+    students = any(name.endswith('_student') for name in best.scores)
+    table = Table(title='Best classifiers (weighted F1 on the validation split)')
+    for header in ('modality', 'epoch', 'F1', *(['alone'] if students else []), 'file'):
+        table.add_column(header, overflow='fold')
+    for name, score in best.scores.items():
+        if name.endswith('_student'):
+            continue
+        row = [name, str(best.epochs[name] + 1), f'{score:.4f}']
+        if students:
+            alone = best.scores.get(f'{name}_student')
+            row.append('-' if alone is None else f'{alone:.4f}')
+        table.add_row(*row, str(folder / 'best' / f'{name}.safetensors'))
+    return table
+
+
+class RunSummary(Callback):
+    """Print the best classifiers at the end, and the command to run next."""
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print the table.
+
+        Args:
+            trainer: The trainer.
+            pl_module: The task.
+        """
+        best, folder = best_classifiers(trainer), run_folder(trainer)
+        if not trainer.is_global_zero or not best.scores:
+            return
+        console = Console()
+        console.print(summary_table(best, folder))
+        if (folder / 'config.yaml').exists():
+            console.print('Next, score them on the test split:', highlight=False)
+            command = f'python -m torchgeo_discomkd test --config {folder}/config.yaml'
+            console.print(f'  {command}', highlight=False, soft_wrap=True)
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Say how to resume a run that the user stopped.
+
+        Args:
+            trainer: The trainer.
+            pl_module: The task.
+            exception: What stopped the run.
+        """
+        if not isinstance(exception, KeyboardInterrupt) or not trainer.is_global_zero:
+            return
+        folder = run_folder(trainer)
+        console = Console(file=sys.stderr)
+        if (folder / 'last.ckpt').exists():
+            command = (
+                f'python -m torchgeo_discomkd fit --config {folder}/config.yaml '
+                f'--ckpt_path {folder}/last.ckpt'
+            )
+            console.print('Stopped. All complete epochs are kept; resume with:')
+            console.print(f'  {command}', highlight=False, soft_wrap=True)
+        else:
+            console.print(
+                'Stopped before the first epoch was complete: nothing to keep.'
+            )

@@ -1,0 +1,216 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""fit, validate, test and predict: LightningCLI on our tasks and data modules."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
+from lightning.pytorch.cli import (
+    LightningArgumentParser,
+    LightningCLI,
+    SaveConfigCallback,
+)
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from torchgeo.datamodules import BaseDataModule
+from torchgeo.datasets import DatasetNotFoundError
+from torchgeo.tasks import BaseTask
+
+from . import __version__
+from .callbacks import LastCheckpoint, PredictionWriter
+from .errors import LayoutError, RunFolderExistsError, UserError
+from .tasks import MultiModalTrainingTask, PretrainedClassification
+
+#: Settings that GDAL needs to open many small files fast, as in TorchGeo.
+GDAL_SETTINGS = {'GDAL_DISABLE_READDIR_ON_OPEN': 'EMPTY_DIR'}
+
+
+def quickstart_config() -> Path:
+    """Return the configuration of a bare ``fit``."""
+    package = Path(__file__).parent
+    installed = package / 'quickstart.yaml'
+    # in a checkout the file is where a reader looks for it
+    checkout = package.parent / 'configs' / 'quickstart.yaml'
+    return installed if installed.exists() else checkout
+
+
+def with_quickstart(args: list[str]) -> list[str]:
+    """Add the embedded configuration to a ``fit`` that names nothing to run.
+
+    Args:
+        args: Arguments of the command line.
+
+    Returns:
+        The arguments, unchanged if a configuration, model or data set is named.
+    """
+    named = any(
+        arg == '-c' or arg.startswith(('--config', '--model', '--data', '-c='))
+        for arg in args
+    )
+    asks = {'-h', '--help', '--print_config'} & set(args)
+    if args[:1] != ['fit'] or named or asks:
+        return args
+    return ['fit', '--config', str(quickstart_config()), *args[1:]]
+
+
+class RunConfigCallback(SaveConfigCallback):
+    """Keep the configuration of a training run in its folder."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write ``config.yaml``; evaluating a run does not replace it.
+
+        Args:
+            trainer: The trainer.
+            pl_module: The task.
+            stage: Either 'fit', 'validate', 'test' or 'predict'.
+        """
+        if stage == 'fit':
+            super().setup(trainer, pl_module, stage)
+
+
+class DisCoMKDCLI(LightningCLI):
+    """LightningCLI whose run folder is ``trainer.default_root_dir``."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Set the defaults of this command line.
+
+        Args:
+            parser: The parser of one command.
+        """
+        parser.set_defaults(
+            {
+                'trainer.default_root_dir': 'runs/discomkd',
+                # losses are logged by epoch, whatever the number of its steps
+                'trainer.log_every_n_steps': 1,
+            }
+        )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse the arguments that :func:`run` was given.
+
+        Args:
+            parser: The parser.
+            args: List of arguments.
+        """
+        self.config = parser.parse_args(args)
+
+    def before_instantiate_classes(self) -> None:
+        """Refuse to train into the folder of another run.
+
+        Raises:
+            RunFolderExistsError: If the folder holds a run that is not resumed.
+        """
+        folder = Path(self._get(self.config, 'trainer').default_root_dir)
+        checkpoint = self._get(self.config, 'ckpt_path')
+        if self.subcommand != 'fit' or self._get(self.config, 'trainer').fast_dev_run:
+            return
+        if checkpoint and Path(checkpoint).resolve().parent == folder.resolve():
+            return
+        if (folder / 'config.yaml').exists() or (folder / 'last.ckpt').exists():
+            raise RunFolderExistsError(
+                f'{folder} holds a run already. Choose another folder with '
+                f'--trainer.default_root_dir, or resume: --config {folder}/config.yaml '
+                f'--ckpt_path {folder}/last.ckpt'
+            )
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Instantiate the trainer with the loggers and callbacks of a run folder.
+
+        Args:
+            kwargs: Further arguments of the trainer.
+
+        Returns:
+            The trainer.
+        """
+        config = self._get(self.config_init, 'trainer')
+        folder = config['default_root_dir']
+        callbacks = list(config['callbacks'] or [])
+        if self.subcommand == 'fit' and config['enable_checkpointing'] is not False:
+            callbacks.append(LastCheckpoint())
+        if self.subcommand == 'predict':
+            callbacks.append(PredictionWriter())
+        if config['enable_progress_bar'] is not False and not any(
+            isinstance(callback, ProgressBar) for callback in callbacks
+        ):
+            callbacks.append(RichProgressBar())
+        kwargs['callbacks'] = callbacks
+        if config['logger'] is None and not config['fast_dev_run']:
+            # never deletes the metrics of the part of a run that is resumed
+            csv = CSVLogger(folder, name='metrics')
+            kwargs['logger'] = [TensorBoardLogger(folder, name='', version=''), csv]
+        return super().instantiate_trainer(**kwargs)
+
+    def _evaluate(self, command: str, **kwargs: Any) -> None:
+        """Run a command with the run's best classifiers, each from its own file."""
+        model = kwargs.pop('model')
+        if isinstance(model, MultiModalTrainingTask) and not kwargs.get('ckpt_path'):
+            model = PretrainedClassification(
+                best_files(Path(self.trainer.default_root_dir))
+            )
+        getattr(self.trainer, command)(model, **kwargs)
+
+    def validate(self, **kwargs: Any) -> None:
+        """Score on the validation split."""
+        self._evaluate('validate', **kwargs)
+
+    def test(self, **kwargs: Any) -> None:
+        """Score on the test split."""
+        self._evaluate('test', **kwargs)
+
+    def predict(self, **kwargs: Any) -> None:
+        """Classify the test split and write tables, keeping nothing in memory."""
+        self._evaluate('predict', **{**kwargs, 'return_predictions': False})
+
+
+def best_files(folder: Path) -> dict[str, str]:
+    """Return the classifier files of a run.
+
+    Args:
+        folder: The run folder.
+
+    Returns:
+        File for each name; plain students are named '<modality>_student'.
+
+    Raises:
+        LayoutError: If the folder has none.
+    """
+    best = folder / 'best'
+    files = {path.stem: str(path) for path in sorted(best.glob('*.safetensors'))}
+    for path in sorted((best / 'students').glob('*.safetensors')):
+        files[f'{path.stem}_student'] = str(path)
+    if not files:
+        raise LayoutError(
+            f'no classifier file in {best}: train first, give --ckpt_path, or name the '
+            'folder of a run with --config <folder>/config.yaml.'
+        )
+    return files
+
+
+def run(args: list[str]) -> None:
+    """Run one command.
+
+    Args:
+        args: Arguments, the first of them the command.
+
+    Raises:
+        UserError: If the data, the files or the settings cannot be used.
+    """
+    os.environ.update(GDAL_SETTINGS)
+    try:
+        DisCoMKDCLI(
+            model_class=BaseTask,
+            datamodule_class=BaseDataModule,
+            save_config_callback=RunConfigCallback,
+            save_config_kwargs={'overwrite': True},
+            seed_everything_default=0,
+            parser_kwargs={'version': __version__},
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            args=with_quickstart(args),
+        )
+    except (DatasetNotFoundError, MisconfigurationException) as error:
+        raise UserError(str(error)) from error

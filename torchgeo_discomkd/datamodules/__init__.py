@@ -1,0 +1,22 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Data modules of torchgeo_discomkd."""
+
+from .base import MultiModalDataModule
+from .eurosatmssar import EuroSATMSSARDataModule
+from .pairedarrays import PairedArraysDataModule
+from .pairedfolders import PairedFoldersDataModule
+from .sampling import RemainderBatchSampler, SeededSampler, seeded_generator
+from .simulatedmssar import SimulatedMSSARDataModule
+
+__all__ = (
+    'EuroSATMSSARDataModule',
+    'MultiModalDataModule',
+    'PairedArraysDataModule',
+    'PairedFoldersDataModule',
+    'RemainderBatchSampler',
+    'SeededSampler',
+    'SimulatedMSSARDataModule',
+    'seeded_generator',
+)

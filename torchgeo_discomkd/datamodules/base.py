@@ -1,0 +1,237 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Base class of all data modules with several modalities."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from lightning.pytorch.utilities import CombinedLoader
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torchgeo.datamodules import NonGeoDataModule
+from torchgeo.datasets.utils import Sample
+
+from ..datasets import BandStatistics, MultiModalDataset, cached_statistics
+from ..errors import BatchSizeError
+from ..transforms import RandomSymmetry
+from .sampling import RemainderBatchSampler, SeededSampler, seeded_generator
+
+
+class MultiModalDataModule(NonGeoDataModule):
+    """Batches of raw values from one data set with several modalities.
+
+    Training batches are *unpaired* by default, as DisCoM-KD prescribes: every modality
+    is shuffled on its own and brings its own labels,
+    ``{'image_<modality>': (B, C, H, W), 'label_<modality>': (B,), 'index_<modality>':
+    (B,), ...}``. Unequal lengths cycle; an epoch is the longest one. *Paired* batches,
+    and all batches of validation, test and prediction, share ``'label'`` and
+    ``'index'``. Normalisation belongs to the classifier and is not done here.
+    """
+
+    train_dataset: MultiModalDataset | None
+    val_dataset: MultiModalDataset | None
+    test_dataset: MultiModalDataset | None
+    predict_dataset: MultiModalDataset | None
+
+    def __init__(
+        self,
+        dataset_class: type[MultiModalDataset],
+        dataset_kwargs: Mapping[str, Any],
+        batch_size: int = 128,
+        eval_batch_size: int = 512,
+        paired: bool = False,
+        augment: bool = True,
+        seed: int | None = None,
+        num_workers: int = 0,
+        pin_memory: bool = False,
+        prefetch_factor: int | None = None,
+        persistent_workers: bool = True,
+    ) -> None:
+        """Initialize a new MultiModalDataModule instance.
+
+        Args:
+            dataset_class: Class of the data set.
+            dataset_kwargs: Arguments of the data set, without *split*.
+            batch_size: Samples per modality in a training batch. The last, incomplete
+                batch is kept; a remainder of one joins the batch before it.
+            eval_batch_size: Samples in a batch of validation, test or prediction.
+            paired: Whether a training batch holds the same samples in all modalities,
+                under one shared geometric augmentation.
+            augment: Whether to augment training batches with
+                :class:`~torchgeo_discomkd.transforms.RandomSymmetry`.
+            seed: Seed of shuffling and augmentation. Default: that of
+                ``seed_everything``, else 0.
+            num_workers: Worker processes per data loader.
+            pin_memory: Whether to copy batches into page-locked memory (GPU only).
+            prefetch_factor: Batches that each worker loads ahead. Default: PyTorch's.
+            persistent_workers: Whether workers live on between epochs.
+        """
+        super().__init__(dataset_class, batch_size, num_workers, **dataset_kwargs)
+        self.val_batch_size = eval_batch_size
+        self.test_batch_size = eval_batch_size
+        self.predict_batch_size = eval_batch_size
+        self.paired = paired
+        self.augment = augment
+        self.seed = seed
+        self.pin_memory = pin_memory
+        self.prefetch_factor = prefetch_factor
+        self.persistent_workers = persistent_workers
+        #: Statistics of the training split for each modality, known after setup('fit').
+        self.statistics: dict[str, BandStatistics] = {}
+        self._train_datasets: dict[str, MultiModalDataset] = {}
+        self._symmetry_of: dict[str, tuple[int, RandomSymmetry]] = {}
+
+    def setup(self, stage: str) -> None:
+        """Set up the data sets and, for training, the statistics.
+
+        Args:
+            stage: Either 'fit', 'validate', 'test' or 'predict'.
+
+        Raises:
+            BatchSizeError: If a training batch would hold one sample only.
+        """
+        if stage == 'fit':
+            self.train_dataset = self._dataset('train')
+            self._setup_training(self.train_dataset)
+        if stage in {'fit', 'validate'}:
+            self.val_dataset = self._dataset('val')
+        if stage == 'test':
+            self.test_dataset = self._dataset('test')
+        if stage == 'predict':
+            self.predict_dataset = self._dataset('test')
+
+    def _dataset(self, split: str, **kwargs: Any) -> MultiModalDataset:
+        return self.dataset_class(**{**self.kwargs, 'split': split, **kwargs})  # ty: ignore[invalid-return-type, unknown-argument]
+
+    def _setup_training(self, dataset: MultiModalDataset) -> None:
+        self._train_datasets = {
+            m: dataset if self.paired else self._dataset('train', modalities=[m])
+            for m in dataset.modalities
+        }
+        smallest = min(len(d) for d in self._train_datasets.values())
+        if min(self.batch_size, smallest) < 2:
+            raise BatchSizeError(
+                f'batch_size={self.batch_size} with {smallest} training samples: batch '
+                'normalisation needs at least 2 samples in every training batch.'
+            )
+        self.statistics = {
+            modality: cached_statistics(source)[modality]
+            for modality, source in self._train_datasets.items()
+        }
+
+    @property
+    def any_dataset(self) -> MultiModalDataset:
+        """A data set that is set up: classes, modalities, bands, units, tile sizes.
+
+        Raises:
+            AttributeError: If :meth:`setup` was not called.
+        """
+        splits = (
+            self.train_dataset,
+            self.val_dataset,
+            self.test_dataset,
+            self.predict_dataset,
+        )
+        for dataset in splits:
+            if dataset is not None:
+                return dataset
+        raise AttributeError(f'{type(self).__name__}.setup() must be called first.')
+
+    @property
+    def run_seed(self) -> int:
+        """Seed of shuffling and augmentation that is in force."""
+        if self.seed is not None:
+            return self.seed
+        return int(os.environ.get('PL_GLOBAL_SEED', '0'))
+
+    def _epoch(self) -> int:
+        return self.trainer.current_epoch if self.trainer else 0
+
+    def _loader_kwargs(self) -> dict[str, Any]:
+        workers = self.num_workers > 0
+        return {
+            'num_workers': self.num_workers,
+            'pin_memory': self.pin_memory,
+            'prefetch_factor': self.prefetch_factor if workers else None,
+            'persistent_workers': self.persistent_workers and workers,
+            'collate_fn': self.collate_fn,
+        }
+
+    def _train_loader(
+        self, name: str, dataset: MultiModalDataset
+    ) -> DataLoader[Sample]:
+        sampler = SeededSampler(len(dataset), self.run_seed, name, self._epoch)
+        batches = RemainderBatchSampler(sampler, self.batch_size, drop_last=False)
+        return DataLoader(dataset, batch_sampler=batches, **self._loader_kwargs())
+
+    def train_dataloader(self) -> DataLoader[Sample] | CombinedLoader:  # ty: ignore[invalid-method-override]
+        """Return the training loader.
+
+        Returns:
+            Paired: one loader. Unpaired: one loader per modality under Lightning's
+            CombinedLoader, which cycles the shorter ones.
+        """
+        if self.paired:
+            dataset = self._valid_attribute('train_dataset')
+            return self._train_loader('paired', dataset)
+        loaders = {m: self._train_loader(m, d) for m, d in self._train_datasets.items()}
+        return CombinedLoader(loaders, 'max_size_cycle')
+
+    def _dataloader_factory(self, split: str) -> DataLoader[Sample]:
+        dataset = self._valid_attribute(f'{split}_dataset')
+        batch_size = self._valid_attribute(f'{split}_batch_size')
+        return DataLoader(dataset, batch_size=batch_size, **self._loader_kwargs())
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Sample:
+        """Merge the batches of unpaired loaders into one flat dictionary.
+
+        Args:
+            batch: A flat batch, or one batch for each modality.
+            dataloader_idx: Index of the data loader.
+
+        Returns:
+            A flat batch.
+        """
+        if not all(isinstance(part, dict) for part in batch.values()):
+            return batch
+        merged: Sample = {}
+        for modality, part in batch.items():
+            merged[f'image_{modality}'] = part[f'image_{modality}']
+            merged[f'label_{modality}'] = part['label']
+            merged[f'index_{modality}'] = part['index']
+        return merged
+
+    def on_after_batch_transfer(self, batch: Sample, dataloader_idx: int) -> Sample:
+        """Augment training batches on the device.
+
+        Args:
+            batch: A flat batch.
+            dataloader_idx: Index of the data loader.
+
+        Returns:
+            The batch with its images flipped and turned: all alike if it is paired,
+            each modality on its own if not.
+        """
+        if not (self.augment and self.trainer and self.trainer.training):
+            return batch
+        images = {k: v for k, v in batch.items() if k.startswith('image_')}
+        if 'label' in batch:
+            return batch | self._augment('paired', images)
+        for key, image in images.items():
+            batch = batch | self._augment(key.removeprefix('image_'), {key: image})
+        return batch
+
+    def _augment(self, name: str, images: dict[str, Tensor]) -> dict[str, Tensor]:
+        epoch = self._epoch()
+        if self._symmetry_of.get(name, (-1,))[0] != epoch:
+            rank = self.trainer.global_rank if self.trainer else 0
+            generator = seeded_generator(self.run_seed, epoch, name, 'augment', rank)
+            self._symmetry_of[name] = (epoch, RandomSymmetry(generator))
+        symmetry = self._symmetry_of[name][1]
+        shapes = [image.shape for image in images.values()]
+        # one oblong modality forbids quarter turns to all that share the draw
+        shape = next((s for s in shapes if s[-2] != s[-1]), shapes[0])
+        params = symmetry.forward_parameters(shape)
+        return {key: symmetry(image, params=params) for key, image in images.items()}

@@ -1,0 +1,82 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""EuroSAT-MS-SAR data module."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+from torchgeo.datamodules import eurosat
+
+from ..datasets import BandStatistics, EuroSATMSSAR, MultiModalDataset
+from .base import MultiModalDataModule
+
+
+class EuroSATMSSARDataModule(MultiModalDataModule):
+    """Data module of :class:`~torchgeo_discomkd.datasets.EuroSATMSSAR`."""
+
+    def __init__(
+        self,
+        root: str = 'data',
+        split_scheme: Literal['paper', 'torchgeo', 'spatial'] = 'paper',
+        run: int = 0,
+        modalities: Sequence[str] = ('ms', 'sar'),
+        bands: dict[str, list[str]] | None = None,
+        missing: Literal['error', 'skip', 'keep'] = 'error',
+        missing_values: Literal['mean', 'error'] = 'mean',
+        download: bool = False,
+        checksum: bool = True,
+        published_statistics: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """Initialize a new EuroSATMSSARDataModule instance.
+
+        Args:
+            root: Folder that holds, or will hold, the data.
+            split_scheme: 'paper' (stratified 70/10/20), 'torchgeo' (its split files) or
+                'spatial' (its split by longitude: no neighbouring tiles across splits).
+            run: Number of the split of scheme 'paper', 0 to 4.
+            modalities: 'ms', 'sar' or both.
+            bands: Bands to load for each modality, by name. Default: all.
+            missing: What to do with tiles that one modality lacks.
+            missing_values: What to do with missing pixels: replace them by the band
+                'mean' in the classifier, or 'error'.
+            download: Whether to download what is missing, with TorchGeo.
+            checksum: Whether to check the downloaded files.
+            published_statistics: Whether 'ms' is standardised by the mean and standard
+                deviation that TorchGeo publishes for its training split (the spatial
+                one for scheme 'spatial') rather than by those of this training split.
+                Published values for 'sar' contradict each other, so its own are used.
+            **kwargs: Arguments of :class:`MultiModalDataModule`.
+        """
+        self.published_statistics = published_statistics
+        dataset_kwargs = {
+            'root': root,
+            'split_scheme': split_scheme,
+            'run': run,
+            'modalities': modalities,
+            'bands': bands,
+            'missing': missing,
+            'missing_values': missing_values,
+            'download': download,
+            'checksum': checksum,
+        }
+        super().__init__(
+            dataset_class=EuroSATMSSAR, dataset_kwargs=dataset_kwargs, **kwargs
+        )
+
+    def _setup_training(self, dataset: MultiModalDataset) -> None:
+        super()._setup_training(dataset)
+        if self.published_statistics and 'ms' in self.statistics:
+            self.statistics['ms'] = self._published(self.statistics['ms'])
+
+    def _published(self, statistics: BandStatistics) -> BandStatistics:
+        spatial = self.kwargs['split_scheme'] == 'spatial'
+        mean = eurosat.SPATIAL_MEAN if spatial else eurosat.MEAN
+        std = eurosat.SPATIAL_STD if spatial else eurosat.STD
+        return replace(
+            statistics,
+            mean=tuple(mean[band] for band in statistics.bands),
+            std=tuple(std[band] for band in statistics.bands),
+        )

@@ -1,0 +1,59 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""PairedArrays data module."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from ..datasets import PairedArrays
+from .base import MultiModalDataModule
+
+
+class PairedArraysDataModule(MultiModalDataModule):
+    """Data module of :class:`~torchgeo_discomkd.datasets.PairedArrays`."""
+
+    def __init__(
+        self,
+        root: str = 'data',
+        prefixes: dict[str, str] | None = None,
+        modalities: Sequence[str] | None = None,
+        run: int | None = None,
+        classes: Sequence[str] | None = None,
+        band_names: dict[str, list[str]] | None = None,
+        bands: dict[str, list[str]] | None = None,
+        units: dict[str, str] | None = None,
+        missing_values: Literal['mean', 'error'] = 'mean',
+        **kwargs: Any,
+    ) -> None:
+        """Initialize a new PairedArraysDataModule instance.
+
+        Args:
+            root: Folder with the arrays, labels and split indices.
+            prefixes: Prefix of the array file of each modality, e.g. {ms: MS}.
+                Default: every '<PREFIX>_data_normalized.npy', in lower case.
+            modalities: Modalities to load; the others need not be on disk. Default:
+                all.
+            run: Read 'train_idx_<run>.npy' and so on. Default: 'train_idx.npy'.
+            classes: Class names in the order of their labels. Default: '0', '1', ...
+            band_names: Names of the bands of each modality, in array order.
+            bands: Bands to load for each modality, by name. Default: all.
+            units: Unit of the pixel values for each modality.
+            missing_values: What to do with missing pixels: replace them by the band
+                'mean' in the classifier, or 'error'.
+            **kwargs: Arguments of :class:`MultiModalDataModule`.
+        """
+        dataset_kwargs = {
+            'root': root,
+            'prefixes': prefixes,
+            'modalities': modalities,
+            'run': run,
+            'classes': classes,
+            'band_names': band_names,
+            'bands': bands,
+            'units': units,
+            'missing_values': missing_values,
+        }
+        super().__init__(
+            dataset_class=PairedArrays, dataset_kwargs=dataset_kwargs, **kwargs
+        )

@@ -1,0 +1,83 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""PairedFolders data module."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from ..datasets import PairedFolders
+from .base import MultiModalDataModule
+
+
+class PairedFoldersDataModule(MultiModalDataModule):
+    """Data module of :class:`~torchgeo_discomkd.datasets.PairedFolders`."""
+
+    def __init__(
+        self,
+        root: str = 'data',
+        folders: dict[str, str] | None = None,
+        modalities: Sequence[str] | None = None,
+        bands: dict[str, list[str]] | None = None,
+        band_names: dict[str, list[str]] | None = None,
+        units: dict[str, str] | None = None,
+        classes: Sequence[str] | None = None,
+        split_scheme: Literal['stratified', 'groups', 'folder'] = 'stratified',
+        run: int = 0,
+        groups: str | None = None,
+        group_column: str = 'group',
+        val_groups: Sequence[str] | None = None,
+        test_groups: Sequence[str] | None = None,
+        missing: Literal['error', 'skip', 'keep'] = 'error',
+        missing_values: Literal['mean', 'error'] = 'mean',
+        **kwargs: Any,
+    ) -> None:
+        """Initialize a new PairedFoldersDataModule instance.
+
+        Args:
+            root: Folder that holds one folder per modality.
+            folders: Folder of each modality, below *root*. Default: every folder in
+                *root* that holds class folders is a modality of that name.
+            modalities: Modalities to load; the others need not be on disk. Default:
+                all.
+            bands: Bands to load for each modality, by name. Default: all.
+            band_names: Names of the bands in the files for each modality, in file
+                order. Default: the descriptions in the files.
+            units: Unit of the pixel values for each modality. 'dB' and 'linear' are
+                checked against the values.
+            classes: Class names in the order of their labels. Default: sorted.
+            split_scheme: 'stratified' (70/10/20 per class), 'groups' (whole events,
+                scenes or columns, from a CSV file) or 'folder' (train, val and test
+                folders below *root*).
+            run: Number of the split, for 'stratified' and for 'groups' that are not
+                named.
+            groups: CSV file with columns 'file' and *group_column*, for 'groups'.
+            group_column: Column of *groups* that names the group of a file.
+            val_groups: Groups to validate on. Default: chosen by *run*.
+            test_groups: Groups to test on. Default: chosen by *run*.
+            missing: What to do with samples that some modalities lack: 'error',
+                'skip' them, or 'keep' them for unpaired training.
+            missing_values: What to do with missing pixels: replace them by the band
+                'mean' in the classifier, or 'error'.
+            **kwargs: Arguments of :class:`MultiModalDataModule`.
+        """
+        dataset_kwargs = {
+            'root': root,
+            'folders': folders,
+            'modalities': modalities,
+            'bands': bands,
+            'band_names': band_names,
+            'units': units,
+            'classes': classes,
+            'split_scheme': split_scheme,
+            'run': run,
+            'groups': groups,
+            'group_column': group_column,
+            'val_groups': val_groups,
+            'test_groups': test_groups,
+            'missing': missing,
+            'missing_values': missing_values,
+        }
+        super().__init__(
+            dataset_class=PairedFolders, dataset_kwargs=dataset_kwargs, **kwargs
+        )

@@ -1,0 +1,51 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Simulated EuroSAT-MS-SAR data module."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..datasets import SimulatedMSSAR
+from .base import MultiModalDataModule
+
+
+class SimulatedMSSARDataModule(MultiModalDataModule):
+    """Data module of :class:`~torchgeo_discomkd.datasets.SimulatedMSSAR`."""
+
+    def __init__(
+        self,
+        root: str = 'data/simulated',
+        run: int = 0,
+        modalities: Sequence[str] = ('ms', 'sar'),
+        bands: dict[str, list[str]] | None = None,
+        tiles_per_class: int = 150,
+        size: int = 64,
+        simulation_seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        """Initialize a new SimulatedMSSARDataModule instance.
+
+        Args:
+            root: Folder that holds, or will hold, the simulated tiles.
+            run: Number of the stratified 70/10/20 split.
+            modalities: 'ms', 'sar' or both.
+            bands: Bands to load for each modality, by name. Default: all.
+            tiles_per_class: Number of simulated tiles of each of the 10 classes.
+            size: Height and width of a tile in pixels.
+            simulation_seed: Seed of the simulation: it fixes every pixel.
+            **kwargs: Arguments of :class:`MultiModalDataModule`.
+        """
+        dataset_kwargs = {
+            'root': root,
+            'run': run,
+            'modalities': modalities,
+            'bands': bands,
+            'tiles_per_class': tiles_per_class,
+            'size': size,
+            'seed': simulation_seed,
+            'download': True,
+        }
+        super().__init__(
+            dataset_class=SimulatedMSSAR, dataset_kwargs=dataset_kwargs, **kwargs
+        )

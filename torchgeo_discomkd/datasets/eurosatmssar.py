@@ -1,0 +1,227 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""EuroSAT with its Sentinel-1 partner, EuroSAT-SAR."""
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar, Literal
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+from torchgeo.datasets import (
+    CopernicusBenchEuroSATS1,
+    DatasetNotFoundError,
+    EuroSAT,
+    EuroSATSpatial,
+)
+from torchgeo.datasets.utils import Sample, download_url, extract_archive
+
+from ..errors import CorruptFileError, LayoutError
+from .base import check_modalities
+from .listing import Key, first_few
+from .pairedfolders import PairedFolders
+
+
+class EuroSATNotFoundError(LayoutError, DatasetNotFoundError):
+    """Raised when a part of EuroSAT is neither on disk nor can be fetched."""
+
+    def __init__(self, message: str) -> None:
+        """Initialize a new EuroSATNotFoundError instance.
+
+        Args:
+            message: What is missing and how to get it.
+        """
+        FileNotFoundError.__init__(self, message)
+
+
+class EuroSATMSSAR(PairedFolders):
+    """Sentinel-2 and Sentinel-1 tiles of ten land cover classes.
+
+    The 13-band tiles of `EuroSAT <https://github.com/phelber/EuroSAT>`__ (uint16,
+    reflectance times 10 000, band B8A last) are matched with the VV and VH tiles of
+    `EuroSAT-SAR <https://doi.org/10.1109/JSTARS.2024.3493237>`__ (float32, dB) by class
+    and stem: 27 000 pairs of 64x64 pixels. Labels are positions in the alphabetical
+    list of classes, as in TorchGeo's EuroSAT and unlike its Copernicus-Bench data sets.
+
+    Below *root*, the layout of the original releases (``EuroSAT_MS/<Class>/`` and
+    ``EuroSAT-SAR/<Class>/``) and that of TorchGeo's EuroSAT and
+    CopernicusBenchEuroSATS1 are accepted. URLs and checksums are TorchGeo's.
+
+    If you use this data set, please cite:
+
+    * https://ieeexplore.ieee.org/document/8736785
+    * https://doi.org/10.1109/JSTARS.2024.3493237
+    """
+
+    #: Names of the bands of each modality in the order of the files.
+    modality_bands: ClassVar[dict[str, tuple[str, ...]]] = {
+        'ms': EuroSAT.all_band_names,
+        'sar': CopernicusBenchEuroSATS1.all_bands,
+    }
+
+    #: Units of the pixel values.
+    modality_units: ClassVar[dict[str, str]] = {
+        'ms': 'reflectance * 10000',
+        'sar': 'dB',
+    }
+
+    #: Names of the classes in the order of the labels.
+    class_names = (
+        'AnnualCrop',
+        'Forest',
+        'HerbaceousVegetation',
+        'Highway',
+        'Industrial',
+        'Pasture',
+        'PermanentCrop',
+        'Residential',
+        'River',
+        'SeaLake',
+    )
+
+    #: Folders of each modality: that of its original release, that of TorchGeo.
+    layouts: ClassVar[dict[str, tuple[str, str]]] = {
+        'ms': ('EuroSAT_MS', EuroSAT.base_dir),
+        'sar': ('EuroSAT-SAR', f'{CopernicusBenchEuroSATS1.directory}/all_imgs'),
+    }
+
+    def __init__(
+        self,
+        root: str = 'data',
+        split: str = 'train',
+        split_scheme: Literal['paper', 'torchgeo', 'spatial'] = 'paper',
+        run: int = 0,
+        modalities: Sequence[str] = ('ms', 'sar'),
+        bands: Mapping[str, Sequence[str]] | None = None,
+        missing: Literal['error', 'skip', 'keep'] = 'error',
+        missing_values: Literal['mean', 'error'] = 'mean',
+        transforms: Callable[[Sample], Sample] | None = None,
+        download: bool = False,
+        checksum: bool = True,
+    ) -> None:
+        """Initialize a new EuroSATMSSAR instance.
+
+        Args:
+            root: Folder of the data.
+            split: 'train', 'val' or 'test'.
+            split_scheme: 'paper' (stratified 70/10/20 at random, as in the paper),
+                'torchgeo' (the files of TorchGeo's EuroSAT) or 'spatial' (those of its
+                EuroSATSpatial: by longitude, so that few tiles have neighbours
+                in another split).
+            run: Number of the repetition of the 'paper' scheme, 0 to 4.
+            modalities: Modalities that samples hold; others need not be on disk.
+            bands: Names of the bands to read for each modality; all by default.
+            missing: What to do with samples that a modality on disk lacks: 'error',
+                'skip' or 'keep', as in :class:`PairedFolders`. Tiles that a split
+                file lists and the disk lacks are an error too, unless it is 'skip'
+                or 'keep'.
+            missing_values: 'mean' hands on missing pixels as NaN, which a classifier
+                replaces by the band mean; 'error' refuses such a tile.
+            transforms: Function from sample to sample.
+            download: Whether to download what is missing.
+            checksum: Whether to verify what was downloaded.
+
+        Raises:
+            BandError: If a band is unknown or the first file has other bands.
+            CorruptFileError: If an archive or the first file cannot be read.
+            EuroSATNotFoundError: If data or split files are missing.
+            LabelError: If there are folders of other classes.
+            ModalityError: If a modality is unknown.
+            PairingError: If samples exist in some modalities only.
+            SplitError: If the split is unknown, empty or lacks a class.
+        """
+        self.root = root
+        self.download = download
+        self.checksum = checksum
+        self._scheme = split_scheme
+        for modality in check_modalities(modalities, list(self.layouts)):
+            if not self._folder(modality).is_dir():
+                self._fetch(modality)
+        super().__init__(
+            root,
+            split,
+            folders={
+                m: str(self._folder(m).relative_to(root)) for m in sorted(self.layouts)
+            },
+            modalities=modalities,
+            bands=bands,
+            band_names=self.modality_bands,
+            units=self.modality_units,
+            classes=self.class_names,
+            run=run,
+            missing=missing,
+            missing_values=missing_values,
+            transforms=transforms,
+        )
+
+    def _folder(self, modality: str) -> Path:
+        folders = [Path(self.root, layout) for layout in self.layouts[modality]]
+        return next((folder for folder in folders if folder.is_dir()), folders[-1])
+
+    def _fetch(self, modality: str) -> None:
+        url, archive, sha256 = {
+            'ms': (EuroSAT.url + EuroSAT.filename, EuroSAT.filename, EuroSAT.sha256),
+            'sar': (
+                CopernicusBenchEuroSATS1.url,
+                CopernicusBenchEuroSATS1.zipfile,
+                CopernicusBenchEuroSATS1.sha256,
+            ),
+        }[modality]
+        path = Path(self.root) / archive
+        if not path.is_file():
+            original = Path(self.root) / self.layouts[modality][0]
+            what = f"The '{modality}' tiles ({original}/<Class>/, or {path})"
+            self._download(what, url, archive, sha256)
+        folder = self.layouts[modality][1]
+        with tempfile.TemporaryDirectory(dir=self.root, prefix='.extract-') as name:
+            try:
+                extract_archive(path, name)
+                target = Path(self.root) / folder
+                target.parent.mkdir(parents=True, exist_ok=True)
+                Path(name, folder).rename(target)
+            except (BadZipFile, FileNotFoundError) as error:
+                raise CorruptFileError(
+                    f'{path} is no archive with a folder {folder} ({error}): remove it '
+                    'and fetch it again.'
+                ) from error
+
+    def _download(self, what: str, url: str, filename: str, sha256: str) -> None:
+        if not self.download:
+            raise EuroSATNotFoundError(
+                f'{what} are not there: use download=True, or fetch {url} and put it '
+                f'into {self.root}.'
+            )
+        try:
+            expected = sha256 if self.checksum else None
+            download_url(url, self.root, filename, sha256=expected)
+        except (OSError, RuntimeError) as error:
+            raise EuroSATNotFoundError(
+                f'{what} cannot be downloaded ({error}): fetch {url} on another way '
+                f'and put it into {self.root}.'
+            ) from error
+
+    def _split_positions(
+        self, keys: Sequence[Key], labels: Sequence[int]
+    ) -> NDArray[np.int64]:
+        """Return which of all samples (sorted by class and stem) are in this split."""
+        if self._scheme == 'paper':
+            return super()._split_positions(keys, labels)
+        source = EuroSAT if self._scheme == 'torchgeo' else EuroSATSpatial
+        name = source.split_filenames[self.split]
+        path = Path(self.root) / name
+        if not path.is_file():
+            what = f"The names of the tiles in split '{self.split}' ({path})"
+            sha256 = source.split_sha256s[self.split]
+            self._download(what, source.url + name, name, sha256)
+        stems = {Path(line).stem for line in path.read_text().split()}
+        lost = sorted(stems - {stem for _, stem in keys})
+        if lost and self.missing == 'error':
+            raise EuroSATNotFoundError(
+                f'{len(lost)} of {len(stems)} tiles of {path} are not on disk '
+                f'({first_few(lost)}): complete the folders, '
+                "or use missing='skip'."
+            )
+        return np.flatnonzero([stem in stems for _, stem in keys])

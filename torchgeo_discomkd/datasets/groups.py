@@ -1,0 +1,76 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Groups of samples (events, scenes, blocks) from a table."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from ..errors import LayoutError, SplitError
+from .listing import Key, first_few
+from .readers import SUFFIXES
+
+
+def read_groups(path: Path, column: str, keys: Sequence[Key]) -> list[str]:
+    """Look up the group of every sample in a CSV file.
+
+    The table has a column ``file`` or ``stem`` with the name of the file, with or
+    without its suffix and its class ('Forest/Forest_1.tif', 'Forest_1'), and a column
+    of groups. A column ``class`` tells apart files of one name in several classes.
+    Rows of other files are ignored.
+
+    Args:
+        path: CSV file (UTF-8, with a header).
+        column: Name of the column of groups.
+        keys: Class and stem of every sample.
+
+    Returns:
+        The group of every sample, in the order of *keys*.
+
+    Raises:
+        LayoutError: If the file does not exist.
+        SplitError: If a column is missing, a sample has no group or a row contradicts
+            another one.
+    """
+    table = _read_table(path, column)
+    groups = [table.get(key) or table.get(('', key[1])) or '' for key in keys]
+    if lost := [key for key, group in zip(keys, groups, strict=True) if not group]:
+        raise SplitError(
+            f'{len(lost)} of {len(keys)} samples have no {column} in {path} '
+            f'({first_few(map("/".join, lost))}): add a row for each.'
+        )
+    return groups
+
+
+def _read_table(path: Path, column: str) -> dict[Key, str]:
+    if not path.is_file():
+        raise LayoutError(
+            f'There is no table of groups {path}: write one with the columns file and '
+            f'{column}, or correct its name.'
+        )
+    table: dict[Key, str] = {}
+    with path.open(encoding='utf-8-sig', newline='') as file:
+        rows = csv.DictReader(file)
+        names = rows.fieldnames or []
+        name = next((n for n in ('file', 'stem') if n in names), None)
+        if name is None or column not in names:
+            raise SplitError(
+                f"{path} has the columns {list(names)}: it needs 'file' or 'stem', and "
+                f"'{column}'."
+            )
+        for row in rows:
+            key, group = _key(row[name] or '', row.get('class')), row[column] or ''
+            if table.setdefault(key, group) != group:
+                raise SplitError(
+                    f"{path} puts {row[name]} into '{table[key]}' and '{group}': give "
+                    "each file one group, or add a column 'class' if classes share "
+                    'file names.'
+                )
+    return table
+
+
+def _key(name: str, class_name: str | None) -> Key:
+    path = PurePosixPath(name.strip().replace('\\', '/'))
+    stem = path.stem if path.suffix.lower() in SUFFIXES else path.name
+    return path.parent.name or class_name or '', stem

@@ -1,0 +1,118 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Simulated data in the layout of EuroSAT-MS-SAR."""
+
+import json
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from torchgeo.datasets.utils import Sample
+
+from .. import __version__
+from ..errors import LayoutError
+from .eurosatmssar import EuroSATMSSAR, EuroSATNotFoundError
+from .simulation import simulate
+
+_MARKER = 'simulated.json'
+
+
+class SimulatedMSSAR(EuroSATMSSAR):
+    """Simulated Sentinel-2 and Sentinel-1 tiles of EuroSAT's ten classes.
+
+    They need no network: the first use writes them as GeoTIFFs in the layout of the
+    original releases, then they are read like the real ones. One land cover layout
+    per tile drives both sensors; see :func:`~.simulation.simulate`. Scores on them say
+    nothing about real images.
+    """
+
+    def __init__(
+        self,
+        root: str = 'data/simulated_ms_sar',
+        split: str = 'train',
+        run: int = 0,
+        modalities: Sequence[str] = ('ms', 'sar'),
+        bands: Mapping[str, Sequence[str]] | None = None,
+        missing_values: Literal['mean', 'error'] = 'mean',
+        transforms: Callable[[Sample], Sample] | None = None,
+        tiles_per_class: int = 150,
+        size: int = 64,
+        seed: int = 0,
+        download: bool = True,
+    ) -> None:
+        """Initialize a new SimulatedMSSAR instance.
+
+        Args:
+            root: Folder of the data, for nothing else.
+            split: 'train', 'val' or 'test', stratified 70/10/20 as in the paper.
+            run: Number of the repetition: another one gives another split.
+            modalities: Modalities that samples hold.
+            bands: Names of the bands to read for each modality; all by default.
+            missing_values: 'mean' hands on missing pixels as NaN, which a classifier
+                replaces by the band mean; 'error' refuses such a tile.
+            transforms: Function from sample to sample.
+            tiles_per_class: Number of simulated pairs of each class.
+            size: Height and width of a tile in pixels.
+            seed: Seed that fixes every pixel.
+            download: Whether to simulate the data if *root* does not hold them.
+
+        Raises:
+            BandError: If a band is unknown.
+            EuroSATNotFoundError: If there are no data and *download* is False.
+            LayoutError: If *root* holds other data, or some simulated differently.
+            ModalityError: If a modality is unknown.
+            SplitError: If the split is unknown, empty or lacks a class.
+        """
+        parameters = {'seed': seed, 'size': size, 'tiles_per_class': tiles_per_class}
+        _provide(Path(root), parameters, download)
+        super().__init__(
+            root,
+            split,
+            run=run,
+            modalities=modalities,
+            bands=bands,
+            missing_values=missing_values,
+            transforms=transforms,
+        )
+
+
+def _provide(root: Path, parameters: dict[str, int], download: bool) -> None:
+    if root.is_dir() and any(root.iterdir()):
+        _verify(root, parameters)
+        return
+    if not download:
+        raise EuroSATNotFoundError(
+            f'There are no simulated data in {root}: use download=True to write them.'
+        )
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(
+        dir=root.parent, prefix=f'.{root.name}-', ignore_cleanup_errors=True
+    ) as name:
+        folder = Path(name) / root.name
+        folder.mkdir()
+        simulate(folder, **parameters)
+        marker = json.dumps(parameters | {'version': __version__}, indent=2)
+        (folder / _MARKER).write_text(marker, encoding='utf-8')
+        try:
+            folder.replace(root)
+        except OSError:
+            # Another process was quicker.
+            _verify(root, parameters)
+
+
+def _verify(root: Path, parameters: dict[str, int]) -> None:
+    try:
+        found: dict[str, Any] = json.loads((root / _MARKER).read_text(encoding='utf-8'))
+    except (OSError, ValueError) as error:
+        raise LayoutError(
+            f'{root} holds files that are no simulated data (there is no readable '
+            f'{_MARKER}): give simulated data a folder of their own as root.'
+        ) from error
+    other = {name: found.get(name) for name in parameters}
+    if other != parameters:
+        raise LayoutError(
+            f'{root} was simulated with {other}, not {parameters}: choose another '
+            'root, or remove that folder first.'
+        )

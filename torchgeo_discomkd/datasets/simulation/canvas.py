@@ -1,0 +1,88 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""The canvas on which a layout is painted before the sensors look at it."""
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from .materials import Region, Surface, draw_surface
+from .shapes import Labels, Mask, noise, rotate
+
+Array = NDArray[np.floating]
+
+#: Size of a pixel of the canvas; sensors average down to OVERSAMPLING times that.
+CANVAS_PIXEL = 5.0
+OVERSAMPLING = 2
+
+
+class Canvas:
+    """Material map, textures and point targets of one simulated tile.
+
+    Attributes:
+        n: Height and width in pixels of 5 m.
+        x: Easting of each pixel relative to the centre, metres, shape (n, n).
+        y: Northing of each pixel relative to the centre, metres, shape (n, n).
+        cover: Number of the surface at each pixel, shape (n, n).
+        fraction: What rows and patches add to a surface's fraction, shape (n, n).
+        echo: Sigma0 that point targets add in VV, linear power, shape (n, n).
+        surfaces: The surfaces painted so far.
+        region: What all surfaces have in common.
+        relief: Steepness of the terrain, 0 (flat) to about 1.
+    """
+
+    def __init__(self, size: int, rng: Generator) -> None:
+        """Initialize a blank canvas.
+
+        Args:
+            size: Height and width of the tile in pixels of 10 m.
+            rng: Source of randomness of everything painted.
+        """
+        self.rng = rng
+        self.n = n = size * OVERSAMPLING
+        axis = (np.arange(n) + 0.5 - n / 2) * CANVAS_PIXEL
+        self.x, self.y = np.meshgrid(axis, -axis)
+        self.cover = np.zeros((n, n), int)
+        self.fraction = np.zeros((n, n))
+        self.echo = np.zeros((n, n))
+        self.surfaces: list[Surface] = []
+        self.region = Region(rng.uniform(), float(np.exp(rng.normal(0, 0.3))))
+        self.relief = abs(rng.normal(0, 0.12))
+
+    def noise(self, scale: float, fractal: bool = False) -> Array:
+        """Draw a smooth field of mean 0 and standard deviation 1; *scale* in metres."""
+        return noise(self.n, scale / CANVAS_PIXEL, self.rng, fractal)
+
+    def axes(
+        self, warp: float = 0.0, angle: float | None = None
+    ) -> tuple[Array, Array]:
+        """Return coordinates in a random direction.
+
+        Args:
+            warp: How far lines stray from straight ones, metres.
+            angle: Direction in radians; random by default.
+
+        Returns:
+            Coordinates along and across, metres, from a random origin.
+        """
+        if angle is None:
+            angle = self.rng.uniform(0, np.pi)
+        u, v = rotate(self.x, self.y, angle)
+        if warp:
+            u, v = u + warp * self.noise(120), v + warp * self.noise(120)
+        return u, v
+
+    def paint(self, mask: Mask | bool, *names: str) -> None:
+        """Cover a region with one new surface of one of the materials."""
+        name = names[self.rng.integers(len(names))]
+        self.cover[mask] = len(self.surfaces)
+        self.surfaces.append(draw_surface(name, self.region, self.rng))
+
+    def paint_each(self, labels: Labels, names: list[str], mask: Mask | bool) -> None:
+        """Cover every labelled region with a new surface of a random material."""
+        base, count = len(self.surfaces), int(labels.max()) + 1
+        for choice in self.rng.integers(len(names), size=count):
+            surface = draw_surface(names[choice], self.region, self.rng)
+            self.surfaces.append(surface)
+        self.cover[mask] = base + labels[mask]

@@ -1,0 +1,111 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Write simulated tiles in the layout of EuroSAT and EuroSAT-SAR."""
+
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from affine import Affine
+from numpy.random import Generator, SeedSequence, default_rng
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+
+from ...errors import LabelError
+from .canvas import Canvas
+from .layouts import LAYOUTS
+from .materials import MS_BANDS, SAR_BANDS
+from .sensors import ms_image, sar_image
+
+
+def simulate_tile(
+    name: str, rng: Generator, size: int = 64
+) -> tuple[NDArray[np.uint16], NDArray[np.float32]]:
+    """Draw one pair of simulated tiles from one land-cover layout.
+
+    Args:
+        name: One of EuroSAT's ten class names.
+        rng: Source of randomness.
+        size: Height and width in pixels of 10 m.
+
+    Returns:
+        The Sentinel-2 tile, top-of-atmosphere reflectance times 10 000 in EuroSAT's
+        band order, uint16, shape (13, size, size); and the Sentinel-1 tile, sigma0 of
+        VV and VH in dB, float32, shape (2, size, size).
+
+    Raises:
+        LabelError: If the class is unknown.
+    """
+    if name not in LAYOUTS:
+        raise LabelError(
+            f'{name!r} is not a class of the simulation: use one of {list(LAYOUTS)}.'
+        )
+    canvas = Canvas(size, rng)
+    LAYOUTS[name](canvas)
+    texture = np.stack([s.texture for s in canvas.surfaces])
+    fraction, patch = texture[canvas.cover, 0], texture[canvas.cover, 1]
+    canvas.fraction += fraction + patch * canvas.noise(200, fractal=True)
+    terrain = canvas.noise(500, fractal=True)
+    south, east = np.gradient(terrain)
+    sun, look = canvas.relief * (south - east), canvas.relief * east
+    grain = canvas.noise(5)
+    return ms_image(canvas, sun, grain, rng), sar_image(canvas, look, grain, rng)
+
+
+def simulate(
+    root: Path, tiles_per_class: int = 150, size: int = 64, seed: int = 0
+) -> None:
+    """Write a simulated data set of paired Sentinel-2 and Sentinel-1 tiles.
+
+    Files are ``EuroSAT_MS/<Class>/<Class>_<n>.tif`` and
+    ``EuroSAT-SAR/<Class>/<Class>_<n>.tif`` for n = 1 to *tiles_per_class*. The pixels
+    of a tile depend on the seed, its class and n only.
+
+    Args:
+        root: Folder to write to; it is made if need be.
+        tiles_per_class: Number of pairs of each class.
+        size: Height and width in pixels of 10 m.
+        seed: Seed of the data set.
+    """
+    for label, name in enumerate(LAYOUTS):
+        folders = root / 'EuroSAT_MS' / name, root / 'EuroSAT-SAR' / name
+        for folder in folders:
+            folder.mkdir(parents=True, exist_ok=True)
+        for n in range(1, tiles_per_class + 1):
+            rng = default_rng(SeedSequence([seed, label, n]))
+            crs, transform = _place(rng)
+            ms, sar = simulate_tile(name, rng, size)
+            for folder, image, bands in zip(
+                folders, (ms, sar), (MS_BANDS, SAR_BANDS), strict=True
+            ):
+                _write(folder / f'{name}_{n}.tif', image, bands, crs, transform)
+
+
+def _place(rng: Generator) -> tuple[CRS, Affine]:
+    """Draw a place in Europe between 7 W and 24 E, 38 N and 56 N."""
+    zone = int(rng.integers(30, 35))
+    east = 10 * int(rng.integers(30_000, 69_000))
+    north = 10 * int(rng.integers(421_000, 620_000))
+    return CRS.from_epsg(32600 + zone), Affine(10, 0, east, 0, -10, north)
+
+
+def _write(
+    path: Path, image: NDArray, bands: tuple[str, ...], crs: CRS, transform: Affine
+) -> None:
+    """Write one tile as a GeoTIFF."""
+    count, height, width = image.shape
+    with rasterio.open(
+        path,
+        'w',
+        driver='GTiff',
+        count=count,
+        height=height,
+        width=width,
+        dtype=image.dtype,
+        crs=crs,
+        transform=transform,
+    ) as file:
+        file.write(image)
+        file.descriptions = bands
+        file.update_tags(TIFFTAG_IMAGEDESCRIPTION='simulated by torchgeo_discomkd')

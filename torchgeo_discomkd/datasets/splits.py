@@ -1,0 +1,136 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Which samples are for training, validation and test."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..errors import SplitError
+
+SPLITS = ('train', 'val', 'test')
+
+
+def stratified_split(labels: ArrayLike, run: int, split: str) -> NDArray[np.int64]:
+    """Split every class 70/10/20 at random, as the authors of DisCoM-KD do.
+
+    The samples of a class, in the order given, are shuffled with seed 1000 * *run*
+    exactly as ``sklearn.utils.shuffle`` does; the first ``int(0.7 n)`` are for
+    training, those up to ``int((0.7 + 0.1) n)`` for validation, the rest for test. In
+    floating point 0.7 + 0.1 is 0.7999999999999999, so that 2000 samples give
+    1400/199/401. Neighbouring tiles may fall into different splits.
+
+    Args:
+        labels: Label of every sample, shape (N,).
+        run: Number of the repetition, 0 to 4 in the paper.
+        split: 'train', 'val' or 'test'.
+
+    Returns:
+        Ascending positions of the samples of the split, int64, shape (M,).
+
+    Raises:
+        SplitError: If *split* is unknown or *run* is negative.
+    """
+    _check_request(split, run)
+    labels = np.asarray(labels)
+    parts: list[NDArray[np.int64]] = []
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        np.random.RandomState(1000 * run).shuffle(members)
+        train, val = int(len(members) * 0.7), int(len(members) * (0.7 + 0.1))
+        bounds = {
+            'train': slice(train),
+            'val': slice(train, val),
+            'test': slice(val, None),
+        }
+        parts.append(members[bounds[split]])
+    return np.sort(np.concatenate(parts)) if parts else np.empty(0, np.int64)
+
+
+def group_split(
+    groups: Sequence[str],
+    run: int,
+    split: str,
+    val_groups: Sequence[str] | None = None,
+    test_groups: Sequence[str] | None = None,
+) -> NDArray[np.int64]:
+    """Split by groups (events, scenes, blocks), none of which is in two splits.
+
+    If groups are named, all others are for training. If none is named, the sorted
+    groups are a ring: of G groups, round(0.2 G) in a row are for test and the
+    round(0.1 G) after them for validation, at least one each; every *run* starts
+    where the test groups of the one before ended.
+
+    Args:
+        groups: Group of every sample, length N.
+        run: Number of the repetition; without effect if groups are named.
+        split: 'train', 'val' or 'test'.
+        val_groups: Groups for validation.
+        test_groups: Groups for test.
+
+    Returns:
+        Ascending positions of the samples of the split, int64, shape (M,).
+
+    Raises:
+        SplitError: If a named group does not exist or is in both lists, there are
+            fewer than three groups to rotate, *split* is unknown or *run* negative.
+    """
+    _check_request(split, run)
+    known = sorted(set(groups))
+    if val_groups is None and test_groups is None:
+        val, test = _rotate(known, run)
+    else:
+        val, test = set(val_groups or ()), set(test_groups or ())
+    if unknown := sorted((val | test) - set(known)):
+        raise SplitError(f'Unknown groups {unknown}: the data have {known}.')
+    if both := sorted(val & test):
+        raise SplitError(
+            f'Groups {both} are named for validation and for test: choose one.'
+        )
+    members = {'train': set(known) - val - test, 'val': val, 'test': test}[split]
+    return np.flatnonzero([group in members for group in groups])
+
+
+def check_split(labels: ArrayLike, classes: Sequence[str], split: str) -> None:
+    """Refuse a split that is empty or lacks a class.
+
+    Args:
+        labels: Labels of the split, positions in *classes*, shape (M,).
+        classes: Names of all classes of the data set.
+        split: Name of the split, for the message.
+
+    Raises:
+        SplitError: If there is no sample, or a class without any (all are listed).
+    """
+    present = set(np.asarray(labels).tolist())
+    if not present:
+        raise SplitError(
+            f"Split '{split}' is empty: add samples or choose another split."
+        )
+    absent = [name for i, name in enumerate(classes) if i not in present]
+    if absent:
+        raise SplitError(
+            f"Split '{split}' has no sample of {', '.join(absent)}: add samples of "
+            'these classes, remove the classes or choose another split.'
+        )
+
+
+def _check_request(split: str, run: int) -> None:
+    if split not in SPLITS:
+        raise SplitError(f"Unknown split '{split}': choose one of {list(SPLITS)}.")
+    if run < 0:
+        raise SplitError(f'run={run}: the number of a repetition is 0 or more.')
+
+
+def _rotate(known: Sequence[str], run: int) -> tuple[set[str], set[str]]:
+    count = len(known)
+    if count < 3:
+        raise SplitError(
+            f'{count} groups {list(known)} cannot make three splits: use three or '
+            'more, or another split scheme.'
+        )
+    test, val = max(1, round(0.2 * count)), max(1, round(0.1 * count))
+    ring = [known[(run * test + i) % count] for i in range(count)]
+    return set(ring[test : test + val]), set(ring[:test])

@@ -1,0 +1,242 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Band statistics of a data set, for the normalisation of its classifiers."""
+
+import contextlib
+import hashlib
+import json
+import os
+import warnings
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import MissingValueError
+from .base import MultiModalDataset
+from .units import check_unit
+
+#: Most pixels per band that percentiles are taken from: 4 MB in memory.
+MAXIMUM_SAMPLE = 2**20
+
+# Part of the name of cached files: to be raised when the computation changes.
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class BandStatistics:
+    """Statistics of the bands of one modality, missing pixels left out.
+
+    Every tuple has one entry per band, in the order of *bands*, in the unit of the
+    pixels.
+    """
+
+    #: Names of the bands.
+    bands: tuple[str, ...]
+
+    #: Mean.
+    mean: tuple[float, ...]
+
+    #: Population standard deviation (ddof 0).
+    std: tuple[float, ...]
+
+    #: 2nd percentile.
+    low: tuple[float, ...]
+
+    #: 98th percentile.
+    high: tuple[float, ...]
+
+    #: Lowest value.
+    minimum: tuple[float, ...]
+
+    #: Highest value.
+    maximum: tuple[float, ...]
+
+    #: Number of missing pixels.
+    missing: tuple[int, ...]
+
+    #: Number of pixels, missing ones included (the same for all bands).
+    count: int
+
+    def to_json(self) -> str:
+        """Return the statistics as a JSON object."""
+        return json.dumps(asdict(self), indent=2, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> 'BandStatistics':
+        """Return the statistics that :meth:`to_json` wrote.
+
+        Args:
+            text: JSON object.
+
+        Raises:
+            ValueError: If the text is not such an object.
+        """
+        try:
+            values = json.loads(text)
+            count = int(values.pop('count'))
+            columns = {name: tuple(column) for name, column in values.items()}
+            result = cls(**columns, count=count)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f'not band statistics: {error}') from error
+        if len({len(column) for column in columns.values()}) != 1:
+            raise ValueError('not band statistics: columns of different lengths')
+        return result
+
+
+def compute_statistics(dataset: MultiModalDataset) -> dict[str, BandStatistics]:
+    """Compute the statistics of every modality in one pass over a split.
+
+    Sums are float64 and merged tile by tile (Chan et al. 1983), so that they stay
+    exact for many pixels. Percentiles come from all pixels where a band has at most
+    :data:`MAXIMUM_SAMPLE`, else from about that many, as many from each tile, drawn
+    with a fixed seed. Transforms are not applied.
+
+    Args:
+        dataset: The split, usually the one for training.
+
+    Returns:
+        The statistics by modality.
+
+    Raises:
+        MissingValueError: If a band has no valid pixel.
+        UnitError: If values contradict the unit of their modality.
+
+    Warns:
+        UserWarning: If pixels are missing, with their number.
+    """
+    statistics = {m: _compute(dataset, m) for m in dataset.modalities}
+    for modality, values in statistics.items():
+        _check(dataset, modality, values)
+    return statistics
+
+
+def cached_statistics(dataset: MultiModalDataset) -> dict[str, BandStatistics]:
+    """Return the statistics of every modality, computed once and kept with the data.
+
+    They are written to ``<root>/.torchgeo_discomkd/statistics-<key>.json``, one file
+    per modality; the key depends on the files of the data set, the split, the
+    modality and its bands. A file that cannot be read is computed anew; where none can
+    be written, nothing is kept.
+
+    Args:
+        dataset: The split, usually the one for training.
+
+    Returns:
+        The statistics by modality.
+
+    Raises:
+        MissingValueError: If a band has no valid pixel.
+        UnitError: If values contradict the unit of their modality.
+
+    Warns:
+        UserWarning: If pixels are missing, with their number.
+    """
+    folder = Path(dataset.root) / '.torchgeo_discomkd'
+    source = f'{_VERSION}\n{dataset.fingerprint()}\n{dataset.split_hash()}'
+    statistics = {}
+    for modality in dataset.modalities:
+        names = '\n'.join((source, modality, *dataset.bands[modality]))
+        key = hashlib.sha256(names.encode()).hexdigest()[:16]
+        path = folder / f'statistics-{key}.json'
+        try:
+            values = BandStatistics.from_json(path.read_text(encoding='utf-8'))
+        except (OSError, ValueError):
+            values = _compute(dataset, modality)
+            with contextlib.suppress(OSError):
+                _write(path, values.to_json())
+        _check(dataset, modality, values)
+        statistics[modality] = values
+    return statistics
+
+
+def _compute(dataset: MultiModalDataset, modality: str) -> BandStatistics:
+    bands = dataset.bands[modality]
+    height, width = dataset.tile_size(modality)
+    pixels = height * width
+    drawn = min(pixels, max(1, MAXIMUM_SAMPLE // len(dataset)))
+    rng = np.random.default_rng(0)
+    sample = np.empty((len(dataset), len(bands), drawn), np.float32)
+    count, mean, squares = (np.zeros(len(bands)) for _ in range(3))
+    minimum, maximum = (np.full(len(bands), sign * np.inf) for sign in (1, -1))
+    for index in range(len(dataset)):
+        image = dataset._checked_load(index, modality).numpy().reshape(len(bands), -1)
+        chosen = slice(None)
+        if drawn < pixels:
+            chosen = rng.choice(pixels, drawn, replace=False, shuffle=False)
+        sample[index] = image[:, chosen]
+        count, mean, squares = _merge(count, mean, squares, image.astype(np.float64))
+        minimum = np.fmin(minimum, np.fmin.reduce(image, axis=1))
+        maximum = np.fmax(maximum, np.fmax.reduce(image, axis=1))
+    total = len(dataset) * pixels
+    if empty := [b for b, n in zip(bands, count, strict=True) if n == 0]:
+        raise MissingValueError(
+            f"All {total} pixels of band {', '.join(empty)} of '{modality}' are "
+            'missing (nodata or NaN): leave the band out or mend the files.'
+        )
+    low, high = _percentiles(sample)
+    return BandStatistics(
+        bands=bands,
+        mean=tuple(mean.tolist()),
+        std=tuple(np.sqrt(squares / count).tolist()),
+        low=low,
+        high=high,
+        minimum=tuple(minimum.tolist()),
+        maximum=tuple(maximum.tolist()),
+        missing=tuple((total - count).astype(int).tolist()),
+        count=total,
+    )
+
+
+def _merge(
+    count: NDArray[np.float64],
+    mean: NDArray[np.float64],
+    squares: NDArray[np.float64],
+    image: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    valid = np.isfinite(image)
+    added = valid.sum(axis=1)
+    if not valid.all():
+        image = np.where(valid, image, 0)
+    tile_mean = image.sum(axis=1) / np.maximum(added, 1)
+    deviation = np.where(valid, image - tile_mean[:, None], 0)
+    total = np.maximum(count + added, 1)
+    step = tile_mean - mean
+    squares = squares + (deviation**2).sum(axis=1) + step**2 * count * added / total
+    return count + added, mean + step * added / total, squares
+
+
+def _percentiles(
+    sample: NDArray[np.float32],
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    pairs = []
+    for band in range(sample.shape[1]):
+        values = sample[:, band].ravel()
+        values = values[np.isfinite(values)].astype(np.float64)
+        pairs.append(np.percentile(values, (2, 98)).tolist())
+    low, high = zip(*pairs, strict=True)
+    return low, high
+
+
+def _check(dataset: MultiModalDataset, modality: str, values: BandStatistics) -> None:
+    unit = dataset.units[modality]
+    for band, low, high in zip(values.bands, values.low, values.high, strict=True):
+        check_unit(low, high, unit, f"Band {band} of '{modality}'")
+    if any(values.missing):
+        bands = {b: n for b, n in zip(values.bands, values.missing, strict=True) if n}
+        numbers = ', '.join(f'{band} {count}' for band, count in bands.items())
+        warnings.warn(
+            f"Missing pixels in '{modality}' (nodata or NaN), of {values.count} per "
+            f'band: {numbers}. The normalisation replaces them by the band mean.',
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(exist_ok=True)
+    temporary = path.with_suffix(f'.{os.getpid()}')
+    temporary.write_text(text, encoding='utf-8')
+    temporary.replace(path)

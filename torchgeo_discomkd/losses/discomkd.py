@@ -1,0 +1,265 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""The five loss terms of DisCoM-KD (Ienco & Dantas, BMVC 2024), Eq. 2 to 6.
+
+Source: https://arxiv.org/abs/2408.07080. Every function takes one tensor per modality
+in a mapping from modality name to rows, two or more modalities, each with its own
+number of rows B_m. A modality's index is its position in the first mapping.
+
+The paper and its released code differ in two choices, which the arguments name:
+
+* *reduction*: 'sum_of_means' (paper) sums one mean per modality and kind of embedding.
+  'mean_of_rows' (released code) averages over the rows of all modalities at once: each
+  modality counts by its number of rows, and with M modalities of equal batch size
+  a term is 1/M of the paper's, :func:`modality_loss` 1/(2M), since it joins both kinds
+  of embedding in the same mean.
+* *targets* of the modality classifiers: 'index' (paper) is the modality's index.
+  'released' is a soft target (1, 1) for the first modality and (0, 0) for the second:
+  it asks for a uniform prediction on the first and ignores the second.
+
+Eq. 6 is written for one sample; here every term averages over the batch.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+type Rows = Mapping[str, Tensor]
+type Reduction = Literal['sum_of_means', 'mean_of_rows']
+type Targets = Literal['index', 'released']
+
+
+def classification_loss(
+    logits: Rows, labels: Rows, reduction: Reduction = 'sum_of_means'
+) -> Tensor:
+    """Cross-entropy of the task classifiers, one per modality (Eq. 2).
+
+    Args:
+        logits: Unnormalised scores, shape (B_m, C) for each modality.
+        labels: Class indices, int64, shape (B_m,) for each modality, or
+            class probabilities, float, shape (B_m, C).
+        reduction: How rows and modalities are joined.
+
+    Returns:
+        Scalar, 0 or more.
+
+    Raises:
+        ValueError: If the modalities differ or *reduction* is unknown.
+    """
+    _check_modalities(logits, labels)
+    return _reduce(_cross_entropy(logits, labels), reduction)
+
+
+def modality_classification_loss(
+    logits: Rows, targets: Targets = 'index', reduction: Reduction = 'sum_of_means'
+) -> Tensor:
+    """Cross-entropy of one modality classifier: Eq. 3, and one half of Eq. 4.
+
+    Args:
+        logits: Unnormalised scores of the M modalities, shape (B_m, M) for each.
+        targets: What the classifier is asked to predict.
+        reduction: How rows and modalities are joined.
+
+    Returns:
+        Scalar, 0 or more.
+
+    Raises:
+        ValueError: If an option is unknown, the number of columns is not the number of
+            modalities, or *targets* is 'released' and there are not exactly two.
+    """
+    return _reduce(_modality_rows(logits, targets), reduction)
+
+
+def adversarial_loss(
+    logits: Rows, targets: Targets = 'index', reduction: Reduction = 'sum_of_means'
+) -> Tensor:
+    """Cross-entropy of the modality discriminator (Eq. 3).
+
+    The sign is positive: the encoders work against it because the discriminator's
+    input passed through :func:`~torchgeo_discomkd.losses.gradient_reversal`.
+
+    Args:
+        logits: Discriminator scores of invariant embeddings, shape (B_m, M) for each.
+        targets: What the discriminator is asked to predict.
+        reduction: How rows and modalities are joined.
+
+    Returns:
+        Scalar, 0 or more.
+
+    Raises:
+        ValueError: As for :func:`modality_classification_loss`.
+    """
+    return modality_classification_loss(logits, targets, reduction)
+
+
+def modality_loss(
+    informative_logits: Rows,
+    irrelevant_logits: Rows,
+    targets: Targets = 'index',
+    reduction: Reduction = 'sum_of_means',
+) -> Tensor:
+    """Cross-entropy of the two modality classifiers of specific embeddings (Eq. 4).
+
+    Args:
+        informative_logits: Scores of informative embeddings, shape (B_m, M) for each.
+        irrelevant_logits: Scores of irrelevant embeddings, shape (B_m, M) for each.
+        targets: What the classifiers are asked to predict.
+        reduction: How rows, modalities and the two classifiers are joined.
+
+    Returns:
+        Scalar, 0 or more.
+
+    Raises:
+        ValueError: If the modalities differ, and as for
+            :func:`modality_classification_loss`.
+    """
+    _check_modalities(informative_logits, irrelevant_logits)
+    ordered = {m: irrelevant_logits[m] for m in informative_logits}
+    rows = _modality_rows(informative_logits, targets) + _modality_rows(
+        ordered, targets
+    )
+    return _reduce(rows, reduction)
+
+
+def auxiliary_loss(
+    invariant_logits: Rows,
+    informative_logits: Rows,
+    labels: Rows,
+    reduction: Reduction = 'sum_of_means',
+) -> Tensor:
+    """Cross-entropy of the shared auxiliary task classifier (Eq. 5).
+
+    Args:
+        invariant_logits: Scores of invariant embeddings, shape (B_m, C) for each.
+        informative_logits: Scores of informative embeddings, shape (B_m, C) for each.
+        labels: As for :func:`classification_loss`.
+        reduction: How rows and modalities are joined; the two kinds of embedding are
+            always summed.
+
+    Returns:
+        Scalar, 0 or more.
+
+    Raises:
+        ValueError: If the modalities differ or *reduction* is unknown.
+    """
+    _check_modalities(invariant_logits, informative_logits, labels)
+    invariant = _reduce(_cross_entropy(invariant_logits, labels), reduction)
+    informative = _reduce(_cross_entropy(informative_logits, labels), reduction)
+    return invariant + informative
+
+
+def orthogonality_loss(
+    invariant: Rows,
+    informative: Rows,
+    irrelevant: Rows,
+    mode: Literal['signed', 'absolute', 'squared'] = 'signed',
+    reduction: Reduction = 'sum_of_means',
+) -> Tensor:
+    """Cosine of (invariant, informative) plus cosine of (informative, irrelevant).
+
+    Eq. 6 takes the signed cosine. With embeddings of 0 or more (a projection head that
+    ends in a ReLU) its minimum is orthogonality; with signed embeddings it is the
+    opposite direction, so that 'absolute' or 'squared' is needed there.
+
+    Args:
+        invariant: Embeddings, shape (B_m, D) for each modality.
+        informative: Embeddings, shape (B_m, D) for each modality.
+        irrelevant: Embeddings, shape (B_m, D) for each modality.
+        mode: What is done with each cosine.
+        reduction: How rows and modalities are joined; the two pairs are always summed.
+
+    Returns:
+        Scalar, with 'sum_of_means' in [-2M, 2M] for 'signed' and [0, 2M] otherwise.
+        The cosine with a vector of zeros is 0.
+
+    Raises:
+        ValueError: If the modalities differ or an option is unknown.
+    """
+    _check_modalities(invariant, informative, irrelevant)
+    pairs = ((invariant, informative), (informative, irrelevant))
+    terms = [
+        _reduce([_penalty(_cosine(a[m], b[m]), mode) for m in invariant], reduction)
+        for a, b in pairs
+    ]
+    return terms[0] + terms[1]
+
+
+def _check_modalities(first: Rows, *others: Rows) -> None:
+    for other in others:
+        if set(other) != set(first):
+            raise ValueError(
+                f'Modalities differ between arguments: {list(first)} and '
+                f'{list(other)}. Give every argument the same modalities.'
+            )
+
+
+def _cross_entropy(logits: Rows, labels: Rows) -> list[Tensor]:
+    return [
+        F.cross_entropy(rows, labels[modality], reduction='none')
+        for modality, rows in logits.items()
+    ]
+
+
+def _modality_rows(logits: Rows, targets: Targets) -> list[Tensor]:
+    number = len(logits)
+    for modality, rows in logits.items():
+        if rows.shape[1] != number:
+            raise ValueError(
+                f"The logits of '{modality}' have {rows.shape[1]} columns, but there "
+                f'are {number} modalities {list(logits)}: give every modality of the '
+                'network, in its order.'
+            )
+    match targets:
+        case 'index':
+            labels = {
+                modality: torch.full_like(rows[:, 0], index, dtype=torch.long)
+                for index, (modality, rows) in enumerate(logits.items())
+            }
+        case 'released':
+            if number != 2:
+                raise ValueError(
+                    f"targets='released' is defined for 2 modalities, not {number} "
+                    f"{list(logits)}: use targets='index'."
+                )
+            first, second = logits
+            labels = {
+                first: torch.ones_like(logits[first]),
+                second: torch.zeros_like(logits[second]),
+            }
+        case _:
+            raise ValueError(f"targets='{targets}': use 'index' or 'released'.")
+    return _cross_entropy(logits, labels)
+
+
+def _cosine(a: Tensor, b: Tensor) -> Tensor:
+    # half precision cannot hold the lower bound of the norms
+    dtype = torch.promote_types(a.dtype, torch.float32)
+    return F.cosine_similarity(a.to(dtype), b.to(dtype), dim=1, eps=1e-12)
+
+
+def _penalty(cosine: Tensor, mode: str) -> Tensor:
+    match mode:
+        case 'signed':
+            return cosine
+        case 'absolute':
+            return cosine.abs()
+        case 'squared':
+            return cosine.square()
+        case _:
+            raise ValueError(f"mode='{mode}': use 'signed', 'absolute' or 'squared'.")
+
+
+def _reduce(rows: Iterable[Tensor], reduction: Reduction) -> Tensor:
+    match reduction:
+        case 'sum_of_means':
+            return torch.stack([r.mean() for r in rows]).sum()
+        case 'mean_of_rows':
+            return torch.cat(list(rows)).mean()
+        case _:
+            raise ValueError(
+                f"reduction='{reduction}': use 'sum_of_means' or 'mean_of_rows'."
+            )

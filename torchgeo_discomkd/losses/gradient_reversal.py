@@ -1,0 +1,64 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Gradient reversal: what helps the discriminator hurts the encoder."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class _Reverse(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, strength: float) -> Tensor:
+        ctx.strength = strength
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0] * -ctx.strength, None
+
+
+def gradient_reversal(x: Tensor, strength: float = 1.0) -> Tensor:
+    """Pass values on unchanged and gradients back with the opposite sign.
+
+    Source: Ganin & Lempitsky, 'Unsupervised domain adaptation by backpropagation',
+    ICML 2015, Eq. 6 and 7; https://arxiv.org/abs/1409.7495.
+
+    Args:
+        x: Any floating-point tensor.
+        strength: Factor lambda of the reversed gradient; DisCoM-KD uses 1.
+
+    Returns:
+        A tensor equal to *x*, with the shape and dtype of *x*.
+    """
+    return _Reverse.apply(x, strength)
+
+
+class GradientReversal(nn.Module):
+    """Module form of :func:`gradient_reversal`, with a fixed strength."""
+
+    def __init__(self, strength: float = 1.0) -> None:
+        """Initialize a new GradientReversal instance.
+
+        Args:
+            strength: Factor lambda of the reversed gradient.
+        """
+        super().__init__()
+        self.strength = strength
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the values unchanged; see :func:`gradient_reversal`.
+
+        Args:
+            x: Any floating-point tensor.
+
+        Returns:
+            A tensor equal to *x*.
+        """
+        return gradient_reversal(x, self.strength)
+
+    def extra_repr(self) -> str:
+        """Return the strength, for the printed form of a model."""
+        return f'strength={self.strength}'

@@ -1,0 +1,27 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Command-line interface to torchgeo_discomkd."""
+
+import sys
+from collections.abc import Sequence
+
+from .errors import UserError
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Command-line interface to torchgeo_discomkd.
+
+    A mistake of the user ends with exit code 2 and one message, without a traceback.
+
+    Args:
+        args: Arguments. Default: those of the process.
+    """
+    # here, so that commands that need neither TorchGeo nor Lightning start fast
+    from .cli import run
+
+    try:
+        run(list(sys.argv[1:] if args is None else args))
+    except UserError as error:
+        sys.stderr.write(f'error: {error}\n')
+        sys.exit(2)

@@ -1,0 +1,40 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Encoders, the DisCoM-KD network and the classifiers that it leaves behind."""
+
+from .classifier_file import (
+    LoadedClassifier,
+    load_classifier,
+    load_metadata,
+    save_classifier,
+)
+from .discomkd import (
+    DisCoMKDNetwork,
+    DisCoMKDOutput,
+    DisentangledClassifier,
+    DisentangledEncoder,
+    Embeddings,
+)
+from .encoder import create_encoder
+from .fusion import FusionClassifier
+from .metadata import ClassifierMetadata, ModalityMetadata, expect
+from .normalization import Normalization
+
+__all__ = (
+    'ClassifierMetadata',
+    'DisCoMKDNetwork',
+    'DisCoMKDOutput',
+    'DisentangledClassifier',
+    'DisentangledEncoder',
+    'Embeddings',
+    'FusionClassifier',
+    'LoadedClassifier',
+    'ModalityMetadata',
+    'Normalization',
+    'create_encoder',
+    'expect',
+    'load_classifier',
+    'load_metadata',
+    'save_classifier',
+)

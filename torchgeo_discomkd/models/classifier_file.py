@@ -1,0 +1,264 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""The classifier file: one classifier and all that is needed to use it, no pickle.
+
+It is a safetensors file whose header carries the metadata as JSON. Reading one needs
+neither TorchGeo nor Lightning.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+from uuid import uuid4
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from ..errors import ClassifierFileError, UserError
+from .discomkd import DisentangledClassifier, Head, Readout, read_out
+from .fusion import FusionClassifier
+from .metadata import ClassifierMetadata
+from .modalities import check_present
+
+#: Key of the metadata in the file's header.
+KEY = 'torchgeo_discomkd'
+
+#: Prefix of the auxiliary task classifier's tensors.
+AUXILIARY = 'auxiliary.'
+
+
+class LoadedClassifier(nn.Module):
+    """A classifier with its metadata, in evaluation mode and without gradients."""
+
+    def __init__(
+        self,
+        classifier: DisentangledClassifier | FusionClassifier,
+        metadata: ClassifierMetadata,
+        auxiliary: nn.Linear | None = None,
+        readout: Readout = 'full',
+    ) -> None:
+        """Initialize a new LoadedClassifier instance.
+
+        Args:
+            classifier: The classifier.
+            metadata: Its metadata.
+            auxiliary: The auxiliary task classifier, if there is one.
+            readout: The embeddings that it classifies by, as for
+                :meth:`DisCoMKDNetwork.read_out`.
+
+        Raises:
+            ClassifierFileError: If *readout* needs an auxiliary task classifier and
+                there is none.
+        """
+        super().__init__()
+        if readout != 'full' and auxiliary is None:
+            raise ClassifierFileError(
+                f"readout='{readout}' needs the auxiliary task classifier, which only "
+                "files of DisCoM-KD have: use readout='full'."
+            )
+        self.classifier = classifier
+        self.metadata = metadata
+        self.auxiliary = auxiliary
+        self.readout: Readout = readout
+        self.eval()
+        self.requires_grad_(False)
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Names of the modalities that it needs."""
+        return tuple(self.metadata.modalities)
+
+    def forward(self, images: Mapping[str, Tensor] | Tensor) -> Tensor:
+        """Classify a batch.
+
+        Args:
+            images: Raw images by modality, shape (B, C_m, H_m, W_m), other modalities
+                than the classifier's being ignored; or, if there is one modality
+                only, its images.
+
+        Returns:
+            Logits before calibration, shape (B, K).
+
+        Raises:
+            BandError: If the number of bands is wrong.
+            ModalityError: If a modality is missing.
+        """
+        if isinstance(self.classifier, FusionClassifier):
+            return self.classifier(images)
+        if isinstance(images, Mapping):
+            check_present(self.modalities, images)
+            images = images[self.modalities[0]]
+        if self.auxiliary is None:
+            return self.classifier(images)
+        return read_out(self.classifier, self.auxiliary, images, self.readout)
+
+    def probabilities(self, images: Mapping[str, Tensor] | Tensor) -> Tensor:
+        """Classify a batch, with the calibration of the file.
+
+        Args:
+            images: As for :meth:`forward`.
+
+        Returns:
+            Probabilities, shape (B, K), each row with sum 1.
+
+        Raises:
+            BandError: If the number of bands is wrong.
+            ModalityError: If a modality is missing.
+        """
+        return (self(images) / self.metadata.temperature).softmax(dim=1)
+
+
+def save_classifier(
+    path: str | Path,
+    classifier: DisentangledClassifier | FusionClassifier,
+    metadata: ClassifierMetadata,
+    auxiliary: nn.Linear | None = None,
+) -> None:
+    """Write a classifier file.
+
+    The file is complete or absent: it is written under another name beside *path* and
+    then renamed, replacing an older file.
+
+    Args:
+        path: File to write, for example 'best/sar.safetensors'; its folder is created.
+        classifier: The classifier.
+        metadata: Its metadata.
+        auxiliary: The auxiliary task classifier of DisCoM-KD, for read-outs by one
+            embedding.
+
+    Raises:
+        ClassifierFileError: If the metadata are of another classifier.
+        OSError: If the file cannot be written.
+    """
+    _check_description(classifier, metadata)
+    tensors = dict(classifier.state_dict())
+    if auxiliary is not None:
+        tensors |= auxiliary.state_dict(prefix=AUXILIARY)
+    tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f'.{path.name}.{uuid4().hex}.partial')
+    try:
+        partial.write_bytes(save(tensors, metadata={KEY: metadata.to_json()}))
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load_metadata(path: str | Path) -> ClassifierMetadata:
+    """Read the metadata of a classifier file, not its weights.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The metadata.
+
+    Raises:
+        ClassifierFileError: If there is no such file, it is no classifier file or it is
+            truncated.
+    """
+    if not Path(path).is_file():
+        raise ClassifierFileError(
+            f'{path}: there is no such file. Training writes best/<modality>.safetensors.'
+        )
+    try:
+        with safe_open(path, framework='pt') as file:
+            header = file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise ClassifierFileError(
+            f'{path} is no safetensors file, or it is truncated ({error}): give a '
+            'classifier file, best/<modality>.safetensors of a run, or copy it again.'
+        ) from error
+    if KEY not in header:
+        raise ClassifierFileError(
+            f'{path} was not written by torchgeo_discomkd: give a classifier file, '
+            'best/<modality>.safetensors of a run.'
+        )
+    try:
+        return ClassifierMetadata.from_json(header[KEY])
+    except ClassifierFileError as error:
+        raise ClassifierFileError(f'{path}: {error}') from error
+
+
+def load_classifier(path: str | Path, readout: Readout = 'full') -> LoadedClassifier:
+    """Read a classifier file.
+
+    Args:
+        path: The file.
+        readout: 'full', or 'invariant' or 'informative' for the auxiliary task
+            classifier on that embedding alone (Table 4 of the paper).
+
+    Returns:
+        The classifier on the CPU.
+
+    Raises:
+        ClassifierFileError: If there is no such file, it is no classifier file, it is
+            truncated, its tensors do not fit its metadata, or it has no auxiliary task
+            classifier and *readout* needs one.
+        ValueError: If *readout* is unknown.
+    """
+    if readout not in ('full', 'invariant', 'informative'):
+        raise ValueError(
+            f"readout='{readout}': use 'full', 'invariant' or 'informative'."
+        )
+    metadata = load_metadata(path)
+    tensors = load_file(path)
+    auxiliary = {k: tensors.pop(k) for k in list(tensors) if k.startswith(AUXILIARY)}
+    try:
+        # a new network draws random weights: the caller's stream must not notice
+        with torch.random.fork_rng(devices=[]):
+            classifier = _build(metadata)
+            head = _linear(auxiliary) if auxiliary else None
+        classifier.load_state_dict(tensors)
+    except (KeyError, RuntimeError, UserError, ValueError) as error:
+        raise ClassifierFileError(
+            f'{path}: its tensors do not fit its metadata: {error}'
+        ) from error
+    try:
+        return LoadedClassifier(classifier, metadata, head, readout)
+    except ClassifierFileError as error:
+        raise ClassifierFileError(f'{path}: {error}') from error
+
+
+def _build(metadata: ClassifierMetadata) -> DisentangledClassifier | FusionClassifier:
+    channels = {m: value.in_channels for m, value in metadata.modalities.items()}
+    number = len(metadata.classes)
+    if metadata.kind == 'fusion':
+        return FusionClassifier(channels, number, metadata.model)
+    (in_channels,) = channels.values()
+    head = cast(Head, metadata.head)
+    return DisentangledClassifier(in_channels, number, metadata.model, head)
+
+
+def _linear(tensors: Mapping[str, Tensor]) -> nn.Linear:
+    weight = tensors[f'{AUXILIARY}weight']
+    linear = nn.Linear(weight.shape[1], weight.shape[0])
+    linear.load_state_dict({k.removeprefix(AUXILIARY): v for k, v in tensors.items()})
+    return linear
+
+
+def _check_description(
+    classifier: DisentangledClassifier | FusionClassifier, metadata: ClassifierMetadata
+) -> None:
+    if isinstance(classifier, FusionClassifier):
+        kind = 'fusion'
+        channels = {
+            m: len(cast(Tensor, n.fill)) for m, n in classifier.normalizations.items()
+        }
+    else:
+        kind = 'disentangled'
+        channels = dict.fromkeys(
+            metadata.modalities, len(classifier.normalization.fill)
+        )
+    described = {m: value.in_channels for m, value in metadata.modalities.items()}
+    found = (kind, channels, classifier.classifier.out_features)
+    expected = (metadata.kind, described, len(metadata.classes))
+    if found != expected:
+        raise ClassifierFileError(
+            'The metadata are of another classifier: kind, channels and number of '
+            f'classes are {found}, the metadata say {expected}.'
+        )

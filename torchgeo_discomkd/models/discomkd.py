@@ -1,0 +1,358 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""The DisCoM-KD network and the single-modality classifiers it consists of.
+
+Source: Ienco & Dantas, 'DisCoM-KD', BMVC 2024, https://arxiv.org/abs/2408.07080.
+"""
+
+from collections.abc import Mapping
+from typing import Literal, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ModalityError, WeightsError
+from ..losses import gradient_reversal
+from .encoder import create_encoder
+from .modalities import check_known, check_names
+from .normalization import Normalization
+
+type Head = Literal['linear_bn_relu', 'linear']
+type Readout = Literal['full', 'invariant', 'informative']
+
+
+class Embeddings(NamedTuple):
+    """The three embeddings of a batch of one modality, each of shape (B, D)."""
+
+    #: What all modalities share.
+    invariant: Tensor
+
+    #: What only this modality knows about the class.
+    informative: Tensor
+
+    #: What only this modality knows and the class does not need.
+    irrelevant: Tensor
+
+
+class DisentangledEncoder(nn.Module):
+    """Two encoders of one modality and the projection of the first.
+
+    The specific encoder's features are cut in two: the first half is the informative
+    embedding, the second half the irrelevant one. The projection brings the invariant
+    encoder's features to the same size D.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        model: str = 'resnet18',
+        head: Head = 'linear_bn_relu',
+        weights: str | bool | None = None,
+    ) -> None:
+        """Initialize a new DisentangledEncoder instance.
+
+        Args:
+            in_channels: Number of bands C.
+            model: Name of a timm model, used for both encoders.
+            head: Projection: a linear layer, batch normalisation and ReLU (released
+                code), or a linear layer alone (paper). With 'linear' the signed
+                orthogonality loss leads to opposite, not to orthogonal embeddings.
+            weights: As for :func:`create_encoder`, used for both encoders.
+
+        Raises:
+            BandError: If *in_channels* is not positive.
+            ValueError: If *head* is unknown.
+            WeightsError: If *model* or *weights* cannot be used, or the number of
+                features of *model* is odd.
+        """
+        super().__init__()
+        self.invariant_encoder = create_encoder(model, in_channels, weights)
+        self.specific_encoder = create_encoder(model, in_channels, weights)
+        features = cast(int, self.specific_encoder.num_features)
+        if features % 2:
+            raise WeightsError(
+                f"model='{model}' has {features} features, which cannot be halved: "
+                'choose a model with an even number of them.'
+            )
+        #: Size D of each embedding.
+        self.embedding_size = features // 2
+        linear = nn.Linear(features, self.embedding_size)
+        match head:
+            case 'linear_bn_relu':
+                norm = nn.BatchNorm1d(self.embedding_size)
+                self.projection = nn.Sequential(linear, norm, nn.ReLU())
+            case 'linear':
+                self.projection = nn.Sequential(linear)
+            case _:
+                raise ValueError(f"head='{head}': use 'linear_bn_relu' or 'linear'.")
+
+    def forward(self, x: Tensor) -> Embeddings:
+        """Embed a batch of normalised images.
+
+        Args:
+            x: Images, shape (B, C, H, W).
+
+        Returns:
+            Three embeddings, each of shape (B, D).
+        """
+        invariant = self.projection(self.invariant_encoder(x))
+        informative, irrelevant = self.specific_encoder(x).chunk(2, dim=1)
+        return Embeddings(invariant, informative, irrelevant)
+
+
+class DisentangledClassifier(nn.Module):
+    """Classifier of one modality: all that is left of DisCoM-KD after training.
+
+    It takes raw pixels: the normalisation is its first layer.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int,
+        model: str = 'resnet18',
+        head: Head = 'linear_bn_relu',
+        weights: str | bool | None = None,
+    ) -> None:
+        """Initialize a new DisentangledClassifier instance.
+
+        Args:
+            in_channels: Number of bands C.
+            num_classes: Number of classes K.
+            model: Name of a timm model.
+            head: As for :class:`DisentangledEncoder`.
+            weights: As for :func:`create_encoder`.
+
+        Raises:
+            BandError: If *in_channels* is not positive.
+            ValueError: If *head* is unknown.
+            WeightsError: If *model* or *weights* cannot be used.
+        """
+        super().__init__()
+        self.encoder = DisentangledEncoder(in_channels, model, head, weights)
+        self.normalization = Normalization(in_channels)
+        self.classifier = nn.Linear(2 * self.encoder.embedding_size, num_classes)
+
+    def embed(self, x: Tensor) -> Embeddings:
+        """Embed a batch.
+
+        Args:
+            x: Raw images, shape (B, C, H, W).
+
+        Returns:
+            Three embeddings, each of shape (B, D).
+
+        Raises:
+            BandError: If the number of bands is wrong.
+        """
+        return self.encoder(self.normalization(x))
+
+    def classify(self, embeddings: Embeddings) -> Tensor:
+        """Classify by the invariant and the informative embedding.
+
+        Args:
+            embeddings: What :meth:`embed` returned.
+
+        Returns:
+            Logits, shape (B, K).
+        """
+        return self.classifier(
+            torch.cat([embeddings.invariant, embeddings.informative], dim=1)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Classify a batch.
+
+        Args:
+            x: Raw images, shape (B, C, H, W).
+
+        Returns:
+            Logits, shape (B, K).
+
+        Raises:
+            BandError: If the number of bands is wrong.
+        """
+        return self.classify(self.embed(x))
+
+
+class DisCoMKDOutput(NamedTuple):
+    """All that the losses need, by modality, in the order of the network.
+
+    B is the batch size of a modality, K the number of classes, M that of modalities.
+    """
+
+    #: Logits of the task classifiers, shape (B, K).
+    logits: dict[str, Tensor]
+
+    embeddings: dict[str, Embeddings]
+
+    #: Of the discriminator, behind the gradient reversal, shape (B, M).
+    adversarial_logits: dict[str, Tensor]
+
+    #: Of the informative modality classifier, shape (B, M).
+    informative_modality_logits: dict[str, Tensor]
+
+    #: Of the irrelevant modality classifier, shape (B, M).
+    irrelevant_modality_logits: dict[str, Tensor]
+
+    #: Of the auxiliary task classifier on invariant embeddings, shape (B, K).
+    auxiliary_invariant_logits: dict[str, Tensor]
+
+    #: Of the auxiliary task classifier on informative embeddings, shape (B, K).
+    auxiliary_informative_logits: dict[str, Tensor]
+
+
+class DisCoMKDNetwork(nn.Module):
+    """One classifier per modality and, for training only, four shared linear layers.
+
+    The shared layers need embeddings of one size, hence one timm model for all.
+    """
+
+    def __init__(
+        self,
+        in_channels: Mapping[str, int],
+        num_classes: int,
+        model: str = 'resnet18',
+        head: Head = 'linear_bn_relu',
+        weights: Mapping[str, str | bool | None] | None = None,
+    ) -> None:
+        """Initialize a new DisCoMKDNetwork instance.
+
+        Args:
+            in_channels: Number of bands by modality, two or more; their order gives
+                the index that the modality classifiers predict.
+            num_classes: Number of classes K.
+            model: Name of a timm model.
+            head: As for :class:`DisentangledEncoder`.
+            weights: Pretrained weights by modality, as for :func:`create_encoder`;
+                a modality that is left out starts at random.
+
+        Raises:
+            BandError: If a number of bands is not positive.
+            ModalityError: If there are fewer than two modalities, a name is illegal, or
+                *weights* has an unknown one.
+            ValueError: If *head* is unknown.
+            WeightsError: If *model* or *weights* cannot be used.
+        """
+        super().__init__()
+        weights = weights or {}
+        check_names(in_channels, minimum=2)
+        check_known(weights, in_channels, 'weights')
+        self.classifiers = nn.ModuleDict(
+            {
+                modality: DisentangledClassifier(
+                    channels, num_classes, model, head, weights.get(modality)
+                )
+                for modality, channels in in_channels.items()
+            }
+        )
+        size = self._classifier(next(iter(in_channels))).encoder.embedding_size
+        self.discriminator = nn.Linear(size, len(in_channels))
+        self.informative_modality_classifier = nn.Linear(size, len(in_channels))
+        self.irrelevant_modality_classifier = nn.Linear(size, len(in_channels))
+        self.auxiliary_classifier = nn.Linear(size, num_classes)
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Names of the modalities, in the order of their indices."""
+        return tuple(self.classifiers)
+
+    def forward(
+        self, images: Mapping[str, Tensor], reversal_strength: float = 1.0
+    ) -> DisCoMKDOutput:
+        """Compute everything that the losses need.
+
+        Args:
+            images: Raw images by modality, shape (B_m, C_m, H_m, W_m), of one or more
+                of the network's modalities in any order.
+            reversal_strength: Factor of the reversed gradient (lambda).
+
+        Returns:
+            One entry per modality in *images*, in the order of the network.
+
+        Raises:
+            BandError: If the number of bands is wrong.
+            ModalityError: If a modality is unknown or none is given.
+        """
+        check_known(images, self.modalities, 'images')
+        if not images:
+            raise ModalityError(f'No images given: give some of {self.modalities}.')
+        modalities = [m for m in self.modalities if m in images]
+        embeddings = {m: self._classifier(m).embed(images[m]) for m in modalities}
+        invariant = {m: e.invariant for m, e in embeddings.items()}
+        informative = {m: e.informative for m, e in embeddings.items()}
+        return DisCoMKDOutput(
+            logits={m: self._classifier(m).classify(e) for m, e in embeddings.items()},
+            embeddings=embeddings,
+            adversarial_logits={
+                m: self.discriminator(gradient_reversal(e, reversal_strength))
+                for m, e in invariant.items()
+            },
+            informative_modality_logits={
+                m: self.informative_modality_classifier(e)
+                for m, e in informative.items()
+            },
+            irrelevant_modality_logits={
+                m: self.irrelevant_modality_classifier(e.irrelevant)
+                for m, e in embeddings.items()
+            },
+            auxiliary_invariant_logits={
+                m: self.auxiliary_classifier(e) for m, e in invariant.items()
+            },
+            auxiliary_informative_logits={
+                m: self.auxiliary_classifier(e) for m, e in informative.items()
+            },
+        )
+
+    def read_out(self, x: Tensor, modality: str, use: Readout = 'full') -> Tensor:
+        """Classify by one embedding alone (Table 4 of the paper), or by both.
+
+        Args:
+            x: Raw images, shape (B, C, H, W).
+            modality: Their modality.
+            use: 'full' for the modality's own classifier; 'invariant' or 'informative'
+                for the shared auxiliary classifier on that embedding.
+
+        Returns:
+            Logits, shape (B, K).
+
+        Raises:
+            BandError: If the number of bands is wrong.
+            ModalityError: If the modality is unknown.
+            ValueError: If *use* is unknown.
+        """
+        check_known([modality], self.modalities, 'read_out')
+        return read_out(self._classifier(modality), self.auxiliary_classifier, x, use)
+
+    def _classifier(self, modality: str) -> DisentangledClassifier:
+        return cast(DisentangledClassifier, self.classifiers[modality])
+
+
+def read_out(
+    classifier: DisentangledClassifier, auxiliary: nn.Module, x: Tensor, use: Readout
+) -> Tensor:
+    """Classify by one embedding through the auxiliary classifier, or by both.
+
+    Args:
+        classifier: Classifier of the images' modality.
+        auxiliary: The auxiliary task classifier, from (B, D) to (B, K).
+        x: Raw images, shape (B, C, H, W).
+        use: As for :meth:`DisCoMKDNetwork.read_out`.
+
+    Returns:
+        Logits, shape (B, K).
+
+    Raises:
+        BandError: If the number of bands is wrong.
+        ValueError: If *use* is unknown.
+    """
+    match use:
+        case 'full':
+            return classifier(x)
+        case 'invariant':
+            return auxiliary(classifier.embed(x).invariant)
+        case 'informative':
+            return auxiliary(classifier.embed(x).informative)
+        case _:
+            raise ValueError(f"use='{use}': use 'full', 'invariant' or 'informative'.")

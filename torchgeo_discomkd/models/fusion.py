@@ -1,0 +1,98 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Classifier of one or several modalities with summed features.
+
+With one modality it is the STUDENT of the DisCoM-KD paper, with several its TEACHER.
+Source: Ienco & Dantas, BMVC 2024, https://arxiv.org/abs/2408.07080, Section 4.
+"""
+
+from collections.abc import Mapping
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ModalityError
+from .encoder import create_encoder
+from .modalities import check_known, check_names, check_present
+from .normalization import Normalization
+
+
+class FusionClassifier(nn.Module):
+    """One encoder per modality, the sum of their features and one linear layer.
+
+    It takes raw pixels: normalisation is the first layer of every modality.
+    """
+
+    def __init__(
+        self,
+        in_channels: Mapping[str, int],
+        num_classes: int,
+        model: str = 'resnet18',
+        weights: Mapping[str, str | bool | None] | None = None,
+    ) -> None:
+        """Initialize a new FusionClassifier instance.
+
+        Args:
+            in_channels: Number of bands by modality, one or more.
+            num_classes: Number of classes K.
+            model: Name of a timm model, used for all modalities.
+            weights: Pretrained weights by modality, as for :func:`create_encoder`;
+                a modality that is left out starts at random.
+
+        Raises:
+            BandError: If a number of bands is not positive.
+            ModalityError: If there is no modality, a name is illegal, or *weights* has
+                an unknown one.
+            WeightsError: If *model* or *weights* cannot be used.
+        """
+        super().__init__()
+        weights = weights or {}
+        check_names(in_channels, minimum=1)
+        check_known(weights, in_channels, 'weights')
+        self.normalizations = nn.ModuleDict(
+            {m: Normalization(channels) for m, channels in in_channels.items()}
+        )
+        self.encoders = nn.ModuleDict(
+            {
+                m: create_encoder(model, channels, weights.get(m))
+                for m, channels in in_channels.items()
+            }
+        )
+        encoder = next(iter(self.encoders.values()))
+        self.classifier = nn.Linear(cast(int, encoder.num_features), num_classes)
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Names of the modalities."""
+        return tuple(self.encoders)
+
+    def forward(self, images: Mapping[str, Tensor] | Tensor) -> Tensor:
+        """Classify a batch.
+
+        Args:
+            images: Raw images by modality, shape (B, C_m, H_m, W_m), other modalities
+                than the classifier's being ignored; or, if there is one modality
+                only, its images.
+
+        Returns:
+            Logits, shape (B, K).
+
+        Raises:
+            BandError: If the number of bands is wrong.
+            ModalityError: If a modality is missing.
+        """
+        if isinstance(images, Tensor):
+            if len(self.modalities) > 1:
+                raise ModalityError(
+                    f'One tensor given to a classifier of {self.modalities}: give a '
+                    'mapping from modality to images.'
+                )
+            images = {self.modalities[0]: images}
+        check_present(self.modalities, images)
+        features = [
+            encoder(self.normalizations[m](images[m]))
+            for m, encoder in self.encoders.items()
+        ]
+        return self.classifier(torch.stack(features).sum(dim=0))

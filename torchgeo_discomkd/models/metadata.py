@@ -1,0 +1,195 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""What a classifier file says about its classifier."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, Self, cast
+
+from ..errors import ClassifierFileError
+
+#: Version of the layout of the metadata; a change that old readers misread raises it.
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class ModalityMetadata:
+    """Images that a classifier takes."""
+
+    in_channels: int
+
+    #: Names of the bands, in order.
+    bands: tuple[str, ...]
+
+    #: Unit of the raw pixel values: 'dB', 'linear' or any text.
+    unit: str
+
+    #: Height and width of the training tiles in pixels; None if unknown.
+    tile_size: tuple[int, int] | None
+
+
+@dataclass(frozen=True)
+class ClassifierMetadata:
+    """Everything needed to use a classifier, beside its weights."""
+
+    #: A DisentangledClassifier or a FusionClassifier.
+    kind: Literal['disentangled', 'fusion']
+
+    #: Name of the timm model.
+    model: str
+
+    #: Names of the classes; a label is a position in this tuple.
+    classes: tuple[str, ...]
+
+    #: One modality for 'disentangled', one or more for 'fusion'.
+    modalities: dict[str, ModalityMetadata]
+
+    #: Projection head of a disentangled classifier; None for 'fusion'.
+    head: str | None
+
+    #: How the normalisation was fitted: 'standardize', 'percentile' or 'none'.
+    normalization: str
+
+    #: Divisor of the logits that calibrates the probabilities; 1 for none.
+    temperature: float
+
+    #: Scores by name, for example 'val_sar_F1Score'.
+    scores: dict[str, float]
+
+    #: Epoch that the weights are from, from 0; None if not trained in epochs.
+    epoch: int | None
+
+    #: Hash of the training data's files.
+    data_fingerprint: str
+
+    #: Hash of the samples of the training split.
+    split_hash: str
+
+    seed: int | None
+
+    #: Version of torchgeo_discomkd that wrote the file.
+    version: str
+
+    def __post_init__(self) -> None:
+        """Check that the fields agree with each other.
+
+        Raises:
+            ClassifierFileError: If they do not.
+        """
+        single = len(self.modalities) == 1 and self.head is not None
+        problems = {
+            f"kind='{self.kind}' is unknown": self.kind
+            not in ('disentangled', 'fusion'),
+            'a disentangled classifier has one modality and a head': (
+                self.kind == 'disentangled' and not single
+            ),
+            'a classifier has one modality or more': not self.modalities,
+            'the classes are not distinct': len(set(self.classes)) < len(self.classes),
+            'a classifier has one class or more': not self.classes,
+            f'temperature={self.temperature} is not positive': not self.temperature > 0,
+        } | {
+            f"'{name}' has {m.in_channels} channels but bands {list(m.bands)}": (
+                len(m.bands) != m.in_channels
+            )
+            for name, m in self.modalities.items()
+        }
+        found = [problem for problem, present in problems.items() if present]
+        if found:
+            raise ClassifierFileError(
+                f'The metadata of a classifier contradict themselves: {found}.'
+            )
+
+    def to_json(self) -> str:
+        """Return the metadata as one JSON object, with the version of the format."""
+        return json.dumps({'format_version': FORMAT_VERSION, **asdict(self)})
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what :meth:`to_json` wrote.
+
+        Args:
+            text: A JSON object.
+
+        Returns:
+            The metadata.
+
+        Raises:
+            ClassifierFileError: If *text* is no JSON object, of an unknown version, or
+                its fields are not those of this class.
+        """
+        try:
+            values = json.loads(text)
+        except ValueError as error:
+            raise ClassifierFileError(f'The metadata are no JSON: {error}.') from error
+        version = (
+            values.pop('format_version', None) if isinstance(values, dict) else None
+        )
+        if version != FORMAT_VERSION:
+            raise ClassifierFileError(
+                f'The metadata have format version {version}, but this '
+                f'torchgeo_discomkd reads version {FORMAT_VERSION}: use the version of '
+                'the package that wrote them.'
+            )
+        _check_fields(cls, values)
+        try:
+            values['modalities'] = {
+                name: _modality(value) for name, value in values['modalities'].items()
+            }
+            values['classes'] = tuple(values['classes'])
+            return cls(**values)
+        except (AttributeError, TypeError) as error:
+            raise ClassifierFileError(
+                f'The metadata have a field of the wrong type: {error}.'
+            ) from error
+
+
+def expect(
+    metadata: ClassifierMetadata,
+    modalities: Sequence[str] | None = None,
+    classes: Sequence[str] | None = None,
+) -> None:
+    """Check that a classifier is for the data at hand.
+
+    Args:
+        metadata: Metadata of the classifier.
+        modalities: The modalities at hand; the classifier needs no other.
+        classes: Names of the classes of the data, in order.
+
+    Raises:
+        ClassifierFileError: If the classifier is for other modalities or classes.
+    """
+    if modalities is not None and not set(metadata.modalities) <= set(modalities):
+        raise ClassifierFileError(
+            f'The classifier is for {list(metadata.modalities)}, the data have '
+            f'{list(modalities)}: use the classifier of one of these.'
+        )
+    if classes is not None and metadata.classes != tuple(classes):
+        raise ClassifierFileError(
+            f'The classifier knows the classes {list(metadata.classes)}, the data have '
+            f'{list(classes)}: use a classifier trained on these classes in this order.'
+        )
+
+
+def _check_fields(
+    cls: type[ClassifierMetadata] | type[ModalityMetadata], values: dict[str, Any]
+) -> None:
+    names = {field.name for field in fields(cls)}
+    missing, unknown = sorted(names - set(values)), sorted(set(values) - names)
+    if missing or unknown:
+        raise ClassifierFileError(
+            f'The metadata lack the fields {missing} and have the unknown fields '
+            f'{unknown}.'
+        )
+
+
+def _modality(values: dict[str, Any]) -> ModalityMetadata:
+    _check_fields(ModalityMetadata, values)
+    size = values['tile_size']
+    return ModalityMetadata(
+        in_channels=values['in_channels'],
+        bands=tuple(values['bands']),
+        unit=values['unit'],
+        tile_size=None if size is None else cast(tuple[int, int], tuple(size)),
+    )

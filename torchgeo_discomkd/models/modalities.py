@@ -1,0 +1,72 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Checks of modality names, shared by the networks."""
+
+from collections.abc import Iterable, Mapping
+
+from torch import nn
+
+from ..errors import ModalityError
+
+
+def check_names(names: Iterable[str], minimum: int) -> None:
+    """Check the names of a network's modalities.
+
+    Args:
+        names: Names of the modalities, which become names of modules.
+        minimum: The fewest modalities that make sense.
+
+    Raises:
+        ModalityError: If there are too few, or PyTorch refuses a name.
+    """
+    names = list(names)
+    if len(names) < minimum:
+        raise ModalityError(
+            f'{len(names)} modalities given {names}: at least {minimum} are needed.'
+        )
+    reserved = nn.ModuleDict()
+    illegal = [n for n in names if not n or '.' in n or hasattr(reserved, n)]
+    if illegal:
+        raise ModalityError(
+            f'{illegal}: a modality needs a name without dots that is no attribute of '
+            "a PyTorch module, for example 'sar'."
+        )
+
+
+def check_known(requested: Iterable[str], known: Iterable[str], what: str) -> None:
+    """Check that modalities belong to a network.
+
+    Args:
+        requested: Names to check.
+        known: Names of the network's modalities.
+        what: What the names were given for, for the message.
+
+    Raises:
+        ModalityError: If one is unknown.
+    """
+    known = list(known)
+    unknown = [name for name in requested if name not in known]
+    if unknown:
+        raise ModalityError(
+            f'Unknown modality {unknown} in {what}: the network has {known}.'
+        )
+
+
+def check_present(required: Iterable[str], images: Mapping[str, object]) -> None:
+    """Check that a batch has all modalities of a classifier.
+
+    Args:
+        required: Names of the classifier's modalities.
+        images: Images by modality; more than the required ones do no harm.
+
+    Raises:
+        ModalityError: If one is missing.
+    """
+    required = list(required)
+    missing = [name for name in required if name not in images]
+    if missing:
+        raise ModalityError(
+            f'Modality {missing} is missing in images of {list(images)}: the '
+            f'classifier needs {required}.'
+        )

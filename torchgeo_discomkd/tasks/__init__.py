@@ -1,0 +1,20 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Tasks of torchgeo_discomkd."""
+
+from .base import MultiModalTask
+from .discomkd import DisCoMKD
+from .fusion import FusionClassification
+from .metrics import classification_metrics
+from .pretrained import PretrainedClassification
+from .training import MultiModalTrainingTask
+
+__all__ = (
+    'DisCoMKD',
+    'FusionClassification',
+    'MultiModalTask',
+    'MultiModalTrainingTask',
+    'PretrainedClassification',
+    'classification_metrics',
+)

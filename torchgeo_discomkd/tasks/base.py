@@ -1,0 +1,244 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Base class of all tasks with several modalities."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torchgeo.datasets.utils import Sample
+from torchgeo.tasks import BaseTask
+from torchmetrics import MetricCollection
+
+from ..datamodules import MultiModalDataModule
+from ..datasets import MultiModalDataset
+from ..errors import BandError, LabelError, ModalityError
+from .metrics import classification_metrics
+
+
+class MultiModalTask(BaseTask):
+    """What all tasks share: classifiers with scores of their own.
+
+    A task names its classifiers (a modality, or 'fusion' for several at once). Every
+    classifier takes raw pixel values and has its own scores, ``val_<name>_F1Score`` and
+    so on.
+    """
+
+    #: Parameters to ignore when saving hyperparameters.
+    ignore: Sequence[str] | str | None = ('weights',)
+
+    #: Class names, in the order of their labels.
+    classes: tuple[str, ...] = ()
+
+    #: Number of bands of each modality that the task knows.
+    in_channels: dict[str, int]
+
+    def setup(self, stage: str) -> None:
+        """Check the data and adopt its class names.
+
+        Args:
+            stage: Either 'fit', 'validate', 'test' or 'predict'.
+
+        Raises:
+            BandError: If a modality has another number of bands than the network.
+            LabelError: If the number of classes disagrees with the data.
+            ModalityError: If a modality to train on is not in the data.
+        """
+        datamodule = getattr(self.trainer, 'datamodule', None)
+        if not isinstance(datamodule, MultiModalDataModule):
+            return
+        self.check_data(datamodule.any_dataset, training=stage == 'fit')
+        self.classes = datamodule.any_dataset.classes
+        self.configure_metrics()
+
+    def check_data(self, dataset: MultiModalDataset, training: bool) -> None:
+        """Check that the data is what the classifiers take.
+
+        Args:
+            dataset: The data.
+            training: Whether every modality is needed, rather than one of them.
+
+        Raises:
+            BandError: If a modality has another number of bands.
+            LabelError: If the number of classes disagrees.
+            ModalityError: If modalities are lacking.
+        """
+        if len(dataset.classes) != self.hparams['num_classes']:
+            raise LabelError(
+                f'num_classes={self.hparams["num_classes"]}, but the data has '
+                f'{len(dataset.classes)} classes ({", ".join(dataset.classes)}): set '
+                f'--model.num_classes {len(dataset.classes)}.'
+            )
+        in_channels = self.in_channels
+        lacking = [m for m in in_channels if m not in dataset.modalities]
+        if lacking if training else len(lacking) == len(in_channels):
+            raise ModalityError(
+                f'the task needs the modalities {list(in_channels)}, but the data has '
+                f'{list(dataset.modalities)}: set --model.in_channels or '
+                '--data.modalities.'
+            )
+        for modality in dataset.modalities:
+            bands, expected = dataset.bands[modality], in_channels.get(modality)
+            if expected not in {None, len(bands)}:
+                raise BandError(
+                    f'in_channels is {expected} for {modality!r}, but the data has '
+                    f'{len(bands)} bands ({", ".join(bands)}): set '
+                    f'--model.in_channels.{modality} {len(bands)}.'
+                )
+
+    def configure_metrics(self) -> None:
+        """Initialize the scores of every classifier for validation and test.
+
+        Raises:
+            LabelError: If the number of labels is not *num_classes*.
+        """
+        num_classes = self.hparams['num_classes']
+        if not self.classes:
+            labels = self.hparams['labels'] or [str(i) for i in range(num_classes)]
+            self.classes = tuple(labels)
+        if len(self.classes) != num_classes:
+            raise LabelError(
+                f'labels={list(self.classes)}, but num_classes={num_classes}: name every '
+                'class once.'
+            )
+        names = [*self.classifier_names(), *self.comparison_names()]
+        self.metrics = nn.ModuleDict(
+            {
+                f'{split}_{name}': classification_metrics(num_classes, self.classes)
+                for split in ('val', 'test')
+                for name in names
+            }
+        )
+
+    @abstractmethod
+    def classifier_names(self) -> list[str]:
+        """Return the names of the classifiers: a modality, or 'fusion'."""
+
+    def comparison_names(self) -> list[str]:
+        """Return the names of further classifiers that are scored for comparison."""
+        return []
+
+    @abstractmethod
+    def evaluate(self, batch: Sample, stage: str) -> dict[str, Tensor]:
+        """Classify a batch of whichever modalities it has.
+
+        Args:
+            batch: 'image_<modality>' raw values, float32 (B, C, H, W), for at least
+                one modality.
+            stage: Either 'val', 'test' or 'predict'.
+
+        Returns:
+            Logits (B, classes) for each name of a classifier.
+        """
+
+    def images_of(self, batch: Sample) -> dict[str, Tensor]:
+        """Return the images of a batch by modality.
+
+        Args:
+            batch: A batch.
+
+        Returns:
+            Raw values (B, C, H, W) for each modality of the task that the batch has.
+
+        Raises:
+            ModalityError: If there is none.
+        """
+        images = {
+            m: batch[f'image_{m}'] for m in self.in_channels if f'image_{m}' in batch
+        }
+        if not images:
+            raise ModalityError(
+                f'the batch has {sorted(batch)}, but none of '
+                f'{[f"image_{m}" for m in self.in_channels]}.'
+            )
+        return images
+
+    def validation_step(
+        self, batch: Sample, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Score the classifiers of the modalities that the batch has.
+
+        Args:
+            batch: 'image_<modality>' and 'label'.
+            batch_idx: Integer displaying index of this batch.
+            dataloader_idx: Index of the current dataloader.
+        """
+        self._score(batch, 'val')
+
+    def test_step(self, batch: Sample, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Score the classifiers of the modalities that the batch has.
+
+        Args:
+            batch: 'image_<modality>' and 'label'.
+            batch_idx: Integer displaying index of this batch.
+            dataloader_idx: Index of the current dataloader.
+        """
+        self._score(batch, 'test')
+
+    def predict_step(
+        self, batch: Sample, batch_idx: int, dataloader_idx: int = 0
+    ) -> dict[str, Tensor]:
+        """Classify the modalities that the batch has.
+
+        Args:
+            batch: 'image_<modality>' for at least one modality.
+            batch_idx: Integer displaying index of this batch.
+            dataloader_idx: Index of the current dataloader.
+
+        Returns:
+            Probabilities (B, classes) for each name of a classifier.
+        """
+        logits = self.evaluate(batch, 'predict')
+        names = set(self.classifier_names())
+        return {n: z.float().softmax(1) for n, z in logits.items() if n in names}
+
+    def _score(self, batch: Sample, split: str) -> None:
+        losses = []
+        for name, logits in self.evaluate(batch, split).items():
+            self.metrics[f'{split}_{name}'].update(logits.float(), batch['label'])  # ty: ignore[call-non-callable]
+            loss = cross_entropy(logits.float(), batch['label'])
+            self.log(f'{split}_{name}_loss', loss, batch_size=len(logits))
+            if name in self.classifier_names():
+                losses.append(loss)
+        total = torch.stack(losses).mean()
+        self.log(f'{split}_loss', total, batch_size=len(batch['label']))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the scores of the validation split."""
+        self._log_scores('val')
+
+    def on_test_epoch_end(self) -> None:
+        """Log the scores of the test split."""
+        self._log_scores('test')
+
+    def _log_scores(self, split: str) -> None:
+        names = set(self.classifier_names())
+        for key, metrics in self.metrics.items():
+            if not key.startswith(split) or not isinstance(metrics, MetricCollection):
+                continue
+            if metrics['F1Score'].update_called:
+                scores = metrics.compute()
+                self._log_confusion(key, metrics, scores.pop('ConfusionMatrix'))
+                scores = {f'{key}_{k}': v for k, v in scores.items()}
+                prog_bar = key.removeprefix(f'{split}_') in names
+                f1 = f'{key}_F1Score'
+                self.log(f1, scores.pop(f1), prog_bar=prog_bar)
+                self.log_dict(scores)
+            metrics.reset()
+
+    def _log_confusion(
+        self, key: str, metrics: MetricCollection, matrix: Tensor
+    ) -> None:
+        last = self.current_epoch + 1 == self.trainer.max_epochs
+        writer = getattr(self.logger, 'experiment', None)
+        if not hasattr(writer, 'add_figure') or not (last or self.trainer.testing):
+            return
+        figure, _ = metrics['ConfusionMatrix'].plot(
+            matrix.cpu(), labels=list(self.classes)
+        )
+        writer.add_figure(f'{key}_ConfusionMatrix', figure, self.global_step)
+        plt.close(figure)

@@ -1,0 +1,140 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Task for plain classifiers of one modality or several: STUDENT and TEACHER."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Literal
+
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from torchgeo.datasets.utils import Sample
+
+from ..errors import ModalityError
+from ..models import FusionClassifier, Normalization, save_classifier
+from .training import MultiModalTrainingTask
+
+
+class FusionClassification(MultiModalTrainingTask):
+    """One encoder per modality, summed features, one linear classifier.
+
+    With one modality this is the STUDENT that DisCoM-KD is compared with, with several
+    its multi-modal TEACHER.
+
+    If you use this method in your research, please cite the following paper:
+
+    * https://arxiv.org/abs/2408.07080
+    """
+
+    def __init__(
+        self,
+        in_channels: dict[str, int] | None = None,
+        num_classes: int = 10,
+        model: str = 'resnet18',
+        weights: dict[str, str | bool | None] | None = None,
+        normalization: Literal['standardize', 'percentile', 'none'] = 'standardize',
+        labels: Sequence[str] | None = None,
+        lr: float = 1e-4,
+    ) -> None:
+        """Initialize a new FusionClassification instance.
+
+        Args:
+            in_channels: Number of bands of each modality. Default: sar: 2.
+            num_classes: Number of classes.
+            model: Name of the `timm
+                <https://huggingface.co/docs/timm/reference/models>`__ encoder.
+            weights: Initial encoder weights for each modality: a TorchGeo weight enum
+                as a string, True for ImageNet, or the path of a state dict. Default:
+                random.
+            normalization: What the classifier does first with raw values, by the
+                statistics of the training split: 'standardize' by mean and standard
+                deviation, or clip to the 2nd and 98th 'percentile' and scale to [0, 1].
+            labels: Class names, for data modules that do not tell them.
+            lr: Learning rate of Adam.
+
+        Raises:
+            ModalityError: If *weights* names an unknown modality.
+            WeightsError: If *model* or *weights* are unknown, unfit or out of reach.
+        """
+        self.in_channels = dict(in_channels or {'sar': 2})
+        self.weights = weights
+        super().__init__()
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Modalities that the classifier takes."""
+        return tuple(self.in_channels)
+
+    def configure_models(self) -> None:
+        """Initialize the network."""
+        self.model = FusionClassifier(
+            self.in_channels,
+            num_classes=self.hparams['num_classes'],
+            model=self.hparams['model'],
+            weights=self.weights,
+        )
+
+    def classifier_names(self) -> list[str]:
+        """Return the modality, or 'fusion' if there are several."""
+        return ['fusion'] if len(self.modalities) > 1 else list(self.modalities)
+
+    def normalizations(self) -> Iterable[tuple[str, Normalization]]:
+        """Yield modality and normalisation."""
+        yield from self.model.normalizations.items()
+
+    def training_step(
+        self, batch: Sample, batch_idx: int, dataloader_idx: int = 0
+    ) -> Tensor:
+        """Compute the training loss.
+
+        Args:
+            batch: 'image_<modality>' for every modality, paired if there are several.
+            batch_idx: Integer displaying index of this batch.
+            dataloader_idx: Index of the current dataloader.
+
+        Returns:
+            The cross-entropy.
+
+        Raises:
+            BatchSizeError: If the batch has one sample only.
+            ModalityError: If a modality is not in the batch, or several are unpaired.
+        """
+        images = self.images_to_train(batch)
+        if len(images) > 1 and 'label' not in batch:
+            raise ModalityError(
+                f'fusing {list(images)} needs the same samples in all modalities: set '
+                '--data.paired true.'
+            )
+        labels = self.labels_of(batch, self.modalities[0])
+        loss = cross_entropy(self.model(images), labels)
+        self.log(
+            'train_loss', loss, on_step=False, on_epoch=True, batch_size=len(labels)
+        )
+        return loss
+
+    def evaluate(self, batch: Sample, stage: str) -> dict[str, Tensor]:
+        """Classify a batch that has all modalities of the classifier.
+
+        Args:
+            batch: 'image_<modality>' raw values, float32 (B, C, H, W).
+            stage: Either 'val', 'test' or 'predict'.
+
+        Returns:
+            Logits (B, classes) for the name of the classifier.
+        """
+        return {self.classifier_names()[0]: self.model(self.images_of(batch))}
+
+    def save_classifier(
+        self, name: str, path: Path, scores: dict[str, float], epoch: int
+    ) -> None:
+        """Write the classifier to a file of its own.
+
+        Args:
+            name: Name of the classifier.
+            path: The file.
+            scores: Scores to note in the file.
+            epoch: Epoch to note in the file.
+        """
+        metadata = self.classifier_metadata('fusion', self.modalities, scores, epoch)
+        save_classifier(path, self.model, metadata)

@@ -1,0 +1,147 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Task that evaluates and applies classifier files."""
+
+from collections.abc import Iterable
+
+from torch import Tensor, nn
+from torchgeo.datasets.utils import Sample
+
+from ..datasets import MultiModalDataset
+from ..errors import BandError, ClassifierFileError, ModalityError
+from ..models import load_classifier
+from .base import MultiModalTask
+
+
+class PretrainedClassification(MultiModalTask):
+    """Score and apply classifier files, without the data of other modalities.
+
+    A classifier of several modalities needs them all; classifiers whose modalities the
+    data lacks are left out. There is nothing to train.
+    """
+
+    def __init__(self, classifiers: dict[str, str]) -> None:
+        """Initialize a new PretrainedClassification instance.
+
+        Args:
+            classifiers: Classifier file for each name; scores are logged under the
+                name, e.g. {sar: runs/quickstart/best/sar.safetensors}.
+
+        Raises:
+            ClassifierFileError: If a file is missing, is not a classifier file, or the
+                files have different classes.
+        """
+        if not classifiers:
+            raise ClassifierFileError(
+                'classifiers={}: name at least one classifier file, e.g. '
+                '{sar: best/sar.safetensors}.'
+            )
+        super().__init__()
+
+    def configure_models(self) -> None:
+        """Read the files."""
+        self.model = nn.ModuleDict(
+            {name: load_classifier(path) for name, path in self._files()}
+        )
+        classes = {n: c.metadata.classes for n, c in self.model.items()}
+        self.classes = next(iter(classes.values()))
+        if any(other != self.classes for other in classes.values()):
+            raise ClassifierFileError(f'the files have different classes: {classes}.')
+        self.hparams['num_classes'] = len(self.classes)
+        self.hparams['labels'] = list(self.classes)
+
+    def _files(self) -> list[tuple[str, str]]:
+        return list(self.hparams['classifiers'].items())
+
+    def classifier_names(self) -> list[str]:
+        """Return the names of the files."""
+        return [name for name, _ in self._files()]
+
+    def comparison_names(self) -> list[str]:
+        """Return the read-outs of files that have an auxiliary task classifier."""
+        return [
+            f'{name}_{embedding}'
+            for name, loaded in self.model.items()
+            if loaded.auxiliary is not None
+            for embedding in ('invariant', 'informative')
+        ]
+
+    def check_data(self, dataset: MultiModalDataset, training: bool) -> None:
+        """Check that the data is what the classifiers take.
+
+        Args:
+            dataset: The data.
+            training: Not used: there is nothing to train.
+
+        Raises:
+            BandError: If a modality has other bands than a file.
+            ClassifierFileError: If the classes are not those of the files.
+            ModalityError: If no classifier can be applied.
+        """
+        for name, path in self._files():
+            metadata = self.model[name].metadata
+            if metadata.classes != dataset.classes:
+                raise ClassifierFileError(
+                    f'{path} has the classes {list(metadata.classes)}, but the data has '
+                    f'{list(dataset.classes)}.'
+                )
+            for modality, expected in metadata.modalities.items():
+                bands = dataset.bands.get(modality, expected.bands)
+                if bands != expected.bands:
+                    raise BandError(
+                        f'{path} takes the {modality!r} bands {list(expected.bands)}, '
+                        f'but the data has {list(bands)}: set --data.bands.'
+                    )
+        if not any(self._has(n, dataset.modalities) for n in self.classifier_names()):
+            needed = {n: list(c.modalities) for n, c in self.model.items()}
+            raise ModalityError(
+                f'the classifiers need {needed}, but the data has '
+                f'{list(dataset.modalities)}.'
+            )
+
+    def _has(self, name: str, modalities: Iterable[str]) -> bool:
+        return set(self.model[name].modalities) <= set(modalities)
+
+    def evaluate(self, batch: Sample, stage: str) -> dict[str, Tensor]:
+        """Classify a batch of whichever modalities it has.
+
+        Args:
+            batch: 'image_<modality>' raw values, float32 (B, C, H, W), for at least
+                one classifier.
+            stage: Either 'val', 'test' or 'predict'.
+
+        Returns:
+            Logits (B, classes) for each name whose modalities are in the batch; in
+            'test' the read-outs of DisCoM-KD too (Table 4).
+
+        Raises:
+            ModalityError: If there is no such classifier.
+        """
+        images = {
+            key.removeprefix('image_'): x
+            for key, x in batch.items()
+            if key.startswith('image_')
+        }
+        logits = {}
+        for name in self.classifier_names():
+            if self._has(name, images):
+                logits |= self._read_outs(name, images, stage)
+        if not logits:
+            raise ModalityError(
+                f'the batch has {sorted(images)}, but no classifier takes just these.'
+            )
+        return logits
+
+    def _read_outs(
+        self, name: str, images: dict[str, Tensor], stage: str
+    ) -> dict[str, Tensor]:
+        loaded = self.model[name]
+        if stage != 'test' or loaded.auxiliary is None:
+            return {name: loaded(images)}
+        embeddings = loaded.classifier.embed(images[loaded.modalities[0]])
+        return {
+            name: loaded.classifier.classify(embeddings),
+            f'{name}_invariant': loaded.auxiliary(embeddings.invariant),
+            f'{name}_informative': loaded.auxiliary(embeddings.informative),
+        }

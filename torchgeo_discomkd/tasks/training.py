@@ -1,0 +1,236 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Base class of all tasks that train classifiers."""
+
+import warnings
+from abc import abstractmethod
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+from lightning.pytorch import Callback
+from torch import Tensor
+from torch.optim import Adam, Optimizer
+from torchgeo.datasets.utils import Sample
+
+from .. import __version__
+from ..callbacks import BestClassifiers, LastCheckpoint, RunManifest, RunSummary
+from ..datamodules import MultiModalDataModule
+from ..datasets import MultiModalDataset
+from ..errors import BatchSizeError, LabelError, ModalityError
+from ..models import ClassifierMetadata, ModalityMetadata, Normalization
+from .base import MultiModalTask
+
+
+class MultiModalTrainingTask(MultiModalTask):
+    """What all training tasks share: normalisation, optimizer, files of a run.
+
+    Each classifier is written to a file of its own whenever its weighted F1 on the
+    validation split is better than ever before.
+    """
+
+    #: Hashes of the data and of the training split, and the seed: for the files.
+    fingerprint: str = ''
+    split_hash: str = ''
+    seed: int | None = None
+
+    _dataset: MultiModalDataset | None = None
+
+    def setup(self, stage: str) -> None:
+        """Check the data and adopt its class names and, for training, its statistics.
+
+        Args:
+            stage: Either 'fit', 'validate', 'test' or 'predict'.
+
+        Raises:
+            BandError: If a modality has another number of bands than the network.
+            LabelError: If the number of classes disagrees with the data.
+            ModalityError: If a modality to train on is not in the data.
+        """
+        super().setup(stage)
+        datamodule = getattr(self.trainer, 'datamodule', None)
+        if not isinstance(datamodule, MultiModalDataModule):
+            return
+        self._dataset = datamodule.any_dataset
+        if stage == 'fit':
+            self.seed = datamodule.run_seed
+            self.fingerprint = self._dataset.fingerprint()
+            self.split_hash = self._dataset.split_hash()
+            self._adopt_statistics(datamodule)
+
+    def _adopt_statistics(self, datamodule: MultiModalDataModule) -> None:
+        for modality, normalization in self.normalizations():
+            statistics = datamodule.statistics[modality]
+            normalization.fit(
+                statistics.mean,
+                statistics.std,
+                statistics.low,
+                statistics.high,
+                self.hparams['normalization'],
+            )
+
+    def configure_optimizers(self) -> Optimizer:  # ty: ignore[invalid-method-override]
+        """Initialize the optimizer.
+
+        Returns:
+            Adam over all parameters, without weight decay or schedule, as in the paper.
+            On the command line, --optimizer and --lr_scheduler replace it.
+        """
+        return Adam(self.parameters(), lr=self.hparams['lr'])
+
+    def configure_callbacks(self) -> list[Callback]:
+        """Return the callbacks that write the run folder, but none a second time."""
+        given = {type(c) for c in self.trainer.callbacks}  # ty: ignore[unresolved-attribute]
+        needed = [BestClassifiers(), RunManifest(), RunSummary(), LastCheckpoint()]
+        return [callback for callback in needed if type(callback) not in given]
+
+    @abstractmethod
+    def normalizations(self) -> Iterable[tuple[str, Normalization]]:
+        """Yield modality and normalisation of every classifier."""
+
+    @abstractmethod
+    def save_classifier(
+        self, name: str, path: Path, scores: dict[str, float], epoch: int
+    ) -> None:
+        """Write one classifier, as it is now, to a file of its own.
+
+        Args:
+            name: One of :meth:`classifier_names` or :meth:`comparison_names`.
+            path: The file.
+            scores: Scores to note in the file.
+            epoch: Epoch to note in the file.
+        """
+
+    def classifier_metadata(
+        self,
+        kind: Literal['disentangled', 'fusion'],
+        modalities: Iterable[str],
+        scores: dict[str, float],
+        epoch: int,
+    ) -> ClassifierMetadata:
+        """Return what a classifier file says of its classifier.
+
+        Args:
+            kind: Kind of network.
+            modalities: Modalities that the classifier takes.
+            scores: Scores of the classifier.
+            epoch: Epoch of the classifier.
+
+        Returns:
+            The metadata. Bands, units and tile sizes are those of the data.
+        """
+        return ClassifierMetadata(
+            kind=kind,
+            model=self.hparams['model'],
+            classes=tuple(self.classes),
+            modalities={m: self._modality_metadata(m) for m in modalities},
+            head=self.hparams['head'] if kind == 'disentangled' else None,
+            normalization=self.hparams['normalization'],
+            temperature=1.0,
+            scores=scores,
+            epoch=epoch,
+            data_fingerprint=self.fingerprint,
+            split_hash=self.split_hash,
+            seed=self.seed,
+            version=__version__,
+        )
+
+    def _modality_metadata(self, modality: str) -> ModalityMetadata:
+        channels = self.in_channels[modality]
+        if self._dataset is None:
+            bands = tuple(f'B{i + 1}' for i in range(channels))
+            return ModalityMetadata(channels, bands, '', None)
+        return ModalityMetadata(
+            channels,
+            self._dataset.bands[modality],
+            self._dataset.units[modality],
+            self._dataset.tile_size(modality),
+        )
+
+    def labels_of(self, batch: Sample, modality: str) -> Tensor:
+        """Return the labels of a modality, paired or not.
+
+        Args:
+            batch: A training batch.
+            modality: The modality.
+
+        Returns:
+            int64 (B,).
+        """
+        return batch['label'] if 'label' in batch else batch[f'label_{modality}']
+
+    def images_to_train(self, batch: Sample) -> dict[str, Tensor]:
+        """Return the images of a training batch by modality.
+
+        Args:
+            batch: A training batch.
+
+        Returns:
+            Raw values (B, C, H, W) for each modality of the task.
+
+        Raises:
+            BatchSizeError: If a modality has one sample only.
+            ModalityError: If a modality is not in the batch.
+        """
+        images = {}
+        for modality in self.in_channels:
+            if f'image_{modality}' not in batch:
+                raise ModalityError(
+                    f'the batch has {sorted(batch)}, but training needs '
+                    f'image_{modality}: give all of {list(self.in_channels)}'
+                    ' to training.'
+                )
+            images[modality] = batch[f'image_{modality}']
+            if len(images[modality]) < 2:
+                raise BatchSizeError(
+                    f'a training batch of one sample ({modality}): batch normalisation '
+                    'needs two. Use a larger batch_size, or drop_last=True in your own '
+                    'data loader.'
+                )
+        return images
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Note modalities, classes and split in the checkpoint.
+
+        Args:
+            checkpoint: The checkpoint.
+        """
+        checkpoint['in_channels'] = dict(self.in_channels)
+        checkpoint['classes'] = list(self.classes)
+        checkpoint['split_hash'] = self.split_hash
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Check that the checkpoint is of the same modalities and classes.
+
+        Args:
+            checkpoint: The checkpoint.
+
+        Raises:
+            LabelError: If it is of other classes.
+            ModalityError: If it is of other modalities.
+        """
+        in_channels = checkpoint.get('in_channels', self.in_channels)
+        if in_channels != self.in_channels:
+            raise ModalityError(
+                f'the checkpoint has in_channels={in_channels}, but the task has '
+                f'{self.in_channels}: use the configuration of its run.'
+            )
+        classes = checkpoint.get('classes')
+        if classes is not None and len(classes) != self.hparams['num_classes']:
+            raise LabelError(
+                f'the checkpoint has the classes {classes}, but the task has '
+                f'num_classes={self.hparams["num_classes"]}: use the configuration of '
+                'its run.'
+            )
+        if self._dataset is not None and classes not in (None, list(self.classes)):
+            raise LabelError(
+                f'the checkpoint has the classes {classes}, but the data has '
+                f'{list(self.classes)}.'
+            )
+        if self.split_hash not in {'', checkpoint.get('split_hash', '')}:
+            warnings.warn(
+                'the checkpoint was trained on another training split: its scores are '
+                'not comparable with those that follow.',
+                stacklevel=2,
+            )
