@@ -1,9 +1,6 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -83,7 +80,7 @@ def test_adapted_stem(
     encoder = create_encoder(
         'test_resnet', in_channels, str(tmp_path / 'weights.pth')
     ).eval()
-    name = 'conv1.0.weight' if 'conv1.0.weight' in state_dict else 'conv1.weight'
+    name = 'conv1.0.weight'
     stem, source = encoder.state_dict()[name], state_dict[name]
     assert stem.shape[1] == in_channels
     for channel in range(in_channels):
@@ -120,8 +117,8 @@ class TestErrors:
             create_encoder('resnet18.nope')
 
     def test_no_pretrained_weights(self) -> None:
-        with pytest.raises(WeightsError, match="cannot create 'resnet10'|pretrained"):
-            create_encoder('resnet33ts.nope', 3, True)
+        with pytest.raises(WeightsError, match="cannot create 'resnet50t'"):
+            create_encoder('resnet50t', 3, True)
 
     def test_no_bands(self) -> None:
         with pytest.raises(BandError, match='in_channels=0'):
@@ -138,7 +135,7 @@ class TestErrors:
     ) -> None:
         path = tmp_path / f'weights.{suffix}'
         path.write_bytes(content)
-        with pytest.raises(WeightsError, match='cannot|not a state dict'):
+        with pytest.raises(WeightsError, match='is not a state dict'):
             create_encoder('test_resnet', 3, str(path))
 
     def test_list(self, tmp_path: Path) -> None:
@@ -158,37 +155,35 @@ class TestErrors:
         with pytest.raises(WeightsError, match="do not fit model='resnet10t'"):
             create_encoder('resnet10t', 3, str(tmp_path / 'weights.pth'))
 
+    def test_incomplete(
+        self, tmp_path: Path, state_dict: dict[str, torch.Tensor]
+    ) -> None:
+        del state_dict['conv1.0.weight']
+        torch.save(state_dict, tmp_path / 'weights.pth')
+        with pytest.raises(WeightsError, match=r'Missing key.*conv1\.0\.weight'):
+            create_encoder('test_resnet', 3, str(tmp_path / 'weights.pth'))
+
     def test_unknown_name(self) -> None:
-        with pytest.raises(WeightsError, match="'ResNet18_Weights.NOPE' is neither"):
+        with pytest.raises(WeightsError, match='is neither a file nor the name'):
             create_encoder('test_resnet', 3, 'ResNet18_Weights.NOPE')
 
 
-# in a process of their own: both libraries read the environment at import
-UNREACHABLE = """
-from torchgeo_discomkd.errors import WeightsError
-from torchgeo_discomkd.models import create_encoder
-try:
-    create_encoder({arguments})
-except WeightsError as error:
-    assert 'cannot be reached' in str(error), error
-else:
-    raise SystemExit('no error')
-"""
-
-
 @pytest.mark.parametrize(
-    'arguments',
-    ["'test_resnet', 3, True", "'resnet18', 13, 'ResNet18_Weights.SENTINEL2_ALL_MOCO'"],
+    ('in_channels', 'weights'), [(3, True), (13, 'ResNet18_Weights.SENTINEL2_ALL_MOCO')]
 )
-def test_unreachable(tmp_path: Path, arguments: str) -> None:
-    environment = os.environ | {
-        'HF_HOME': str(tmp_path),
-        'HF_HUB_OFFLINE': '1',
-        'TORCH_HOME': str(tmp_path),
-        'https_proxy': 'http://127.0.0.1:9',
-    }
-    script = UNREACHABLE.format(arguments=arguments)
-    subprocess.run([sys.executable, '-c', script], check=True, env=environment)
+def test_unreachable(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    in_channels: int,
+    weights: str | bool,
+) -> None:
+    # without it, the hub would try a refused connection again for 45 seconds
+    monkeypatch.setattr('huggingface_hub.constants.HF_HUB_OFFLINE', True)
+    monkeypatch.setattr('huggingface_hub.constants.HF_HUB_CACHE', str(tmp_path))
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
+    monkeypatch.setenv('https_proxy', 'http://127.0.0.1:9')
+    with pytest.raises(WeightsError, match=r'cannot be reached .* weights=None'):
+        create_encoder('resnet18', in_channels, weights)
 
 
 def test_torchgeo_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,10 +3,11 @@
 
 """Callbacks of torchgeo_discomkd."""
 
-from .best_classifiers import BestClassifiers, run_folder
+from .best_classifiers import BestClassifiers
 from .last_checkpoint import LastCheckpoint
 from .manifest import RunManifest
 from .prediction_writer import PredictionWriter
+from .run_folder import run_folder
 from .summary import RunSummary
 
 __all__ = (

@@ -7,23 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 
 from ..errors import RunFolderExistsError
+from .run_folder import keeps_files, run_folder
 
 if TYPE_CHECKING:
     from ..tasks import MultiModalTrainingTask
-
-
-def run_folder(trainer: Trainer) -> Path:
-    """Return the folder of a run: that of the first logger, or the trainer's root.
-
-    Args:
-        trainer: The trainer.
-
-    Returns:
-        The folder; it need not exist yet.
-    """
-    return Path(trainer.log_dir or trainer.default_root_dir)
 
 
 class BestClassifiers(Callback):
@@ -80,7 +70,7 @@ class BestClassifiers(Callback):
                 classifiers.
         """
         best = run_folder(trainer) / 'best'
-        if not self.scores and not trainer.fast_dev_run and best.exists():
+        if not self.scores and keeps_files(trainer) and best.exists():
             raise RunFolderExistsError(
                 f'{best} holds the classifiers of another run: choose another '
                 '--trainer.default_root_dir, or resume that run with --ckpt_path '
@@ -94,24 +84,24 @@ class BestClassifiers(Callback):
             trainer: The trainer.
             pl_module: The task.
         """
-        if trainer.sanity_checking or trainer.fast_dev_run or not trainer.state.fn:
-            return
-        if trainer.state.fn.value != 'fit':
+        fitting = trainer.state.fn == TrainerFn.FITTING
+        if trainer.sanity_checking or not fitting or not keeps_files(trainer):
             return
         task: MultiModalTrainingTask = pl_module  # ty: ignore[invalid-assignment]
         for name in [*task.classifier_names(), *task.comparison_names()]:
             value = trainer.callback_metrics.get(f'val_{name}_F1Score')
             # a first score of 0 is written too: a run should never end without a file
-            if value is None or float(value) <= self.scores.get(name, -1.0):
-                continue
-            self.scores[name] = float(value)
-            self.epochs[name] = trainer.current_epoch
-            if trainer.is_global_zero:
-                scores = {
-                    key.removeprefix(f'val_{name}_'): float(v)
-                    for key, v in trainer.callback_metrics.items()
-                    if key.startswith(f'val_{name}_')
-                }
-                scores = {f'val_{key}': v for key, v in scores.items()}
-                epoch = trainer.current_epoch
-                task.save_classifier(name, self.path(trainer, name), scores, epoch)
+            if value is not None and float(value) > self.scores.get(name, -1.0):
+                self.scores[name] = float(value)
+                self.epochs[name] = trainer.current_epoch
+                if trainer.is_global_zero:
+                    self._write(trainer, task, name)
+
+    def _write(
+        self, trainer: Trainer, task: 'MultiModalTrainingTask', name: str
+    ) -> None:
+        metrics = trainer.callback_metrics
+        keys = ('F1Score', 'OverallAccuracy', 'AverageAccuracy')
+        scores = {f'val_{key}': float(metrics[f'val_{name}_{key}']) for key in keys}
+        path = self.path(trainer, name)
+        task.save_classifier(name, path, scores, trainer.current_epoch)

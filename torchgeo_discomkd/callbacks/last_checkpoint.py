@@ -6,7 +6,7 @@
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
-from .best_classifiers import run_folder
+from .run_folder import keeps_files, run_folder
 
 
 class LastCheckpoint(Checkpoint):
@@ -23,6 +23,6 @@ class LastCheckpoint(Checkpoint):
             trainer: The trainer.
             pl_module: The task.
         """
-        if not trainer.fast_dev_run:
+        if keeps_files(trainer):
             path = run_folder(trainer) / 'last.ckpt'
             trainer.save_checkpoint(path, weights_only=False)

@@ -17,7 +17,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from .. import __version__
 from ..files import write_atomically
-from .best_classifiers import BestClassifiers, run_folder
+from .best_classifiers import BestClassifiers
+from .run_folder import keeps_files, run_folder
 
 if TYPE_CHECKING:
     from ..tasks import MultiModalTrainingTask
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 def best_classifiers(trainer: Trainer) -> BestClassifiers:
     """Return the callback of a trainer that keeps the best classifiers."""
-    return next(c for c in trainer.callbacks if isinstance(c, BestClassifiers))  # ty: ignore[unresolved-attribute]
+    return next(c for c in trainer.callbacks if isinstance(c, BestClassifiers))  # ty: ignore[missing-attribute]
 
 
 def git_commit() -> str | None:
@@ -66,7 +67,7 @@ class RunManifest(Callback):
             trainer: The trainer.
             pl_module: The task.
         """
-        if trainer.is_global_zero and not trainer.fast_dev_run:
+        if trainer.is_global_zero and keeps_files(trainer):
             manifest = self.manifest(trainer, pl_module)  # ty: ignore[invalid-argument-type]
             text = json.dumps(manifest, indent=2) + '\n'
             write_atomically(

@@ -14,7 +14,7 @@ from rich.console import Console
 from torch import Tensor
 
 from ..errors import RunFolderExistsError
-from .best_classifiers import run_folder
+from .run_folder import run_folder
 
 if TYPE_CHECKING:
     from ..tasks import MultiModalTask
@@ -79,7 +79,7 @@ class PredictionWriter(BasePredictionWriter):
             batch_idx: Not used.
             dataloader_idx: Not used.
         """
-        dataset = getattr(trainer.datamodule, 'predict_dataset', None)  # ty: ignore[unresolved-attribute]
+        dataset = getattr(trainer.datamodule, 'predict_dataset', None)  # ty: ignore[missing-attribute]
         indices = batch['index'].tolist()
         samples = [dataset.identifier(i) if dataset else str(i) for i in indices]
         for name, probabilities in prediction.items():

@@ -10,8 +10,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.table import Table
 
-from .best_classifiers import BestClassifiers, run_folder
+from .best_classifiers import BestClassifiers
 from .manifest import best_classifiers
+from .run_folder import run_folder
 
 
 def summary_table(best: BestClassifiers, folder: Path) -> Table:

@@ -5,7 +5,7 @@
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from lightning.pytorch.utilities import CombinedLoader
 from torch import Tensor
@@ -29,11 +29,6 @@ class MultiModalDataModule(NonGeoDataModule):
     and all batches of validation, test and prediction, share ``'label'`` and
     ``'index'``. Normalisation belongs to the classifier and is not done here.
     """
-
-    train_dataset: MultiModalDataset | None
-    val_dataset: MultiModalDataset | None
-    test_dataset: MultiModalDataset | None
-    predict_dataset: MultiModalDataset | None
 
     def __init__(
         self,
@@ -93,8 +88,9 @@ class MultiModalDataModule(NonGeoDataModule):
             BatchSizeError: If a training batch would hold one sample only.
         """
         if stage == 'fit':
-            self.train_dataset = self._dataset('train')
-            self._setup_training(self.train_dataset)
+            dataset = self._dataset('train')
+            self.train_dataset = dataset
+            self._setup_training(dataset)
         if stage in {'fit', 'validate'}:
             self.val_dataset = self._dataset('val')
         if stage == 'test':
@@ -103,7 +99,8 @@ class MultiModalDataModule(NonGeoDataModule):
             self.predict_dataset = self._dataset('test')
 
     def _dataset(self, split: str, **kwargs: Any) -> MultiModalDataset:
-        return self.dataset_class(**{**self.kwargs, 'split': split, **kwargs})  # ty: ignore[invalid-return-type, unknown-argument]
+        dataset = self.dataset_class(**{**self.kwargs, 'split': split, **kwargs})
+        return cast(MultiModalDataset, dataset)
 
     def _setup_training(self, dataset: MultiModalDataset) -> None:
         self._train_datasets = {
@@ -136,7 +133,7 @@ class MultiModalDataModule(NonGeoDataModule):
         )
         for dataset in splits:
             if dataset is not None:
-                return dataset
+                return cast(MultiModalDataset, dataset)
         raise AttributeError(f'{type(self).__name__}.setup() must be called first.')
 
     @property
@@ -166,7 +163,7 @@ class MultiModalDataModule(NonGeoDataModule):
         batches = RemainderBatchSampler(sampler, self.batch_size, drop_last=False)
         return DataLoader(dataset, batch_sampler=batches, **self._loader_kwargs())
 
-    def train_dataloader(self) -> DataLoader[Sample] | CombinedLoader:  # ty: ignore[invalid-method-override]
+    def train_dataloader(self) -> DataLoader[Sample] | CombinedLoader:  # ty: ignore[incompatible-method-override]
         """Return the training loader.
 
         Returns:

@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 
 import torch
 from affine import Affine
-from rasterio.crs import CRS
+from rasterio import CRS
 from torch import Tensor
 from torchgeo.datasets import NonGeoDataset
 from torchgeo.datasets.utils import Sample

@@ -199,7 +199,7 @@ class MultiModalTask(BaseTask):
     def _score(self, batch: Sample, split: str) -> None:
         losses = []
         for name, logits in self.evaluate(batch, split).items():
-            self.metrics[f'{split}_{name}'].update(logits.float(), batch['label'])  # ty: ignore[call-non-callable]
+            self.metrics[f'{split}_{name}'].update(logits.float(), batch['label'])  # ty: ignore[not-callable]
             loss = cross_entropy(logits.float(), batch['label'])
             self.log(f'{split}_{name}_loss', loss, batch_size=len(logits))
             if name in self.classifier_names():

@@ -6,7 +6,7 @@
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -138,6 +138,9 @@ class DisCoMKD(MultiModalTrainingTask):
                     {modality: channels}, weights=weights, **kwargs
                 )
 
+    def _student(self, modality: str) -> FusionClassifier:
+        return cast(FusionClassifier, self.students[modality])
+
     def classifier_names(self) -> list[str]:
         """Return the modalities."""
         return list(self.modalities)
@@ -154,7 +157,7 @@ class DisCoMKD(MultiModalTrainingTask):
         for modality in self.modalities:
             yield modality, self.model.classifiers[modality].normalization
             if modality in self.students:
-                yield modality, self.students[modality].normalizations[modality]
+                yield modality, self._student(modality).normalizations[modality]
 
     def forward(self, x: Tensor, modality: str) -> Tensor:
         """Classify images of one modality.
@@ -302,4 +305,4 @@ class DisCoMKD(MultiModalTrainingTask):
             save_classifier(path, classifier, metadata, auxiliary)
         else:
             metadata = self.classifier_metadata('fusion', [modality], scores, epoch)
-            save_classifier(path, self.students[modality], metadata)
+            save_classifier(path, self._student(modality), metadata)

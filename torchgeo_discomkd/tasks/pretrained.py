@@ -41,10 +41,9 @@ class PretrainedClassification(MultiModalTask):
 
     def configure_models(self) -> None:
         """Read the files."""
-        self.model = nn.ModuleDict(
-            {name: load_classifier(path) for name, path in self._files()}
-        )
-        classes = {n: c.metadata.classes for n, c in self.model.items()}
+        loaded = {name: load_classifier(path) for name, path in self._files()}
+        self.model = nn.ModuleDict(loaded)
+        classes = {name: c.metadata.classes for name, c in loaded.items()}
         self.classes = next(iter(classes.values()))
         if any(other != self.classes for other in classes.values()):
             raise ClassifierFileError(f'the files have different classes: {classes}.')

@@ -70,7 +70,7 @@ class MultiModalTrainingTask(MultiModalTask):
                 self.hparams['normalization'],
             )
 
-    def configure_optimizers(self) -> Optimizer:  # ty: ignore[invalid-method-override]
+    def configure_optimizers(self) -> Optimizer:
         """Initialize the optimizer.
 
         Returns:
@@ -81,7 +81,7 @@ class MultiModalTrainingTask(MultiModalTask):
 
     def configure_callbacks(self) -> list[Callback]:
         """Return the callbacks that write the run folder, but none a second time."""
-        given = {type(c) for c in self.trainer.callbacks}  # ty: ignore[unresolved-attribute]
+        given = {type(c) for c in self.trainer.callbacks}  # ty: ignore[missing-attribute]
         needed = [BestClassifiers(), RunManifest(), RunSummary(), LastCheckpoint()]
         return [callback for callback in needed if type(callback) not in given]
 

@@ -69,7 +69,7 @@ def industrial(canvas: Canvas, region: Mask | bool = True) -> None:
         ['yard', 'yard', 'asphalt', 'herbs', 'track'],
         region,
     )
-    plots = lattice(u, v, rng.uniform(50, 140), rng.uniform(40, 100))
+    plots = lattice(u, v, rng.uniform(60, 150), rng.uniform(50, 110))
     half_u = rng.uniform(0.15, 0.48, plots.count)[plots.cell] * np.ptp(plots.du)
     half_v = rng.uniform(0.15, 0.48, plots.count)[plots.cell] * np.ptp(plots.dv)
     built = (rng.uniform(size=plots.count) < rng.uniform(0.4, 0.95))[plots.cell]
@@ -96,7 +96,7 @@ def _suburb(canvas: Canvas) -> None:
     """Paint open land with a part of it built up."""
     openland = (annual_crop, pasture, forest)
     openland[canvas.rng.integers(3)](canvas)
-    region = canvas.noise(110) > canvas.rng.uniform(-1, 0.6)
+    region = canvas.noise(110) > canvas.rng.uniform(-0.3, 0.9)
     canvas.echo[region] = 0
     (residential, industrial)[canvas.rng.integers(2)](canvas, region)
 
@@ -122,7 +122,7 @@ def _line(canvas: Canvas, bend: float) -> Array:
 def _road(canvas: Canvas, distance: Array, half: float) -> None:
     """Paint a road with verges, a median and a few echoes of rails and cars."""
     rng = canvas.rng
-    verge = abs(distance) < half + rng.uniform(3, 15)
+    verge = abs(distance) < half + rng.uniform(5, 20)
     canvas.paint(verge, 'pasture', 'herbs', 'shrub', 'broadleaf')
     road = abs(distance) < half
     canvas.paint(road, 'asphalt')
@@ -137,7 +137,7 @@ def highway(canvas: Canvas) -> None:
     """Paint a motorway across a countryside, sometimes with a junction."""
     rng = canvas.rng
     _countryside(canvas)
-    half = rng.uniform(8, 17)
+    half = rng.uniform(12, 20)
     if rng.uniform() < 0.5:
         _road(canvas, _line(canvas, rng.uniform(0, 40)), rng.uniform(5, 9))
     if rng.uniform() < 0.25:

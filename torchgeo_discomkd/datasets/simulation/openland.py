@@ -8,7 +8,8 @@ import numpy as np
 from .canvas import CANVAS_PIXEL, Canvas
 from .shapes import Labels, edges, lattice, strips, voronoi, winding
 
-CROPS = ['cereal', 'maize', 'rape', 'ploughed', 'stubble', 'cereal', 'ploughed']
+GREEN_CROPS = ['cereal', 'maize', 'rape', 'cereal']
+BARE_FIELDS = ['ploughed', 'stubble', 'ploughed']
 
 
 def _hedges(canvas: Canvas, labels: Labels, share: float, *names: str) -> None:
@@ -33,13 +34,13 @@ def annual_crop(canvas: Canvas) -> None:
     """Paint large fields of crops in different stages of growth."""
     rng = canvas.rng
     u, v = canvas.axes(warp=rng.choice([0, 6]))
-    scale = rng.uniform(0.6, 2)
+    scale = rng.uniform(0.5, 1.5)
     labels = strips(u, v, (90 * scale, 260 * scale), (150 * scale, 500 * scale), rng)
-    kinds = list(rng.choice(CROPS, 3)) + (['pasture'] if rng.uniform() < 0.25 else [])
+    kinds = [*rng.choice(GREEN_CROPS, 2), *rng.choice(BARE_FIELDS, rng.integers(1, 4))]
     canvas.paint_each(labels, kinds, mask=True)
     _tramlines(canvas, labels, 0.08)
     if rng.uniform() < 0.5:
-        _hedges(canvas, labels, rng.uniform(0.1, 0.7), 'track', 'pasture', 'broadleaf')
+        _hedges(canvas, labels, rng.uniform(0.1, 0.6), 'pasture', 'broadleaf')
 
 
 def pasture(canvas: Canvas) -> None:
@@ -47,7 +48,7 @@ def pasture(canvas: Canvas) -> None:
     rng = canvas.rng
     u, v = canvas.axes(warp=rng.uniform(5, 25))
     labels = voronoi(u, v * rng.uniform(0.6, 1), int(rng.integers(3, 30)), rng)
-    kinds = ['pasture'] * 7 + list(rng.choice(['herbs', 'stubble', 'cereal'], 1))
+    kinds = ['pasture'] * 9 + list(rng.choice(['herbs', 'stubble', 'pasture'], 1))
     canvas.paint_each(labels, kinds, mask=True)
     canvas.relief *= 1.3
     if rng.uniform() < 0.75:
@@ -66,9 +67,9 @@ def herbaceous(canvas: Canvas) -> None:
     kinds = ['herbs', 'herbs', 'pasture'] if rng.uniform() < 0.25 else ['herbs']
     canvas.paint_each((canvas.noise(90) > 0).astype(int), kinds, mask=True)
     terrain = canvas.noise(300, fractal=True)
-    for name, share in (('shrub', 0.35), ('rock', 0.2)):
-        field = canvas.noise(rng.uniform(10, 40)) + terrain
-        bound = rng.uniform(0, share) ** 1.3
+    for name, share in (('shrub', 0.4), ('rock', 0.18)):
+        field = canvas.noise(rng.uniform(8, 30)) + terrain
+        bound = rng.uniform(0.03, share)
         canvas.paint(field > np.quantile(field, 1 - bound), name)
         terrain = -terrain
     if rng.uniform() < 0.35:
@@ -96,11 +97,11 @@ def _rows(canvas: Canvas, labels: Labels, planted: Labels) -> None:
     u, v = canvas.axes()
     turned = (rng.uniform(size=count) < 0.5)[labels]
     u, v = np.where(turned, v, u), np.where(turned, u, v)
-    pitch = rng.uniform(16, 34)
+    pitch = rng.uniform(20, 40)
     cells = lattice(u, v, pitch, rng.choice([9.0, pitch]))
     width = pitch * rng.uniform(0.2, 0.38, count)[labels]
-    vigour = rng.uniform(0.2, 1, cells.count)[cells.cell]
-    rows = (abs(cells.du) < width) & (vigour > 0.3)
+    vigour = rng.uniform(size=cells.count)[cells.cell]
+    rows = (abs(cells.du) < width) & (vigour > 0.1)
     canvas.paint_each(labels, ['canopy'], rows & planted)
 
 

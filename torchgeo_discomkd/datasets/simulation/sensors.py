@@ -29,6 +29,9 @@ RESOLUTION = np.array([6, 1, 1, 1, 2, 2, 2, 1, 6, 6, 2, 2, 2])
 #: Nominal equivalent number of looks of Sentinel-1 IW GRD products.
 LOOKS = 4.4
 
+#: Noise-equivalent sigma0 of VV and VH, linear power.
+NOISE_FLOOR = 10 ** (np.array([-27, -32], np.float32) / 10)
+
 #: Weights of five single looks whose sum has an equivalent number of looks of 4.4:
 #: (4 + w)^2 / (4 + w^2) = 4.4.
 _LOOK_WEIGHTS = np.array([1, 1, 1, 1, (8 - np.sqrt(42.24)) / 6.8])
@@ -85,12 +88,12 @@ def ms_image(
     path[9] = PATH[9] * rng.gamma(8, 1 / 8) + 0.0004
     transmittance = TRANSMITTANCE * (1 - 0.03 * haze)
     transmittance[8] *= vapour
-    far = _blur(ground, OVERSAMPLING, 14)
-    image = np.empty_like(far)
+    size = canvas.n // OVERSAMPLING
+    image = np.empty((len(PATH), size, size), np.float32)
     for resolution, sigma in ((1, 1.1), (2, 2.0), (6, 6.0)):
         bands = resolution == RESOLUTION
-        image[bands] = 0.92 * _blur(ground[bands], OVERSAMPLING, sigma)
-    image += 0.08 * far
+        image[bands] = _blur(ground[bands], OVERSAMPLING, sigma)
+    image = 0.92 * image + 0.08 * _blur(image, 1, 7)
     toa = path[:, None, None] + sun * transmittance[:, None, None] * image
     noise = rng.standard_normal(toa.shape, np.float32)
     noise *= (0.0006 + 0.004 * toa) * (RESOLUTION < 6)[:, None, None] + 0.00004
@@ -147,9 +150,8 @@ def sar_image(
     power = 10 ** (level / 10)
     power[0] += canvas.echo
     power[1] += canvas.echo * 10 ** (rng.normal(-8.5, 1) / 10)
-    power = _blur(power, OVERSAMPLING, 7 / CANVAS_PIXEL)
+    power = _blur(power.astype(np.float32), OVERSAMPLING, 7 / CANVAS_PIXEL)
+    power = power + NOISE_FLOOR[:, None, None]
     size = power.shape[-1]
-    power = power * np.stack([speckle(size, rng), speckle(size, rng)])
-    noise_floor = 10 ** (np.array([-27.0, -32.0]) / 10)[:, None, None]
-    power += noise_floor * np.stack([speckle(size, rng, 0), speckle(size, rng, 0)])
+    power *= np.stack([speckle(size, rng), speckle(size, rng)])
     return (10 * np.log10(power)).astype(np.float32)

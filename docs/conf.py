@@ -1,0 +1,34 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Sphinx configuration."""
+
+from torchgeo_discomkd import __author__, __version__
+
+project = 'torchgeo_discomkd'
+author = __author__
+copyright = f'2026, {author}'
+release = __version__
+
+extensions = [
+    'myst_parser',
+    'sphinx.ext.autodoc',
+    'sphinx.ext.mathjax',
+    'sphinx.ext.napoleon',
+    'sphinx.ext.viewcode',
+]
+exclude_patterns = ['_build']
+source_suffix = {'.md': 'markdown', '.rst': 'restructuredtext'}
+myst_enable_extensions = ['dollarmath']
+myst_heading_anchors = 3
+
+autodoc_default_options = {
+    'members': True,
+    'show-inheritance': True,
+}
+autodoc_typehints = 'description'
+autodoc_member_order = 'bysource'
+
+html_theme = 'furo'
+html_static_path = ['_static']
+html_title = 'torchgeo_discomkd'

@@ -1,0 +1,60 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib as mpl
+import pytest
+import torch
+
+from torchgeo_discomkd.main import main
+
+from .fakes import write_pairs
+
+mpl.use('Agg')
+# tiny tensors: a second thread costs more than it brings
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """Folder of the real tiles."""
+    if 'DISCOMKD_REAL_DATA' not in os.environ:
+        pytest.skip('DISCOMKD_REAL_DATA does not name a folder of real data')
+    return Path(os.environ['DISCOMKD_REAL_DATA'])
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    """Folder of 2 classes x 20 pairs of 8x8 pixels, 'ms' and 'sar'."""
+    return write_pairs(tmp_path / 'pairs', count=20)
+
+
+#: The smallest encoder of timm, and data that fills several batches.
+TINY = [
+    *('--model.model', 'test_resnet'),
+    *('--trainer.accelerator', 'cpu'),
+    *('--trainer.enable_model_summary', 'false'),
+    *('--trainer.enable_progress_bar', 'false'),
+]
+
+
+@pytest.fixture
+def fit_pairs(pairs: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Train DisCoM-KD on :func:`pairs` through the command line; return its folder."""
+
+    def fit(*args: str, name: str = 'run', epochs: int = 1) -> Path:
+        folder = tmp_path / name
+        main(
+            [
+                *('fit', '--model', 'DisCoMKD', '--model.num_classes', '2', *TINY),
+                *('--data', 'PairedFoldersDataModule', '--data.root', str(pairs)),
+                *('--data.batch_size', '8', '--trainer.max_epochs', str(epochs)),
+                *('--trainer.default_root_dir', str(folder), *args),
+            ]
+        )
+        return folder
+
+    return fit
