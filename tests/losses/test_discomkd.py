@@ -335,6 +335,13 @@ def test_short_vectors_have_the_cosine_of_long_ones() -> None:
     assert orthogonality_loss(rows, rows, rows).item() == pytest.approx(4)
 
 
+def test_first_mapping_gives_the_indices() -> None:
+    rows = {'ms': torch.randn(3, 2), 'sar': torch.randn(2, 2)}
+    other = dict(reversed(rows.items()))
+    assert torch.equal(modality_loss(rows, rows), modality_loss(rows, other))
+    assert not torch.equal(modality_loss(rows, rows), modality_loss(other, rows))
+
+
 def test_class_probabilities_as_labels() -> None:
     logits = {'ms': torch.randn(3, 4), 'sar': torch.randn(2, 4)}
     labels = {'ms': torch.tensor([0, 3, 1]), 'sar': torch.tensor([2, 2])}

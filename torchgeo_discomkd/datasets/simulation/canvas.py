@@ -3,18 +3,43 @@
 
 """The canvas on which a layout is painted before the sensors look at it."""
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.random import Generator
-from numpy.typing import NDArray
 
 from .materials import Region, Surface, draw_surface
-from .shapes import Labels, Mask, noise, rotate
+from .shapes import Array, Labels, Mask, noise, rotate
 
-Array = NDArray[np.floating]
-
-#: Size of a pixel of the canvas; sensors average down to OVERSAMPLING times that.
+#: Size of a pixel of the canvas, metres; sensors' pixels are OVERSAMPLING times that.
 CANVAS_PIXEL = 5.0
 OVERSAMPLING = 2
+
+
+class Ground(NamedTuple):
+    """What the sensors look at: K surfaces on a canvas of n x n pixels.
+
+    Attributes:
+        cover: Number of the surface at each pixel, below K, shape (n, n).
+        fraction: Position between a material's end members, shape (n, n).
+        grain: Relative variation of the reflectance, shape (n, n).
+        coarse: Variation of the backscatter, dB, shape (n, n).
+        east: Slope that rises to the east, shape (n, n).
+        south: Slope that rises to the south, shape (n, n).
+        echo: Sigma0 that point targets add in VV, linear power, shape (n, n).
+        reflectance: Both ends of each surface, shape (K, 2, 13).
+        backscatter: Both ends of each surface, VV and VH in dB, shape (K, 2, 2).
+    """
+
+    cover: Labels
+    fraction: Array
+    grain: Array
+    coarse: Array
+    east: Array
+    south: Array
+    echo: Array
+    reflectance: Array
+    backscatter: Array
 
 
 class Canvas:
@@ -47,7 +72,7 @@ class Canvas:
         self.fraction = np.zeros((n, n))
         self.echo = np.zeros((n, n))
         self.surfaces: list[Surface] = []
-        self.region = Region(rng.uniform(), float(np.exp(rng.normal(0, 0.3))))
+        self.region = Region(rng.uniform(), float(np.exp(rng.normal(0, 0.35))))
         self.relief = abs(rng.normal(0, 0.12))
 
     def noise(self, scale: float, fractal: bool = False) -> Array:
@@ -86,3 +111,22 @@ class Canvas:
             surface = draw_surface(names[choice], self.region, self.rng)
             self.surfaces.append(surface)
         self.cover[mask] = base + labels[mask]
+
+    def ground(self) -> Ground:
+        """Add textures and terrain to what was painted."""
+        texture = np.stack([surface.texture for surface in self.surfaces])
+        fraction, patch, grain, coarse = np.moveaxis(texture[self.cover], -1, 0)
+        terrain = self.noise(500, fractal=True)
+        south, east = self.relief * np.stack(np.gradient(terrain))
+        speck = self.noise(5)
+        return Ground(
+            self.cover,
+            self.fraction + fraction + patch * self.noise(200, fractal=True),
+            grain * speck,
+            coarse * speck,
+            east,
+            south,
+            self.echo,
+            np.stack([surface.reflectance for surface in self.surfaces]),
+            np.stack([surface.backscatter for surface in self.surfaces]),
+        )

@@ -11,7 +11,7 @@ from .canvas import CANVAS_PIXEL, Canvas
 from .openland import annual_crop, forest, herbaceous, pasture, permanent_crop, sea_lake
 from .shapes import Array, Labels, Mask, edges, lattice, winding
 
-ROOFS = ['tile_roof', 'grey_roof', 'tile_roof', 'metal_roof']
+ROOFS = ['tile_roof', 'grey_roof']
 
 
 def _corners(canvas: Canvas, mask: Mask, cell: Labels, level: float) -> None:
@@ -42,7 +42,7 @@ def residential(canvas: Canvas, region: Mask | bool = True) -> None:
     half = rng.uniform(4, 8, garden.count)[garden.cell]
     house = (abs(garden.du) < half) & (abs(garden.dv) < half) & built[garden.cell]
     house &= region
-    roofs = rng.choice(ROOFS[: rng.integers(2, 5)], 3)
+    roofs = rng.choice(ROOFS, 3)
     kinds = rng.integers(0, 3, garden.count)[garden.cell]
     for kind, name in enumerate(roofs):
         canvas.paint(house & (kinds == kind), str(name))
@@ -80,9 +80,9 @@ def industrial(canvas: Canvas, region: Mask | bool = True) -> None:
     hall &= built & region
     kinds = rng.integers(0, 4, plots.count)[plots.cell]
     for kind in range(4):
-        canvas.paint(hall & (kinds == kind), 'metal_roof', 'grey_roof', 'tile_roof')
+        canvas.paint(hall & (kinds == kind), 'metal_roof', 'grey_roof')
     aligned = 5 * np.cos(2 * angle) ** 8
-    _corners(canvas, hall & edges(hall), plots.cell, 6 + aligned)
+    _corners(canvas, hall & edges(hall), plots.cell, 7 + aligned)
     street = lattice(u, v, rng.uniform(120, 300), rng.uniform(120, 300))
     road = abs(street.du) > street.du.max() - rng.uniform(3, 7)
     canvas.paint(road & region, 'asphalt')

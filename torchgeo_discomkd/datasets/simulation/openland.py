@@ -6,7 +6,7 @@
 import numpy as np
 
 from .canvas import CANVAS_PIXEL, Canvas
-from .shapes import Labels, edges, lattice, strips, voronoi, winding
+from .shapes import Labels, Mask, edges, lattice, strips, voronoi, winding
 
 GREEN_CROPS = ['cereal', 'maize', 'rape', 'cereal']
 BARE_FIELDS = ['ploughed', 'stubble', 'ploughed']
@@ -91,7 +91,7 @@ def permanent_crop(canvas: Canvas) -> None:
         _hedges(canvas, labels, rng.uniform(0.2, 0.9), 'track', 'shrub', 'between')
 
 
-def _rows(canvas: Canvas, labels: Labels, planted: Labels) -> None:
+def _rows(canvas: Canvas, labels: Labels, planted: Mask) -> None:
     """Plant rows of trees or vines; plots keep one of two directions."""
     rng, count = canvas.rng, int(labels.max()) + 1
     u, v = canvas.axes()

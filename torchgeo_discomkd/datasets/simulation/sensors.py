@@ -9,7 +9,8 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from .canvas import CANVAS_PIXEL, OVERSAMPLING, Canvas
+from .canvas import CANVAS_PIXEL, OVERSAMPLING, Ground
+from .materials import MS_BANDS
 
 Array = NDArray[np.floating]
 
@@ -25,6 +26,15 @@ TRANSMITTANCE = np.array(
 
 #: Ground resolution of each band in units of 10 m.
 RESOLUTION = np.array([6, 1, 1, 1, 2, 2, 2, 1, 6, 6, 2, 2, 2])
+
+#: Standard deviation of the point spread for each resolution, pixels of the canvas.
+POINT_SPREAD = {1: 1.1, 2: 2.0, 6: 6.0}
+
+#: Share of the light that the air scatters in from the surroundings.
+ADJACENCY = 0.08
+
+#: Positions of the bands that see water vapour (B09) and thin cirrus (B10).
+VAPOUR, CIRRUS = MS_BANDS.index('B09'), MS_BANDS.index('B10')
 
 #: Nominal equivalent number of looks of Sentinel-1 IW GRD products.
 LOOKS = 4.4
@@ -51,6 +61,7 @@ def _point_spread(n: int, step: int, sigma: float) -> Array:
     """
     centres = (np.arange(n // step) + 0.5) * step - 0.5
     matrix = np.exp(-0.5 * ((np.arange(n) - centres[:, None]) / sigma) ** 2)
+    matrix[matrix < 1e-7] = 0  # subnormal numbers are slow
     return (matrix / matrix.sum(1, keepdims=True)).astype(np.float32)
 
 
@@ -60,44 +71,43 @@ def _blur(image: Array, step: int, sigma: float) -> Array:
     return matrix @ image @ matrix.T
 
 
-def ms_image(
-    canvas: Canvas, shade: Array, grain: Array, rng: Generator
-) -> NDArray[np.uint16]:
+def _atmosphere(rng: Generator) -> tuple[Array, Array]:
+    """Draw path reflectance and transmittance, shape (13,) each, of one tile."""
+    haze = rng.gamma(6, 1 / 6)
+    path = PATH * (0.85 + 0.25 * haze) + 0.006 * max(haze - 1, 0)
+    path[CIRRUS] = PATH[CIRRUS] * rng.gamma(3, 1 / 3) + 0.0004
+    transmittance = TRANSMITTANCE * (1 - 0.03 * haze)
+    transmittance[VAPOUR] *= rng.uniform(0.7, 1.4)
+    return path, transmittance
+
+
+def ms_image(ground: Ground, rng: Generator) -> NDArray[np.uint16]:
     """Look at a layout as Sentinel-2 does (simulated).
 
     Args:
-        canvas: The painted layout.
-        shade: Slope towards the sun, shape (n, n).
-        grain: Pixel-scale texture, shape (n, n).
+        ground: Surfaces, textures and terrain.
         rng: Source of randomness.
 
     Returns:
         Top-of-atmosphere reflectance times 10 000, uint16, shape (13, size, size).
     """
-    ends = np.stack([s.reflectance for s in canvas.surfaces]).astype(np.float32)
-    texture = np.stack([s.texture for s in canvas.surfaces])
-    cover = canvas.cover
-    light = (1 + grain * texture[cover, 2]) * np.clip(1 + shade, 0.4, 1.6)
-    start, change = ends[:, 0].T, (ends[:, 1] - ends[:, 0]).T
-    ground = start[:, cover] + canvas.fraction.astype(np.float32) * change[:, cover]
-    ground = np.maximum(ground, 0) * light.astype(np.float32)
-    sun = rng.uniform(0.85, 1.12)
-    haze = rng.gamma(6, 1 / 6)
-    vapour = rng.uniform(0.7, 1.4)
-    path = PATH * (0.85 + 0.25 * haze) + 0.006 * max(haze - 1, 0)
-    path[9] = PATH[9] * rng.gamma(8, 1 / 8) + 0.0004
-    transmittance = TRANSMITTANCE * (1 - 0.03 * haze)
-    transmittance[8] *= vapour
-    size = canvas.n // OVERSAMPLING
+    start, end = np.moveaxis(ground.reflectance.astype(np.float32), 0, -1)
+    fraction = ground.fraction.astype(np.float32)
+    shade = np.clip(1 + ground.south - ground.east, 0.4, 1.6)
+    light = rng.uniform(0.85, 1.12) * (1 + ground.grain) * shade
+    surface = start[:, ground.cover] + fraction * (end - start)[:, ground.cover]
+    surface = np.maximum(surface, 0) * light.astype(np.float32)
+    size = len(fraction) // OVERSAMPLING
     image = np.empty((len(PATH), size, size), np.float32)
-    for resolution, sigma in ((1, 1.1), (2, 2.0), (6, 6.0)):
+    for resolution, sigma in POINT_SPREAD.items():
         bands = resolution == RESOLUTION
-        image[bands] = _blur(ground[bands], OVERSAMPLING, sigma)
-    image = 0.92 * image + 0.08 * _blur(image, 1, 7)
-    toa = path[:, None, None] + sun * transmittance[:, None, None] * image
-    noise = rng.standard_normal(toa.shape, np.float32)
-    noise *= (0.0006 + 0.004 * toa) * (RESOLUTION < 6)[:, None, None] + 0.00004
-    return np.clip(np.rint(1e4 * (toa + noise)), 1, 65535).astype(np.uint16)
+        image[bands] = _blur(surface[bands], OVERSAMPLING, sigma)
+    image = (1 - ADJACENCY) * image + ADJACENCY * _blur(image, 1, 7)
+    path, transmittance = (x[:, None, None] for x in _atmosphere(rng))
+    image = path + transmittance * image
+    noise = rng.standard_normal(image.shape, np.float32)
+    noise *= (0.0006 + 0.004 * image) * (RESOLUTION < 6)[:, None, None] + 0.00004
+    return np.clip(np.rint(1e4 * (image + noise)), 1, 65535).astype(np.uint16)
 
 
 def speckle(size: int, rng: Generator, correlation: float = 0.7) -> Array:
@@ -124,32 +134,22 @@ def speckle(size: int, rng: Generator, correlation: float = 0.7) -> Array:
     return (weights * field**2).sum(0)
 
 
-def sar_image(
-    canvas: Canvas, slope: Array, grain: Array, rng: Generator
-) -> NDArray[np.float32]:
+def sar_image(ground: Ground, rng: Generator) -> NDArray[np.float32]:
     """Look at a layout as Sentinel-1 does (simulated).
 
     Args:
-        canvas: The painted layout.
-        slope: Slope towards the radar, shape (n, n).
-        grain: Pixel-scale texture, shape (n, n).
+        ground: Surfaces, textures, terrain and point targets.
         rng: Source of randomness.
 
     Returns:
         Sigma0 in VV and VH, dB, float32, shape (2, size, size).
     """
-    table = np.stack([s.backscatter for s in canvas.surfaces])
-    texture = np.stack([s.texture for s in canvas.surfaces])
-    cover = canvas.cover
-    start, change = table[:, 0].T, (table[:, 1] - table[:, 0]).T
-    level = start[:, cover] + canvas.fraction * change[:, cover]
-    level = level + grain * texture[cover, 3]
-    level += (
-        np.clip(10 * slope, -6, 6) + rng.normal(0, 1.2) + rng.normal(0, 0.4, (2, 1, 1))
-    )
-    power = 10 ** (level / 10)
-    power[0] += canvas.echo
-    power[1] += canvas.echo * 10 ** (rng.normal(-8.5, 1) / 10)
+    start, end = np.moveaxis(ground.backscatter, 0, -1)
+    level = start[:, ground.cover] + ground.fraction * (end - start)[:, ground.cover]
+    level += ground.coarse + np.clip(10 * ground.east, -6, 6)
+    level += rng.normal(0, 1.6) + rng.normal(0, 0.4, (2, 1, 1))
+    depolarised = 10 ** (rng.normal(-8.5, 1) / 10)
+    power = 10 ** (level / 10) + ground.echo * [[[1]], [[depolarised]]]
     power = _blur(power.astype(np.float32), OVERSAMPLING, 7 / CANVAS_PIXEL)
     power = power + NOISE_FLOOR[:, None, None]
     size = power.shape[-1]

@@ -12,7 +12,7 @@ from numpy.random import Generator, SeedSequence, default_rng
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 
-from ...errors import LabelError
+from ...errors import LabelError, TileSizeError
 from .canvas import Canvas
 from .layouts import LAYOUTS
 from .materials import MS_BANDS, SAR_BANDS
@@ -36,21 +36,18 @@ def simulate_tile(
 
     Raises:
         LabelError: If the class is unknown.
+        TileSizeError: If the tile is smaller than 8 pixels.
     """
+    if size < 8:
+        raise TileSizeError(f'size={size}: simulated tiles need at least 8 pixels.')
     if name not in LAYOUTS:
         raise LabelError(
             f'{name!r} is not a class of the simulation: use one of {list(LAYOUTS)}.'
         )
     canvas = Canvas(size, rng)
     LAYOUTS[name](canvas)
-    texture = np.stack([s.texture for s in canvas.surfaces])
-    fraction, patch = texture[canvas.cover, 0], texture[canvas.cover, 1]
-    canvas.fraction += fraction + patch * canvas.noise(200, fractal=True)
-    terrain = canvas.noise(500, fractal=True)
-    south, east = np.gradient(terrain)
-    sun, look = canvas.relief * (south - east), canvas.relief * east
-    grain = canvas.noise(5)
-    return ms_image(canvas, sun, grain, rng), sar_image(canvas, look, grain, rng)
+    ground = canvas.ground()
+    return ms_image(ground, rng), sar_image(ground, rng)
 
 
 def simulate(

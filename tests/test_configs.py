@@ -1,0 +1,80 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+from pathlib import Path
+
+import pytest
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from tests.conftest import TINY
+from tests.fakes import write_arrays, write_eurosat, write_pairs
+from torchgeo_discomkd.cli import quickstart_config
+from torchgeo_discomkd.main import main
+
+CONFIGS = Path(__file__).parents[1] / 'configs'
+
+
+class Count(Callback):
+    """Counts the batches of a run without files."""
+
+    batches = 0
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, *args: object
+    ) -> None:
+        Count.batches += 1
+
+
+def write_data(config: str, root: Path) -> list[str]:
+    """Write data of the layout that a configuration reads; return what is needed."""
+    match config:
+        case 'quickstart':
+            return ['--data.tiles_per_class', '13', '--data.size', '16']
+        case 'eurosat_ms_sar':
+            write_eurosat(root, 13)
+            return ['--data.download', 'false']
+        case 'eurosat_spatial':
+            write_eurosat(root, 3)
+            names = [path.name for path in sorted(root.glob('EuroSAT_MS/*/*.tif'))]
+            for i, split in enumerate(('train', 'val', 'test')):
+                lines = [n.replace('.tif', '.jpg') for n in names[i::3]]
+                file = root / f'eurosat-spatial-{split}.txt'
+                file.write_text('\n'.join(lines))
+            return ['--data.download', 'false']
+        case 'folders':
+            classes = ('Bare', 'Crop', 'Water')
+            folders = {'ms': 'S2_MS', 'sar': 'S1_SAR'}
+            write_pairs(root, classes, 3, folders=folders)
+            rows = [
+                f'{name}_{i + 1}.tif,{block}'
+                for name in classes
+                for i, block in enumerate(('train', 'val', 'test'))
+            ]
+            (root / 'groups.csv').write_text('\n'.join(['file,block', *rows]))
+            return []
+        case 'arrays':
+            write_arrays(root, classes=10)
+            return []
+    raise ValueError(config)
+
+
+@pytest.mark.parametrize('config', sorted(p.stem for p in CONFIGS.glob('*.yaml')))
+def test_shipped_configuration_runs_one_batch(
+    config: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Count, 'batches', 0)
+    root = tmp_path / 'data'
+    arguments = write_data(config, root)
+    main(
+        [
+            *('fit', '--config', str(CONFIGS / f'{config}.yaml'), *TINY),
+            *('--data.root', str(root), '--data.num_workers', '0', *arguments),
+            *('--data.batch_size', '8', '--trainer.fast_dev_run', 'true'),
+            '--trainer.callbacks+=tests.test_configs.Count',
+        ]
+    )
+    assert Count.batches == 1
+
+
+def test_quickstart_is_where_a_reader_looks_for_it() -> None:
+    assert quickstart_config().read_text() == (CONFIGS / 'quickstart.yaml').read_text()
