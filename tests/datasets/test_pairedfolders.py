@@ -73,6 +73,17 @@ def test_splits_are_a_partition(root: Path) -> None:
     assert parts[2] != stems(PairedFolders(str(root), 'test', run=1))
 
 
+def test_split_is_that_of_the_paper(root: Path) -> None:
+    expected = []
+    for name in ('Water', 'Crop'):
+        names = np.array(sorted(f'{name}/{name}_{n}' for n in range(1, 21)))
+        order = np.random.RandomState(3000).permutation(20)
+        expected += sorted(names[order[:14]].tolist())
+    dataset = PairedFolders(str(root), run=3, classes=['Water', 'Crop'])
+    assert stems(dataset) == expected
+    assert dataset.labels.tolist() == [0] * 14 + [1] * 14
+
+
 def test_marker_pixel_is_aligned_between_modalities(tmp_path: Path) -> None:
     shapes = {'a': (1, 8, 8), 'b': (2, 8, 8), 'c': (1, 8, 8)}
     root = write_pairs(tmp_path, count=10, shapes=shapes)

@@ -67,6 +67,9 @@ def test_panels_and_titles() -> None:
     assert figure.get_suptitle() == 'Tile'
     plt.close(figure)
     bare = {'image_b': torch.rand(1, 3, 3)}
+    figure = plot_sample(bare, bands, ['Land', 'Water'])
+    assert [axis.get_title() for axis in figure.axes] == ['b']
+    plt.close(figure)
     figure = plot_sample(bare, bands, ['Land', 'Water'], show_titles=False)
     assert [axis.get_title() for axis in figure.axes] == ['']
     plt.close(figure)

@@ -40,7 +40,10 @@ def plot_sample(
     """
     shown = [m for m in bands if f'image_{m}' in sample]
     figure, axes = plt.subplots(
-        ncols=len(shown), figsize=(4 * len(shown), 4.5), squeeze=False
+        ncols=len(shown),
+        figsize=(4 * len(shown), 4.5),
+        squeeze=False,
+        layout='constrained',
     )
     for axis, modality in zip(axes[0], shown, strict=True):
         picture = render(sample[f'image_{modality}'], bands[modality])

@@ -27,6 +27,14 @@ def _corners(canvas: Canvas, mask: Mask, cell: Labels, level: float) -> None:
     canvas.echo += mask * 10 ** (np.minimum(strength, 22) / 10)[cell]
 
 
+def _park(canvas: Canvas, region: Mask | bool) -> None:
+    """Leave a part of the built-up land green, in some tiles."""
+    if canvas.rng.uniform() < 0.4:
+        park = (canvas.noise(65) > canvas.rng.uniform(0.8, 2)) & region
+        canvas.paint(park, 'pasture', 'broadleaf', 'herbs')
+        canvas.echo[park] = 0
+
+
 def residential(canvas: Canvas, region: Mask | bool = True) -> None:
     """Paint blocks of houses with gardens along streets."""
     rng = canvas.rng
@@ -53,10 +61,7 @@ def residential(canvas: Canvas, region: Mask | bool = True) -> None:
     across = abs(street.dv) > street.dv.max() - rng.uniform(2.5, 4.5)
     canvas.paint((along | across) & region, 'asphalt')
     canvas.echo[(along | across) & region] = 0
-    if rng.uniform() < 0.4:
-        park = canvas.noise(70) > rng.uniform(0.8, 2)
-        canvas.paint(park & region, 'pasture', 'broadleaf', 'herbs')
-        canvas.echo[park & region] = 0
+    _park(canvas, region)
 
 
 def industrial(canvas: Canvas, region: Mask | bool = True) -> None:
@@ -86,10 +91,7 @@ def industrial(canvas: Canvas, region: Mask | bool = True) -> None:
     street = lattice(u, v, rng.uniform(120, 300), rng.uniform(120, 300))
     road = abs(street.du) > street.du.max() - rng.uniform(3, 7)
     canvas.paint(road & region, 'asphalt')
-    if rng.uniform() < 0.4:
-        green = canvas.noise(60) > rng.uniform(0.8, 2)
-        canvas.paint(green & region, 'pasture', 'broadleaf', 'herbs')
-        canvas.echo[green & region] = 0
+    _park(canvas, region)
 
 
 def _suburb(canvas: Canvas) -> None:

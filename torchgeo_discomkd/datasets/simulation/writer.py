@@ -10,7 +10,7 @@ import rasterio
 from affine import Affine
 from numpy.random import Generator, SeedSequence, default_rng
 from numpy.typing import NDArray
-from rasterio.crs import CRS
+from rasterio import CRS
 
 from ...errors import LabelError, TileSizeError
 from .canvas import Canvas
