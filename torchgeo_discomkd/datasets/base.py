@@ -118,7 +118,7 @@ class MultiModalDataset(NonGeoDataset, ABC):
             TileSizeError: If the tile is not of the size of the first one.
         """
         sample: Sample = {
-            f'image_{modality}': self._checked_load(index, modality)
+            f'image_{modality}': self.checked_load(index, modality)
             for modality in self.modalities
         }
         sample['label'] = self.labels[index]
@@ -136,7 +136,21 @@ class MultiModalDataset(NonGeoDataset, ABC):
     def _tile_sizes(self) -> dict[str, tuple[int, int]]:
         return self.__dict__.setdefault('_tile_size_of', {})
 
-    def _checked_load(self, index: int, modality: str) -> Tensor:
+    def checked_load(self, index: int, modality: str) -> Tensor:
+        """Read one image and check its size and its missing pixels.
+
+        Args:
+            index: Position in this split.
+            modality: One of :attr:`modalities`.
+
+        Returns:
+            Raw values, float32, shape (C, H, W), missing pixels NaN.
+
+        Raises:
+            CorruptFileError: If the file cannot be read.
+            MissingValueError: If pixels are missing and *missing_values* is 'error'.
+            TileSizeError: If the tile is not of the size of the first one.
+        """
         image = self.load(index, modality)
         size, expected = tuple(image.shape[-2:]), self.tile_size(modality)
         if size != expected:

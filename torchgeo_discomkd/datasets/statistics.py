@@ -6,7 +6,6 @@
 import contextlib
 import hashlib
 import json
-import os
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import MissingValueError
+from ..files import write_atomically
 from .base import MultiModalDataset
 from .units import check_unit
 
@@ -146,7 +146,7 @@ def cached_statistics(dataset: MultiModalDataset) -> dict[str, BandStatistics]:
         except (OSError, ValueError):
             values = _compute(dataset, modality)
             with contextlib.suppress(OSError):
-                _write(path, values.to_json())
+                write_atomically(path, values.to_json().encode())
         _check(dataset, modality, values)
         statistics[modality] = values
     return statistics
@@ -162,7 +162,7 @@ def _compute(dataset: MultiModalDataset, modality: str) -> BandStatistics:
     count, mean, squares = (np.zeros(len(bands)) for _ in range(3))
     minimum, maximum = (np.full(len(bands), sign * np.inf) for sign in (1, -1))
     for index in range(len(dataset)):
-        image = dataset._checked_load(index, modality).numpy().reshape(len(bands), -1)
+        image = dataset.checked_load(index, modality).numpy().reshape(len(bands), -1)
         chosen = slice(None)
         if drawn < pixels:
             chosen = rng.choice(pixels, drawn, replace=False, shuffle=False)
@@ -233,10 +233,3 @@ def _check(dataset: MultiModalDataset, modality: str, values: BandStatistics) ->
             UserWarning,
             stacklevel=3,
         )
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(exist_ok=True)
-    temporary = path.with_suffix(f'.{os.getpid()}')
-    temporary.write_text(text, encoding='utf-8')
-    temporary.replace(path)

@@ -10,7 +10,6 @@ neither TorchGeo nor Lightning.
 from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
-from uuid import uuid4
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,6 +17,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from ..errors import ClassifierFileError, UserError
+from ..files import write_atomically
 from .discomkd import DisentangledClassifier, Head, Readout, read_out
 from .fusion import FusionClassifier
 from .metadata import ClassifierMetadata
@@ -138,14 +138,7 @@ def save_classifier(
     if auxiliary is not None:
         tensors |= auxiliary.state_dict(prefix=AUXILIARY)
     tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'.{path.name}.{uuid4().hex}.partial')
-    try:
-        partial.write_bytes(save(tensors, metadata={KEY: metadata.to_json()}))
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_atomically(Path(path), save(tensors, metadata={KEY: metadata.to_json()}))
 
 
 def load_metadata(path: str | Path) -> ClassifierMetadata:

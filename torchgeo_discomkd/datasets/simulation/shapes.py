@@ -38,14 +38,16 @@ def noise(n: int, scale: float, rng: Generator, fractal: bool = False) -> Array:
     Returns:
         Field of mean 0 and standard deviation 1, shape (n, n).
     """
-    frequency = _frequencies(n)
+    period = n + n // 2  # the filter is periodic, the tile must not be
+    frequency = _frequencies(period)
     if fractal:
         gain = np.maximum(frequency, 1 / scale) ** -1.8
     else:
         gain = np.exp(-2 * (np.pi * scale * frequency) ** 2)
-    spectrum = np.fft.rfft2(rng.standard_normal((n, n))) * gain
+    spectrum = np.fft.rfft2(rng.standard_normal((period, period))) * gain
     spectrum[0, 0] = 0
-    field = np.fft.irfft2(spectrum, s=(n, n))
+    field = np.fft.irfft2(spectrum, s=(period, period))[:n, :n]
+    field -= field.mean()
     return field / field.std()
 
 
