@@ -4,6 +4,7 @@
 """fit, validate, test and predict: LightningCLI on our tasks and data modules."""
 
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +201,8 @@ def run(args: list[str]) -> None:
         UserError: If the data, the files or the settings cannot be used.
     """
     os.environ.update(GDAL_SETTINGS)
+    # Lightning's own use of a class that PyTorch has renamed; nothing a user can mend
+    warnings.filterwarnings('ignore', '.*LeafSpec', FutureWarning)
     try:
         DisCoMKDCLI(
             model_class=BaseTask,

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchgeo.datasets.utils import Sample
 
 from ..datasets import MultiModalDataset
-from ..errors import BandError, ClassifierFileError, ModalityError
+from ..errors import BandError, ClassifierFileError, ModalityError, UnitError
 from ..models import load_classifier
 from .base import MultiModalTask
 
@@ -77,6 +77,7 @@ class PretrainedClassification(MultiModalTask):
             BandError: If a modality has other bands than a file.
             ClassifierFileError: If the classes are not those of the files.
             ModalityError: If no classifier can be applied.
+            UnitError: If one is in dB and the other in linear power.
         """
         for name, path in self._files():
             metadata = self.model[name].metadata
@@ -91,6 +92,12 @@ class PretrainedClassification(MultiModalTask):
                     raise BandError(
                         f'{path} takes the {modality!r} bands {list(expected.bands)}, '
                         f'but the data has {list(bands)}: set --data.bands.'
+                    )
+                unit = dataset.units.get(modality, expected.unit)
+                if {unit, expected.unit} == {'dB', 'linear'}:
+                    raise UnitError(
+                        f'{path} takes {modality!r} in {expected.unit}, but the data '
+                        f'is in {unit}: convert the data.'
                     )
         if not any(self._has(n, dataset.modalities) for n in self.classifier_names()):
             needed = {n: list(c.modalities) for n, c in self.model.items()}

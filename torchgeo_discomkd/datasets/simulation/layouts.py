@@ -139,7 +139,7 @@ def highway(canvas: Canvas) -> None:
     """Paint a motorway across a countryside, sometimes with a junction."""
     rng = canvas.rng
     _countryside(canvas)
-    half = rng.uniform(12, 20)
+    half = rng.uniform(14, 22)
     if rng.uniform() < 0.5:
         _road(canvas, _line(canvas, rng.uniform(0, 40)), rng.uniform(5, 9))
     if rng.uniform() < 0.25:

@@ -1,0 +1,107 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+
+from tests.fakes import write_pairs
+from torchgeo_discomkd.datamodules import PairedFoldersDataModule
+from torchgeo_discomkd.errors import (
+    BandError,
+    ClassifierFileError,
+    LayoutError,
+    ModalityError,
+    UnitError,
+)
+from torchgeo_discomkd.models import load_classifier
+from torchgeo_discomkd.tasks import PretrainedClassification
+
+
+@pytest.fixture
+def run(fit_pairs: Callable[..., Path]) -> Path:
+    return fit_pairs('--data.units', '{sar: dB}')
+
+
+def score(
+    task: PretrainedClassification, root: Path, **kwargs: Any
+) -> dict[str, float]:
+    trainer = Trainer(accelerator='cpu', logger=False, enable_progress_bar=False)
+    datamodule = PairedFoldersDataModule(str(root), **kwargs)
+    (scores,) = trainer.test(task, datamodule=datamodule, verbose=False)
+    return scores
+
+
+def test_logits_are_those_of_the_file(run: Path) -> None:
+    path = str(run / 'best' / 'sar.safetensors')
+    task = PretrainedClassification({'radar': path})
+    x = torch.randn(3, 2, 8, 8)
+    batch = {'image_sar': x, 'image_other': x}
+    for stage in ('val', 'predict'):
+        assert set(task.evaluate(batch, stage)) == {'radar'}
+    logits = task.evaluate(batch, 'test')
+    torch.testing.assert_close(logits['radar'], load_classifier(path)(x))
+    for use in ('invariant', 'informative'):
+        expected = load_classifier(path, readout=use)(x)
+        torch.testing.assert_close(logits[f'radar_{use}'], expected)
+
+
+def test_files_whose_modality_the_data_lacks_are_left_out(
+    run: Path, pairs: Path
+) -> None:
+    files = {m: str(run / 'best' / f'{m}.safetensors') for m in ('ms', 'sar')}
+    scores = score(PretrainedClassification(files), pairs, modalities=['sar'])
+    assert 'test_sar_F1Score' in scores
+    assert 'test_ms_F1Score' not in scores
+
+
+def test_data_that_does_not_fit(run: Path, pairs: Path, tmp_path: Path) -> None:
+    path = str(run / 'best' / 'sar.safetensors')
+
+    def check(**kwargs: Any) -> None:
+        root = kwargs.pop('root', pairs)
+        score(PretrainedClassification({'sar': path}), root, **kwargs)
+
+    with pytest.raises(ModalityError, match=r"\['ms'\]"):
+        check(modalities=['ms'])
+    with pytest.raises(BandError, match=r'--data\.bands'):
+        check(bands={'sar': ['B2', 'B1']})
+    with pytest.raises(UnitError, match='dB'):
+        check(units={'sar': 'linear'})
+    other = write_pairs(tmp_path / 'other', classes=('Crop', 'Rock'), count=20)
+    with pytest.raises(ClassifierFileError, match='Rock'):
+        check(root=other)
+    check(units={'sar': 'dB'})
+
+
+def test_files_that_do_not_fit(
+    run: Path, tmp_path: Path, fit_pairs: Callable[..., Path]
+) -> None:
+    with pytest.raises(ClassifierFileError, match='at least one'):
+        PretrainedClassification({})
+    with pytest.raises(ClassifierFileError, match='no such file'):
+        PretrainedClassification({'sar': str(tmp_path / 'none.safetensors')})
+    other = write_pairs(tmp_path / 'other', classes=('Crop', 'Rock'), count=20)
+    second = fit_pairs('--data.root', str(other), name='second')
+    files = {
+        n: str(f / 'best' / 'sar.safetensors')
+        for n, f in {'a': run, 'b': second}.items()
+    }
+    with pytest.raises(ClassifierFileError, match='different classes'):
+        PretrainedClassification(files)
+
+
+def test_no_classifier_for_the_batch(run: Path) -> None:
+    task = PretrainedClassification({'sar': str(run / 'best' / 'sar.safetensors')})
+    with pytest.raises(ModalityError, match=r"\['ms'\]"):
+        task.evaluate({'image_ms': torch.zeros(1, 13, 8, 8)}, 'predict')
+
+
+def test_missing_data(run: Path, tmp_path: Path) -> None:
+    task = PretrainedClassification({'sar': str(run / 'best' / 'sar.safetensors')})
+    with pytest.raises(LayoutError):
+        score(task, tmp_path / 'nowhere')
