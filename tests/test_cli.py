@@ -237,13 +237,12 @@ def test_quickstart_does_not_leak(fit_pairs: Callable[..., Path]) -> None:
 def test_optimizer_and_schedule_from_the_command_line(
     fit_pairs: Callable[..., Path],
 ) -> None:
-    with pytest.warns(UserWarning, match='will be overridden'):
-        folder = fit_pairs(
-            *('--optimizer', 'SGD', '--optimizer.lr', '0.01'),
-            *('--optimizer.momentum', '0.9', '--lr_scheduler', 'ExponentialLR'),
-            *('--lr_scheduler.gamma', '0.5'),
-            epochs=2,
-        )
+    folder = fit_pairs(
+        *('--optimizer', 'SGD', '--optimizer.lr', '0.01'),
+        *('--optimizer.momentum', '0.9', '--lr_scheduler', 'ExponentialLR'),
+        *('--lr_scheduler.gamma', '0.5'),
+        epochs=2,
+    )
     checkpoint = last(folder)
     group = checkpoint['optimizer_states'][0]['param_groups'][0]
     assert group['momentum'] == 0.9

@@ -203,6 +203,8 @@ def run(args: list[str]) -> None:
     os.environ.update(GDAL_SETTINGS)
     # Lightning's own use of a class that PyTorch has renamed; nothing a user can mend
     warnings.filterwarnings('ignore', '.*LeafSpec', FutureWarning)
+    # whoever gives --optimizer wants just this
+    warnings.filterwarnings('ignore', '.*configure_optimizers` will be overridden')
     try:
         DisCoMKDCLI(
             model_class=BaseTask,

@@ -1,0 +1,62 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Knowledge distillation (KD) from softened class probabilities.
+
+Source: Hinton et al., 2015, https://arxiv.org/abs/1503.02531. KDv1 and KDv2 (Xue et
+al., ICLR 2023, https://arxiv.org/abs/2206.06487) weigh it against the cross-entropy,
+alpha * CE + (1 - alpha) * KD, with alpha 0 and 0.5.
+"""
+
+from typing import Literal
+
+from torch import Tensor
+
+from .logits import check_logits, check_temperature, kl_divergence, log_probabilities
+
+
+def kd_loss(
+    student: Tensor,
+    teacher: Tensor,
+    temperature: float | Tensor = 4.0,
+    reduction: Literal['batchmean', 'mean', 'none'] = 'batchmean',
+) -> Tensor:
+    """T^2 KL(softmax(teacher / T) || softmax(student / T)).
+
+    Args:
+        student: Logits, shape (B, C).
+        teacher: Logits, shape (B, C); no gradient reaches them.
+        temperature: T > 0. A tensor of shape () is differentiated, T^2 included.
+        reduction: 'batchmean' averages over the samples. 'mean' averages over samples
+            and classes, 1/C of it: with T = 1 the form of some of Xue et al.'s code.
+            'none' returns one value for each sample.
+
+    Returns:
+        Scalar, or shape (B,) for 'none'; 0 or more up to rounding.
+
+    Raises:
+        ValueError: If shapes differ, the temperature is not one positive number or
+            *reduction* is unknown.
+    """
+    check_logits(student, teacher)
+    check_temperature(temperature)
+    if isinstance(temperature, Tensor) and temperature.ndim:
+        raise ValueError(
+            f'The temperature has shape {tuple(temperature.shape)}: give a scalar, or '
+            'one temperature for each sample to instance_kd_loss.'
+        )
+    rows = temperature**2 * kl_divergence(
+        log_probabilities(student, temperature),
+        log_probabilities(teacher.detach(), temperature),
+    )
+    match reduction:
+        case 'batchmean':
+            return rows.mean()
+        case 'mean':
+            return rows.mean() / student.shape[1]
+        case 'none':
+            return rows
+        case _:
+            raise ValueError(
+                f"reduction='{reduction}': use 'batchmean', 'mean' or 'none'."
+            )
