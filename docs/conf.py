@@ -22,10 +22,7 @@ source_suffix = {'.md': 'markdown', '.rst': 'restructuredtext'}
 myst_enable_extensions = ['dollarmath']
 myst_heading_anchors = 3
 
-autodoc_default_options = {
-    'members': True,
-    'show-inheritance': True,
-}
+autodoc_default_options = {'members': True, 'show-inheritance': True}
 autodoc_typehints = 'description'
 autodoc_member_order = 'bysource'
 

@@ -18,13 +18,14 @@ import torchgeo.main
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.conftest import TINY
 from tests.fakes import write_arrays, write_eurosat
 from torchgeo_discomkd import __version__
 from torchgeo_discomkd.cli import with_quickstart
 from torchgeo_discomkd.main import main
-from torchgeo_discomkd.models import load_metadata
+from torchgeo_discomkd.models import create_encoder, load_metadata
 
 
 def last(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
@@ -89,6 +90,9 @@ def test_fit_test_predict(name: str, tmp_path: Path) -> None:
             manifest['best'][modality]['val_F1Score']
         )
         assert metadata.epoch == manifest['best'][modality]['epoch']
+
+    events = EventAccumulator(str(folder)).Reload()
+    assert 'val_sar_ConfusionMatrix' in events.Tags()['images']
 
     config = str(folder / 'config.yaml')
     main(['test', '--config', config])
@@ -247,6 +251,18 @@ def test_optimizer_and_schedule_from_the_command_line(
     group = checkpoint['optimizer_states'][0]['param_groups'][0]
     assert group['momentum'] == 0.9
     assert group['lr'] == pytest.approx(0.0025)
+
+
+def test_weights_of_one_modality(
+    fit_pairs: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(create_encoder('test_resnet', 2).state_dict(), tmp_path / 'sar.pth')
+    weights = f'{{sar: {tmp_path / "sar.pth"}, ms: false}}'
+    folder = fit_pairs('--model.weights', weights)
+    assert (folder / 'best' / 'sar.safetensors').exists()
+    with pytest.raises(SystemExit):
+        fit_pairs('--model.weights', '{sar: nowhere.pth}', name='other')
+    assert 'nowhere.pth' in capsys.readouterr().err
 
 
 def test_users_own_model_checkpoint_is_kept(fit_pairs: Callable[..., Path]) -> None:

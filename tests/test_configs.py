@@ -52,6 +52,14 @@ def write_data(config: str, root: Path) -> list[str]:
             ]
             (root / 'groups.csv').write_text('\n'.join(['file,block', *rows]))
             return []
+        case 'floods':
+            shapes = {'ms': (3, 8, 8), 'sar': (1, 8, 8)}
+            folders = {'ms': 'S2', 'sar': 'S1'}
+            classes = ('Dry', 'Flooded')
+            write_pairs(root, classes, 10, shapes, folders)
+            rows = [f'{name}_{i}.tif,E{i:02}' for name in classes for i in range(1, 11)]
+            (root / 'index.csv').write_text('\n'.join(['file,event', *rows]))
+            return []
         case 'arrays':
             write_arrays(root, classes=10)
             return []

@@ -219,3 +219,21 @@ def run(args: list[str]) -> None:
         )
     except (DatasetNotFoundError, MisconfigurationException) as error:
         raise UserError(str(error)) from error
+    except ValueError as error:
+        raise (user_error(error) or error) from None
+
+
+def user_error(error: BaseException | None) -> UserError | None:
+    """Return the error of the user that another one was raised from.
+
+    jsonargparse wraps what goes wrong while a class is instantiated.
+
+    Args:
+        error: Any error.
+
+    Returns:
+        The error of the user, or None if there is none behind it.
+    """
+    while error is not None and not isinstance(error, UserError):
+        error = error.__cause__ or error.__context__
+    return error
