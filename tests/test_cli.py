@@ -73,6 +73,7 @@ def test_fit_test_predict(name: str, tmp_path: Path) -> None:
     arguments = data_arguments(name, tmp_path)
     run = ['--trainer.default_root_dir', str(folder)]
     fit = [*arguments, *run, *TINY, '--trainer.max_epochs', '2']
+    fit += ['--model.students', 'true']
     main(['fit', '--model', 'DisCoMKD', *fit])
 
     manifest = json.loads((folder / 'manifest.json').read_text())
@@ -110,6 +111,7 @@ def test_fit_test_predict(name: str, tmp_path: Path) -> None:
     with pytest.raises(SystemExit):
         main(['predict', '--config', config])
     assert not list(folder.rglob('*.partial'))
+    assert len(list((folder / 'predictions').iterdir())) == 2
 
 
 def test_resumed_run_equals_an_uninterrupted_one(

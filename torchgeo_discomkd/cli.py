@@ -148,9 +148,10 @@ class DisCoMKDCLI(LightningCLI):
     def _evaluate(self, command: str, **kwargs: Any) -> None:
         """Run a command with the run's best classifiers, each from its own file."""
         model = kwargs.pop('model')
+        folder = Path(self.trainer.default_root_dir)
         if isinstance(model, MultiModalTrainingTask) and not kwargs.get('ckpt_path'):
             model = PretrainedClassification(
-                best_files(Path(self.trainer.default_root_dir))
+                best_files(folder, students=command != 'predict')
             )
         getattr(self.trainer, command)(model, **kwargs)
 
@@ -167,11 +168,12 @@ class DisCoMKDCLI(LightningCLI):
         self._evaluate('predict', **{**kwargs, 'return_predictions': False})
 
 
-def best_files(folder: Path) -> dict[str, str]:
+def best_files(folder: Path, students: bool = True) -> dict[str, str]:
     """Return the classifier files of a run.
 
     Args:
         folder: The run folder.
+        students: Whether to include the plain students.
 
     Returns:
         File for each name; plain students are named '<modality>_student'.
@@ -181,8 +183,9 @@ def best_files(folder: Path) -> dict[str, str]:
     """
     best = folder / 'best'
     files = {path.stem: str(path) for path in sorted(best.glob('*.safetensors'))}
-    for path in sorted((best / 'students').glob('*.safetensors')):
-        files[f'{path.stem}_student'] = str(path)
+    if students:
+        for path in sorted((best / 'students').glob('*.safetensors')):
+            files[f'{path.stem}_student'] = str(path)
     if not files:
         raise LayoutError(
             f'no classifier file in {best}: train first, give --ckpt_path, or name the '

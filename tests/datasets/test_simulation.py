@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torchgeo.datamodules.eurosat import MEAN, STD
 from torchgeo.datasets import EuroSAT
 
+from tests.fakes import EUROSAT_CLASSES
 from torchgeo_discomkd.datasets.simulation import simulate, simulate_tile
 from torchgeo_discomkd.datasets.simulation.materials import (
     MATERIALS,
@@ -22,18 +23,6 @@ from torchgeo_discomkd.datasets.simulation.materials import (
 from torchgeo_discomkd.datasets.simulation.sensors import speckle
 from torchgeo_discomkd.errors import LabelError, TileSizeError
 
-CLASSES = (
-    'AnnualCrop',
-    'Forest',
-    'HerbaceousVegetation',
-    'Highway',
-    'Industrial',
-    'Pasture',
-    'PermanentCrop',
-    'Residential',
-    'River',
-    'SeaLake',
-)
 TILES = 20
 
 type Tiles = dict[str, tuple[NDArray[np.uint16], NDArray[np.float32]]]
@@ -43,7 +32,7 @@ type Tiles = dict[str, tuple[NDArray[np.uint16], NDArray[np.float32]]]
 def tiles() -> Tiles:
     """Twenty tiles of each class: (20, 13, 64, 64) and (20, 2, 64, 64)."""
     drawn = {}
-    for label, name in enumerate(CLASSES):
+    for label, name in enumerate(EUROSAT_CLASSES):
         pairs = [
             simulate_tile(name, np.random.default_rng([7, label, n]))
             for n in range(TILES)
@@ -63,7 +52,7 @@ def contents(root: Path) -> dict[str, bytes]:
 
 
 class TestTile:
-    @pytest.mark.parametrize('name', CLASSES)
+    @pytest.mark.parametrize('name', EUROSAT_CLASSES)
     @pytest.mark.parametrize('size', [8, 32, 64])
     def test_shape_dtype_range(self, name: str, size: int) -> None:
         ms, sar = simulate_tile(name, np.random.default_rng(0), size)
@@ -219,7 +208,7 @@ class TestFiles:
         files = contents(tmp_path)
         assert len(files) == 40
         zones, eastings = set(), set()
-        for name in CLASSES:
+        for name in EUROSAT_CLASSES:
             for n in (1, 2):
                 ms_path = tmp_path / 'EuroSAT_MS' / name / f'{name}_{n}.tif'
                 sar_path = tmp_path / 'EuroSAT-SAR' / name / f'{name}_{n}.tif'

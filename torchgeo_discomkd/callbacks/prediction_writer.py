@@ -80,9 +80,11 @@ class PredictionWriter(BasePredictionWriter):
             dataloader_idx: Not used.
         """
         dataset = getattr(trainer.datamodule, 'predict_dataset', None)  # ty: ignore[missing-attribute]
-        indices = batch['index'].tolist()
-        samples = [dataset.identifier(i) if dataset else str(i) for i in indices]
         for name, probabilities in prediction.items():
+            first = self._rows.get(name, 0)
+            rows = range(first, first + len(probabilities))
+            indices = batch['index'].tolist() if 'index' in batch else rows
+            samples = [dataset.identifier(i) if dataset else str(i) for i in indices]
             self._write(trainer, pl_module, name, samples, probabilities)  # ty: ignore[invalid-argument-type]
 
     def _write(

@@ -113,10 +113,9 @@ class MultiModalDataModule(NonGeoDataModule):
                 f'batch_size={self.batch_size} with {smallest} training samples: batch '
                 'normalisation needs at least 2 samples in every training batch.'
             )
-        self.statistics = {
-            modality: cached_statistics(source)[modality]
-            for modality, source in self._train_datasets.items()
-        }
+        self.statistics = {}
+        for source in [dataset] if self.paired else self._train_datasets.values():
+            self.statistics |= cached_statistics(source)
 
     @property
     def any_dataset(self) -> MultiModalDataset:
