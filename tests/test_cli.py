@@ -319,6 +319,8 @@ def test_mistakes_end_in_one_message(
     assert stop.value.code == 2
     assert match in error
     assert 'Traceback' not in error
+    # the corrected command can use the same folder
+    assert (fit_pairs() / 'last.ckpt').exists()
 
 
 def test_missing_eurosat(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -62,15 +62,22 @@ class RunConfigCallback(SaveConfigCallback):
     """Keep the configuration of a training run in its folder."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write ``config.yaml``; evaluating a run does not replace it.
+        """Write nothing yet: data that does not fit must not leave a run folder.
 
         Args:
             trainer: The trainer.
             pl_module: The task.
             stage: Either 'fit', 'validate', 'test' or 'predict'.
         """
-        if stage == 'fit':
-            super().setup(trainer, pl_module, stage)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write ``config.yaml``; evaluating a run does not replace it.
+
+        Args:
+            trainer: The trainer.
+            pl_module: The task.
+        """
+        super().setup(trainer, pl_module, 'fit')
 
 
 class DisCoMKDCLI(LightningCLI):

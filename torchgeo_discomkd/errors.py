@@ -64,5 +64,9 @@ class WeightsError(UserError, ValueError):
     """Raised when pretrained weights are unknown, do not fit or cannot be reached."""
 
 
+class SettingError(UserError, ValueError):
+    """Raised when a setting is unknown, out of range or of another method."""
+
+
 class RunFolderExistsError(UserError, FileExistsError):
     """Raised when a run would overwrite the results of another one."""

@@ -5,6 +5,7 @@
 
 from .base import MultiModalTask
 from .discomkd import DisCoMKD
+from .distillation import Distillation
 from .fusion import FusionClassification
 from .metrics import classification_metrics
 from .pretrained import PretrainedClassification
@@ -12,6 +13,7 @@ from .training import MultiModalTrainingTask
 
 __all__ = (
     'DisCoMKD',
+    'Distillation',
     'FusionClassification',
     'MultiModalTask',
     'MultiModalTrainingTask',
