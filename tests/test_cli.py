@@ -117,7 +117,8 @@ def test_fit_test_predict(name: str, tmp_path: Path) -> None:
 def test_resumed_run_equals_an_uninterrupted_one(
     fit_pairs: Callable[..., Path],
 ) -> None:
-    students = ('--model.students', 'true')
+    students = ('--model.students', 'true', '--optimizer', 'Adam')
+    students += ('--lr_scheduler', 'StepLR', '--lr_scheduler.step_size', '1')
     whole = fit_pairs(*students, name='whole', epochs=4)
     fit_pairs(*students, name='parts', epochs=2)
     parts = whole.parent / 'parts'
@@ -133,6 +134,9 @@ def test_resumed_run_equals_an_uninterrupted_one(
     for file in (whole / 'best').rglob('*.safetensors'):
         other = parts / file.relative_to(whole)
         assert same(load_file(file), load_file(other))
+    # a resumed run is tested by its best files too, not by its last weights
+    config = yaml.safe_load((parts / 'config.yaml').read_text())
+    assert config['ckpt_path'] is None
     # the metrics of the first part are still there
     assert len(list(parts.glob('metrics/*/metrics.csv'))) == 2
 
@@ -150,6 +154,31 @@ def test_resumed_run_keeps_a_better_classifier(fit_pairs: Callable[..., Path]) -
     manifest = json.loads((folder / 'manifest.json').read_text())
     assert manifest['best']['sar'] == {'val_F1Score': 1.5, 'epoch': 0}
     assert load_metadata(ms).epoch == manifest['best']['ms']['epoch']
+
+
+def test_resumed_into_another_folder(
+    fit_pairs: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = fit_pairs()
+    other = tmp_path / 'other'
+    resume = ['--ckpt_path', str(folder / 'last.ckpt'), '--trainer.max_epochs', '2']
+    resume += ['--trainer.default_root_dir', str(other)]
+    main(['fit', '--config', str(folder / 'config.yaml'), *resume])
+    assert load_metadata(other / 'best' / 'sar.safetensors').epoch == 1
+
+
+def test_own_logger_and_weights_leave_the_run_folder_alone(
+    fit_pairs: Callable[..., Path], tmp_path: Path
+) -> None:
+    torch.save(create_encoder('test_resnet', 2).state_dict(), tmp_path / 'sar.pth')
+    folder = fit_pairs(
+        *('--model.weights', f'{{sar: {tmp_path / "sar.pth"}}}'),
+        *('--trainer.logger', 'CSVLogger', '--trainer.logger.save_dir', str(tmp_path)),
+    )
+    assert (folder / 'best' / 'sar.safetensors').exists()
+    assert (folder / 'config.yaml').exists()
+    (tmp_path / 'sar.pth').unlink()
+    main(['test', '--config', str(folder / 'config.yaml')])
 
 
 def test_equal_score_is_not_better(fit_pairs: Callable[..., Path]) -> None:
@@ -366,7 +395,10 @@ class Interrupt(Callback):
 
 @pytest.mark.parametrize('epoch', [0, 1])
 def test_ctrl_c(
-    epoch: int, fit_pairs: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+    epoch: int,
+    fit_pairs: Callable[..., Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     handler = signal.getsignal(signal.SIGINT)
     assert threading.current_thread() is threading.main_thread()
@@ -379,9 +411,17 @@ def test_ctrl_c(
     error = capsys.readouterr().err.replace('\n', ' ')
     if epoch:
         assert '--ckpt_path' in error
-        assert 'last.ckpt' in error
+        folder = tmp_path / 'run'
+        resume = [
+            '--ckpt_path',
+            str(folder / 'last.ckpt'),
+            '--trainer.callbacks',
+            'null',
+        ]
+        main(['fit', '--config', str(folder / 'config.yaml'), *resume])
     else:
         assert 'nothing to keep' in error
+        fit_pairs(epochs=1)
 
 
 def test_torchgeos_own_command_line(

@@ -77,7 +77,19 @@ class RunConfigCallback(SaveConfigCallback):
             trainer: The trainer.
             pl_module: The task.
         """
+        # else evaluating a resumed run would take its last weights, not its best files
+        self.config = self.config.clone()
+        self.config.ckpt_path = None
         super().setup(trainer, pl_module, 'fit')
+
+
+class RunTrainer(Trainer):
+    """Trainer that keeps everything in its root folder, whatever its loggers."""
+
+    @property
+    def log_dir(self) -> str:
+        """The run folder."""
+        return self.default_root_dir
 
 
 class DisCoMKDCLI(LightningCLI):
@@ -112,18 +124,15 @@ class DisCoMKDCLI(LightningCLI):
         Raises:
             RunFolderExistsError: If the folder holds a run that is not resumed.
         """
-        folder = Path(self._get(self.config, 'trainer').default_root_dir)
+        trainer = self._get(self.config, 'trainer')
         checkpoint = self._get(self.config, 'ckpt_path')
-        if self.subcommand != 'fit' or self._get(self.config, 'trainer').fast_dev_run:
-            return
-        if checkpoint and Path(checkpoint).resolve().parent == folder.resolve():
-            return
-        if (folder / 'config.yaml').exists() or (folder / 'last.ckpt').exists():
-            raise RunFolderExistsError(
-                f'{folder} holds a run already. Choose another folder with '
-                f'--trainer.default_root_dir, or resume: --config {folder}/config.yaml '
-                f'--ckpt_path {folder}/last.ckpt'
-            )
+        if self.subcommand == 'fit' and not trainer.fast_dev_run:
+            check_run_folder(Path(trainer.default_root_dir), checkpoint)
+        if self.subcommand != 'fit' and not checkpoint:
+            # the classifier files have their own weights: fetch no others
+            model = self._get(self.config, 'model')
+            if model and 'weights' in model.get('init_args', {}):
+                model.init_args.weights = None
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Instantiate the trainer with the loggers and callbacks of a run folder.
@@ -175,6 +184,27 @@ class DisCoMKDCLI(LightningCLI):
         self._evaluate('predict', **{**kwargs, 'return_predictions': False})
 
 
+def check_run_folder(folder: Path, checkpoint: str | None) -> None:
+    """Check that a run will not overwrite another one.
+
+    Args:
+        folder: The run folder.
+        checkpoint: Checkpoint that the run resumes from.
+
+    Raises:
+        RunFolderExistsError: If the folder holds results of a run that is not resumed.
+    """
+    if checkpoint and Path(checkpoint).resolve().parent == folder.resolve():
+        return
+    last = folder / 'last.ckpt'
+    if last.exists() or (folder / 'best').exists():
+        resume = f', or resume: --config {folder}/config.yaml --ckpt_path {last}'
+        raise RunFolderExistsError(
+            f'{folder} holds a run already. Choose another folder with '
+            f'--trainer.default_root_dir{resume if last.exists() else ""}.'
+        )
+
+
 def best_files(folder: Path, students: bool = True) -> dict[str, str]:
     """Return the classifier files of a run.
 
@@ -210,7 +240,8 @@ def run(args: list[str]) -> None:
     Raises:
         UserError: If the data, the files or the settings cannot be used.
     """
-    os.environ.update(GDAL_SETTINGS)
+    for name, value in GDAL_SETTINGS.items():
+        os.environ.setdefault(name, value)
     # Lightning's own use of a class that PyTorch has renamed; nothing a user can mend
     warnings.filterwarnings('ignore', '.*LeafSpec', FutureWarning)
     # whoever gives --optimizer wants just this
@@ -219,6 +250,7 @@ def run(args: list[str]) -> None:
         DisCoMKDCLI(
             model_class=BaseTask,
             datamodule_class=BaseDataModule,
+            trainer_class=RunTrainer,
             save_config_callback=RunConfigCallback,
             save_config_kwargs={'overwrite': True},
             seed_everything_default=0,

@@ -5,11 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Trainer
 
-from tests.fakes import write_pairs
+from tests.fakes import write_pairs, write_tile
 from torchgeo_discomkd.datamodules import PairedFoldersDataModule
 from torchgeo_discomkd.errors import (
     BandError,
@@ -72,10 +73,13 @@ def test_data_that_does_not_fit(run: Path, pairs: Path, tmp_path: Path) -> None:
         check(bands={'sar': ['B2', 'B1']})
     with pytest.raises(UnitError, match='dB'):
         check(units={'sar': 'linear'})
+    for path_ in pairs.glob('sar/*/*.tif'):
+        write_tile(path_, np.full((2, 8, 8), 0.1, np.float32))
+    with pytest.raises(UnitError, match='dB'):
+        check()
     other = write_pairs(tmp_path / 'other', classes=('Crop', 'Rock'), count=20)
     with pytest.raises(ClassifierFileError, match='Rock'):
         check(root=other)
-    check(units={'sar': 'dB'})
 
 
 def test_files_that_do_not_fit(

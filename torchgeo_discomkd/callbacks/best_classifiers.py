@@ -21,7 +21,7 @@ class BestClassifiers(Callback):
 
     Each classifier has its own best epoch, by weighted F1; equal is not better. The
     best scores are part of the checkpoint, so that a resumed run never replaces a
-    better classifier by a worse one. Files: ``best/<name>.safetensors``, and
+    better classifier by a worse one in the same folder. Files: ``best/<name>.safetensors``, and
     ``best/students/<modality>.safetensors`` for plain students.
     """
 
@@ -69,6 +69,9 @@ class BestClassifiers(Callback):
             RunFolderExistsError: If the run is not resumed and its folder has
                 classifiers.
         """
+        # resumed into another folder: the old files are not here, so write new ones
+        for name in [n for n in self.scores if not self.path(trainer, n).exists()]:
+            del self.scores[name], self.epochs[name]
         best = run_folder(trainer) / 'best'
         if not self.scores and keeps_files(trainer) and best.exists():
             raise RunFolderExistsError(

@@ -31,9 +31,13 @@ def best_classifiers(trainer: Trainer) -> BestClassifiers:
 
 def git_commit() -> str | None:
     """Return the commit of the package if it runs from a git checkout."""
-    command = ['git', '-C', str(Path(__file__).parent), 'rev-parse', 'HEAD']
+    file = Path(__file__)
+    # an environment inside somebody else's checkout has a commit that is not ours
+    tracked = ['ls-files', '--error-unmatch', file.name]
     try:
-        result = subprocess.run(command, capture_output=True, text=True, check=True)
+        for arguments in (tracked, ['rev-parse', 'HEAD']):
+            command = ['git', '-C', str(file.parent), *arguments]
+            result = subprocess.run(command, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
     return result.stdout.strip()

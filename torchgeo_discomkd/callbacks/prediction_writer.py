@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 from rich.console import Console
 from torch import Tensor
 
+from ..datasets import MultiModalDataset
 from ..errors import RunFolderExistsError
 from .run_folder import run_folder
 
@@ -84,7 +85,10 @@ class PredictionWriter(BasePredictionWriter):
             first = self._rows.get(name, 0)
             rows = range(first, first + len(probabilities))
             indices = batch['index'].tolist() if 'index' in batch else rows
-            samples = [dataset.identifier(i) if dataset else str(i) for i in indices]
+            name_of = (
+                dataset.identifier if isinstance(dataset, MultiModalDataset) else str
+            )
+            samples = [name_of(i) for i in indices]
             self._write(trainer, pl_module, name, samples, probabilities)  # ty: ignore[invalid-argument-type]
 
     def _write(
@@ -127,3 +131,4 @@ class PredictionWriter(BasePredictionWriter):
                 soft_wrap=True,
             )
         self._files.clear()
+        self._rows.clear()

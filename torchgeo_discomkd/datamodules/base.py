@@ -14,7 +14,7 @@ from torchgeo.datamodules import NonGeoDataModule
 from torchgeo.datasets.utils import Sample
 
 from ..datasets import BandStatistics, MultiModalDataset, cached_statistics
-from ..errors import BatchSizeError
+from ..errors import BatchSizeError, SettingError
 from ..transforms import RandomSymmetry
 from .sampling import RemainderBatchSampler, SeededSampler, seeded_generator
 
@@ -86,8 +86,14 @@ class MultiModalDataModule(NonGeoDataModule):
 
         Raises:
             BatchSizeError: If a training batch would hold one sample only.
+            SettingError: If several processes would train.
         """
         if stage == 'fit':
+            if self.trainer and self.trainer.world_size > 1:
+                raise SettingError(
+                    f'{self.trainer.world_size} processes: the shuffling of these data '
+                    'modules is for one. Set --trainer.devices 1.'
+                )
             dataset = self._dataset('train')
             self.train_dataset = dataset
             self._setup_training(dataset)

@@ -84,10 +84,12 @@ class MultiModalTask(BaseTask):
         for modality in dataset.modalities:
             bands, expected = dataset.bands[modality], in_channels.get(modality)
             if expected not in {None, len(bands)}:
+                right = in_channels | {modality: len(bands)}
+                text = ', '.join(f'{name}: {count}' for name, count in right.items())
                 raise BandError(
                     f'in_channels is {expected} for {modality!r}, but the data has '
                     f'{len(bands)} bands ({", ".join(bands)}): set '
-                    f'--model.in_channels.{modality} {len(bands)}.'
+                    f"--model.in_channels '{{{text}}}'."
                 )
 
     def configure_metrics(self) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torchgeo.datasets.utils import Sample
 
 from ..datasets import MultiModalDataset
+from ..datasets.units import check_unit
 from ..errors import BandError, ClassifierFileError, ModalityError, UnitError
 from ..models import load_classifier
 from .base import MultiModalTask
@@ -37,6 +38,7 @@ class PretrainedClassification(MultiModalTask):
                 'classifiers={}: name at least one classifier file, e.g. '
                 '{sar: best/sar.safetensors}.'
             )
+        self._checked: set[str] = set()
         super().__init__()
 
     def configure_models(self) -> None:
@@ -123,6 +125,7 @@ class PretrainedClassification(MultiModalTask):
 
         Raises:
             ModalityError: If there is no such classifier.
+            UnitError: If the values of the first batch contradict the file's unit.
         """
         images = {
             key.removeprefix('image_'): x
@@ -143,11 +146,23 @@ class PretrainedClassification(MultiModalTask):
         self, name: str, images: dict[str, Tensor], stage: str
     ) -> dict[str, Tensor]:
         loaded = self.model[name]
+        if name not in self._checked:
+            self._checked.add(name)
+            self._check_values(name, images)
+        temperature = loaded.metadata.temperature
         if stage != 'test' or loaded.auxiliary is None:
-            return {name: loaded(images)}
+            return {name: loaded(images) / temperature}
         embeddings = loaded.classifier.embed(images[loaded.modalities[0]])
         return {
-            name: loaded.classifier.classify(embeddings),
+            name: loaded.classifier.classify(embeddings) / temperature,
             f'{name}_invariant': loaded.auxiliary(embeddings.invariant),
             f'{name}_informative': loaded.auxiliary(embeddings.informative),
         }
+
+    def _check_values(self, name: str, images: dict[str, Tensor]) -> None:
+        """Check the first batch: linear power is easily taken for dB."""
+        for modality, metadata in self.model[name].metadata.modalities.items():
+            values = images[modality][images[modality].isfinite()].float()
+            if metadata.unit in {'dB', 'linear'} and values.numel():
+                low, high = values.min().item(), values.max().item()
+                check_unit(low, high, metadata.unit, f'{name!r}: {modality!r}')

@@ -211,7 +211,8 @@ class MultiModalTrainingTask(MultiModalTask):
             ModalityError: If it is of other modalities.
         """
         in_channels = checkpoint.get('in_channels', self.in_channels)
-        if in_channels != self.in_channels:
+        # their order numbers the modalities
+        if list(in_channels.items()) != list(self.in_channels.items()):
             raise ModalityError(
                 f'the checkpoint has in_channels={in_channels}, but the task has '
                 f'{self.in_channels}: use the configuration of its run.'
