@@ -308,6 +308,12 @@ def test_users_own_model_checkpoint_is_kept(fit_pairs: Callable[..., Path]) -> N
     assert (folder / 'last.ckpt').exists()
 
 
+def test_no_checkpoint_if_told_so(fit_pairs: Callable[..., Path]) -> None:
+    folder = fit_pairs('--trainer.enable_checkpointing', 'false')
+    assert (folder / 'best' / 'sar.safetensors').exists()
+    assert not (folder / 'last.ckpt').exists()
+
+
 def test_fast_dev_run_writes_nothing(fit_pairs: Callable[..., Path]) -> None:
     folder = fit_pairs('--trainer.fast_dev_run', 'true')
     assert not folder.exists()

@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset
 from torchgeo.datasets.utils import Sample
 
+from torchgeo_discomkd.callbacks import LastCheckpoint
 from torchgeo_discomkd.datamodules import PairedFoldersDataModule
 from torchgeo_discomkd.errors import (
     BandError,
@@ -42,7 +43,7 @@ def trainer(folder: Path, epochs: int = 1, **kwargs: Any) -> Trainer:
         default_root_dir=folder,
         accelerator='cpu',
         logger=False,
-        enable_checkpointing=False,
+        callbacks=LastCheckpoint(),
         enable_progress_bar=False,
         enable_model_summary=False,
         log_every_n_steps=1,

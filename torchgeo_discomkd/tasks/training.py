@@ -80,10 +80,17 @@ class MultiModalTrainingTask(MultiModalTask):
         return Adam(self.parameters(), lr=self.hparams['lr'])
 
     def configure_callbacks(self) -> list[Callback]:
-        """Return the callbacks that write the run folder, but none a second time."""
-        given = {type(c) for c in self.trainer.callbacks}  # ty: ignore[missing-attribute]
-        needed = [BestClassifiers(), RunManifest(), RunSummary(), LastCheckpoint()]
-        return [callback for callback in needed if type(callback) not in given]
+        """Return the callbacks that write the run folder, but none a second time.
+
+        Returns:
+            Best classifiers, manifest, summary and, unless the trainer was told to keep
+            no checkpoints, the last checkpoint.
+        """
+        given: list[Callback] = self.trainer.callbacks  # ty: ignore[missing-attribute]
+        needed: list[type[Callback]] = [BestClassifiers, RunManifest, RunSummary]
+        if self.trainer.checkpoint_callbacks:
+            needed.append(LastCheckpoint)
+        return [c() for c in needed if not any(isinstance(g, c) for g in given)]
 
     @abstractmethod
     def normalizations(self) -> Iterable[tuple[str, Normalization]]:
