@@ -1,7 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-import string
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,8 +10,26 @@ from torchgeo_discomkd.callbacks import manifest
 
 
 def test_commit_of_a_checkout() -> None:
-    commit = manifest.git_commit()
-    assert commit is None or set(commit) <= set(string.hexdigits)
+    root = Path(manifest.__file__).parents[2]
+    head = subprocess.run(
+        ['git', '-C', str(root), 'rev-parse', 'HEAD'],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if head.returncode:
+        pytest.skip('the tests do not run in a git checkout')
+    assert manifest.git_commit() == head.stdout.strip()
+
+
+def test_somebody_elses_checkout_is_not_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git = ['git', '-C', str(tmp_path), '-c', 'user.name=a', '-c', 'user.email=a@b']
+    for arguments in (['init', '-q'], ['commit', '-q', '--allow-empty', '-m', 'x']):
+        subprocess.run([*git, *arguments], check=True)
+    monkeypatch.setattr(manifest, '__file__', str(tmp_path / 'manifest.py'))
+    assert manifest.git_commit() is None
 
 
 def test_no_git_no_commit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from torchgeo_discomkd.errors import ClassifierFileError
-from torchgeo_discomkd.models import ClassifierMetadata, ModalityMetadata, expect
+from torchgeo_discomkd.models import ClassifierMetadata, ModalityMetadata
 
 SAR = ModalityMetadata(in_channels=2, bands=('VV', 'VH'), unit='dB', tile_size=(64, 48))
 MS = ModalityMetadata(in_channels=1, bands=('B04',), unit='', tile_size=None)
@@ -95,14 +95,3 @@ def test_wrong_type(changes: dict[str, Any]) -> None:
     values = json.loads(METADATA.to_json()) | changes
     with pytest.raises(ClassifierFileError, match='wrong type'):
         ClassifierMetadata.from_json(json.dumps(values))
-
-
-def test_expect() -> None:
-    expect(METADATA)
-    expect(METADATA, modalities=['ms', 'sar'], classes=METADATA.classes)
-    with pytest.raises(ClassifierFileError, match=r"for \['sar'\], the data have"):
-        expect(METADATA, modalities=['ms'])
-    with pytest.raises(ClassifierFileError, match=r"for \['sar', 'ms'\], the data"):
-        expect(FUSION, modalities=['sar'])
-    with pytest.raises(ClassifierFileError, match='knows the classes'):
-        expect(METADATA, classes=METADATA.classes[::-1])

@@ -10,12 +10,14 @@ from typing import ClassVar, Literal
 
 import torch
 from affine import Affine
+from matplotlib.figure import Figure
 from rasterio import CRS
 from torch import Tensor
 from torchgeo.datasets import NonGeoDataset
 from torchgeo.datasets.utils import Sample
 
 from ..errors import MissingValueError, ModalityError, TileSizeError
+from .plotting import plot_sample
 
 
 class MultiModalDataset(NonGeoDataset, ABC):
@@ -131,6 +133,22 @@ class MultiModalDataset(NonGeoDataset, ABC):
             height, width = self.load(0, modality).shape[-2:]
             self._tile_sizes[modality] = (height, width)
         return self._tile_sizes[modality]
+
+    def plot(
+        self, sample: Sample, show_titles: bool = True, suptitle: str | None = None
+    ) -> Figure:
+        """Show the modalities of a sample side by side.
+
+        Args:
+            sample: A sample of this data set, whose 'prediction' may be a label or a
+                label for each modality.
+            show_titles: Whether to write modality, label and prediction above.
+            suptitle: Title of the figure.
+
+        Returns:
+            A figure with one panel for each modality.
+        """
+        return plot_sample(sample, self.bands, self.classes, show_titles, suptitle)
 
     @property
     def _tile_sizes(self) -> dict[str, tuple[int, int]]:

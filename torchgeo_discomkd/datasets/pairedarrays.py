@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 from torchgeo.datasets.utils import Sample
@@ -19,7 +18,6 @@ from .arrays import check_labels, load_array, read_index
 from .bands import band_positions, check_band_names, check_names
 from .base import MultiModalDataset, check_modalities
 from .listing import first_few, hash_files
-from .plotting import plot_sample
 from .readers import missing_to_nan
 from .splits import SPLITS, check_split
 
@@ -159,22 +157,6 @@ class PairedArrays(MultiModalDataset):
         return hash_files(
             root, [n for n in [*names, 'labels.npy'] if (root / n).is_file()]
         )
-
-    def plot(
-        self, sample: Sample, show_titles: bool = True, suptitle: str | None = None
-    ) -> Figure:
-        """Show the modalities of a sample side by side.
-
-        Args:
-            sample: A sample of this data set, whose 'prediction' may be a label or a
-                label for each modality.
-            show_titles: Whether to write modality, label and prediction above.
-            suptitle: Title of the figure.
-
-        Returns:
-            A figure with one panel for each modality.
-        """
-        return plot_sample(sample, self.bands, self.classes, show_titles, suptitle)
 
     def _path(self, modality: str) -> Path:
         return Path(self.root) / f'{self._prefixes[modality]}{_SUFFIX}'

@@ -10,7 +10,6 @@ from typing import Literal
 import numpy as np
 import torch
 from affine import Affine
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from rasterio import CRS
 from torch import Tensor
@@ -29,7 +28,6 @@ from .listing import (
     hash_files,
     list_modalities,
 )
-from .plotting import plot_sample
 from .readers import read_georeference, read_header, read_image
 from .splits import SPLITS, check_split, group_split, stratified_split
 
@@ -211,22 +209,6 @@ class PairedFolders(MultiModalDataset):
             if (found := read_georeference(path)) is not None:
                 return found
         return None
-
-    def plot(
-        self, sample: Sample, show_titles: bool = True, suptitle: str | None = None
-    ) -> Figure:
-        """Show the modalities of a sample side by side.
-
-        Args:
-            sample: A sample of this data set, whose 'prediction' may be a label or a
-                label for each modality.
-            show_titles: Whether to write modality, label and prediction above.
-            suptitle: Title of the figure.
-
-        Returns:
-            A figure with one panel for each modality.
-        """
-        return plot_sample(sample, self.bands, self.classes, show_titles, suptitle)
 
     def _split_positions(
         self, keys: Sequence[Key], labels: Sequence[int]

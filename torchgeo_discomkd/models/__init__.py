@@ -18,7 +18,7 @@ from .discomkd import (
 )
 from .encoder import create_encoder
 from .fusion import FusionClassifier
-from .metadata import ClassifierMetadata, ModalityMetadata, expect
+from .metadata import ClassifierMetadata, ModalityMetadata
 from .normalization import Normalization
 
 __all__ = (
@@ -33,7 +33,6 @@ __all__ = (
     'ModalityMetadata',
     'Normalization',
     'create_encoder',
-    'expect',
     'load_classifier',
     'load_metadata',
     'save_classifier',

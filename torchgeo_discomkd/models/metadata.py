@@ -4,7 +4,6 @@
 """What a classifier file says about its classifier."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, Self, cast
 
@@ -143,33 +142,6 @@ class ClassifierMetadata:
             raise ClassifierFileError(
                 f'The metadata have a field of the wrong type: {error}.'
             ) from error
-
-
-def expect(
-    metadata: ClassifierMetadata,
-    modalities: Sequence[str] | None = None,
-    classes: Sequence[str] | None = None,
-) -> None:
-    """Check that a classifier is for the data at hand.
-
-    Args:
-        metadata: Metadata of the classifier.
-        modalities: The modalities at hand; the classifier needs no other.
-        classes: Names of the classes of the data, in order.
-
-    Raises:
-        ClassifierFileError: If the classifier is for other modalities or classes.
-    """
-    if modalities is not None and not set(metadata.modalities) <= set(modalities):
-        raise ClassifierFileError(
-            f'The classifier is for {list(metadata.modalities)}, the data have '
-            f'{list(modalities)}: use the classifier of one of these.'
-        )
-    if classes is not None and metadata.classes != tuple(classes):
-        raise ClassifierFileError(
-            f'The classifier knows the classes {list(metadata.classes)}, the data have '
-            f'{list(classes)}: use a classifier trained on these classes in this order.'
-        )
 
 
 def _check_fields(
