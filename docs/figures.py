@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 
 from torchgeo_discomkd.datasets import EuroSATMSSAR
 from torchgeo_discomkd.datasets.plotting import render
-from torchgeo_discomkd.datasets.readers import read_image
+from torchgeo_discomkd.rasters.readers import read_image
 
 mpl.use('Agg')
 

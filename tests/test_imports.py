@@ -9,26 +9,34 @@ from pathlib import Path
 import torchgeo_discomkd
 
 PACKAGE = Path(torchgeo_discomkd.__file__).parent
-LOWEST = {'datasets', 'transforms', 'models', 'losses'}
+LOWEST = {'datasets', 'transforms', 'models', 'losses', 'rasters', 'tables'}
 MIDDLE = {'tasks', 'callbacks', 'datamodules'}
+#: Commands that start fast: they use nothing that imports TorchGeo or Lightning.
+FAST = {'models', 'losses', 'rasters', 'tables'}
 COMMON = {'errors', 'files', '__init__', 'torchgeo_discomkd'}
 
 #: Rooms of this package that a room may import.
 ROOMS = {
     'losses': {'losses'},
     'models': {'models', 'losses'},
-    'datasets': {'datasets'},
+    'rasters': {'rasters'},
+    'tables': {'tables'},
+    'datasets': {'datasets', 'rasters'},
     'transforms': {'transforms'},
     '__main__': {'main'},
-    'main': {'cli'},
+    'main': {'cli', 'benchmark', 'classify', 'export', 'released'},
+    'classify': FAST | {'classify', 'export'},
+    'export': FAST | {'export'},
+    'released': FAST | {'released'},
+    'benchmark': LOWEST | MIDDLE | {'benchmark', 'cli'},
     **dict.fromkeys(MIDDLE, LOWEST | MIDDLE),
 }
 
 #: Libraries that only some rooms may import.
 LIBRARIES = {
     'kornia': {'transforms'},
-    'lightning': MIDDLE | {'cli'},
-    'torchgeo': MIDDLE | {'datasets', 'cli', 'models'},
+    'lightning': MIDDLE | {'cli', 'benchmark'},
+    'torchgeo': MIDDLE | {'datasets', 'cli', 'models', 'benchmark'},
 }
 
 

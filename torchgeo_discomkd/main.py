@@ -17,11 +17,30 @@ def main(args: Sequence[str] | None = None) -> None:
     Args:
         args: Arguments. Default: those of the process.
     """
-    # here, so that commands that need neither TorchGeo nor Lightning start fast
-    from .cli import run
+    args = list(sys.argv[1:] if args is None else args)
+    # imported here: commands that need neither TorchGeo nor Lightning start fast
+    match args[:1]:
+        case ['benchmark']:
+            from .benchmark.command import run
+
+            args = args[1:]
+        case ['classify']:
+            from .classify.command import run
+
+            args = args[1:]
+        case ['export']:
+            from .export.command import run
+
+            args = args[1:]
+        case ['import']:
+            from .released.command import run
+
+            args = args[1:]
+        case _:
+            from .cli import run
 
     try:
-        run(list(sys.argv[1:] if args is None else args))
+        run(args)
     except UserError as error:
         sys.stderr.write(f'error: {error}\n')
         sys.exit(2)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import LabelError, LayoutError, SplitError
 from .listing import first_few
-from .readers import open_array
+from ..rasters import open_array
 
 
 def load_array(path: Path) -> NDArray[Any]:

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from ..errors import LayoutError, SplitError
 from .listing import Key, first_few
-from .readers import SUFFIXES
+from ..rasters.readers import SUFFIXES
 
 
 def read_groups(path: Path, column: str, keys: Sequence[Key]) -> list[str]:

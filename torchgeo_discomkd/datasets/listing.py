@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ..errors import LayoutError, PairingError
-from .readers import SUFFIXES
+from ..rasters.readers import SUFFIXES
 
 #: Class and stem: what the files of one sample have in common.
 Key = tuple[str, str]

@@ -18,7 +18,7 @@ from .arrays import check_labels, load_array, read_index
 from .bands import band_positions, check_band_names, check_names
 from .base import MultiModalDataset, check_modalities
 from .listing import first_few, hash_files
-from .readers import missing_to_nan
+from ..rasters import missing_to_nan
 from .splits import SPLITS, check_split
 
 _SUFFIX = '_data_normalized.npy'

@@ -28,7 +28,7 @@ from .listing import (
     hash_files,
     list_modalities,
 )
-from .readers import read_georeference, read_header, read_image
+from ..rasters import read_georeference, read_header, read_image
 from .splits import SPLITS, check_split, group_split, stratified_split
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchgeo.datasets.utils import Sample
 
 from ..datasets import MultiModalDataset
-from ..datasets.units import check_unit
+from ..rasters import check_unit
 from ..errors import BandError, ClassifierFileError, ModalityError, UnitError
 from ..models import load_classifier
 from .base import MultiModalTask

@@ -11,7 +11,7 @@ import rasterio
 from rasterio.errors import NotGeoreferencedWarning
 
 from tests.fakes import write_tile
-from torchgeo_discomkd.datasets.readers import (
+from torchgeo_discomkd.rasters.readers import (
     read_georeference,
     read_header,
     read_image,

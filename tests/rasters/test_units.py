@@ -3,7 +3,7 @@
 
 import pytest
 
-from torchgeo_discomkd.datasets.units import check_unit
+from torchgeo_discomkd.rasters.units import check_unit
 from torchgeo_discomkd.errors import UnitError
 
 
