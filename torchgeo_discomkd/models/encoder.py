@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ..errors import BandError, WeightsError
+from .convolution import use_tiny_map_convolutions
 
 #: A string that ends like this is a path, not the name of a TorchGeo weight.
 SUFFIXES = ('.pth', '.pt', '.safetensors')
@@ -65,6 +66,7 @@ def create_encoder(
     elif weights is not True and isinstance(encoder, timm.models.ResNet):
         stem = encoder.get_submodule(_config(encoder)['first_conv'])
         stem.reset_parameters()  # ty: ignore[not-callable]
+    use_tiny_map_convolutions(encoder)
     return encoder
 
 

@@ -1,0 +1,37 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+
+@pytest.fixture
+def write_config(pairs: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Write a small configuration on :func:`pairs`; return its path."""
+
+    def write(**changes: Any) -> Path:
+        config = {
+            'results': str(tmp_path / 'results'),
+            'in_channels': {'ms': 13, 'sar': 2},
+            'num_classes': 2,
+            'scenarios': ['cross-modal'],
+            'methods': ['KDv1'],
+            'variants': ['ORIG'],
+            'ablations': [],
+            'runs': 1,
+            'model': 'test_resnet',
+            'trainer': {'max_epochs': 1, 'accelerator': 'cpu'},
+            'data': {
+                'class_path': 'PairedFoldersDataModule',
+                'init_args': {'root': str(pairs), 'batch_size': 8},
+            },
+        }
+        path = tmp_path / 'benchmark.yaml'
+        path.write_text(yaml.safe_dump(config | changes))
+        return path
+
+    return write

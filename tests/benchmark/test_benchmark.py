@@ -1,0 +1,231 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from torchgeo_discomkd.benchmark import Results, plan, read_config, run_benchmark
+from torchgeo_discomkd.errors import CorruptFileError, RunFolderExistsError
+from torchgeo_discomkd.main import main
+
+WriteConfig = Callable[..., Path]
+
+#: What depends on the machine, not on the method.
+MEASURED = ['seconds', 'teacher_seconds']
+
+
+def read(folder: Path) -> pd.DataFrame:
+    """Read the results of a benchmark, without what the clock says."""
+    frame = pd.read_csv(folder / 'results.csv', keep_default_na=False)
+    return frame.drop(columns=MEASURED)
+
+
+def test_benchmark(
+    write_config: WriteConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_config(
+        scenarios=['cross-modal', 'multi-modal'],
+        formulations=['paper', 'released'],
+        ablations=['modality'],
+        variants=['ORIG', 'LSKD'],
+    )
+    main(['benchmark', str(path)])
+    output = capsys.readouterr().out
+    assert '[1/12] run 0: student-ms: ms F1' in output
+    folder = tmp_path / 'results'
+    frame = read(folder)
+    trainings = plan(read_config(path))
+    assert set(frame.training) == {t.name for t in trainings}
+    # a DisCoM-KD training gives two classifiers with three read-outs each
+    assert len(frame) == 9 + 3 * 6
+    assert frame.gflop.gt(0).all()
+    assert frame.F1.between(0, 1).all()
+    assert frame.F1_Crop.notna().all()
+
+    student = frame.query('training == "student-sar"').iloc[0]
+    taught = frame.query('training == "kdv1-sar-from-ms"').iloc[0]
+    own = frame.query('training == "discomkd-paper" and modality == "sar"').iloc[0]
+    weights = load_file(folder / 'runs/run0/student-sar/best/sar.safetensors')
+    names = [n for n in weights if n.endswith(('.weight', '.bias'))]
+    assert student.parameters == sum(weights[name].numel() for name in names)
+    # two encoders are deployed where a student has one
+    assert own.parameters > 1.9 * student.parameters
+    # forward and backward of the student, forward of the teacher
+    assert taught.gflop > 1.2 * student.gflop
+    assert own.gflop > 3.5 * student.gflop
+    assert taught.teacher_gflop == frame.query('training == "student-ms"').gflop.item()
+    assert not list(folder.rglob('last.ckpt'))
+
+    text = (folder / 'tables.md').read_text()
+    assert [f'## Table {n}.' in text for n in (1, 2, 3, 4)] == [True] * 4
+    assert 'Missing' not in text
+    assert (folder / 'tables.tex').read_text().count(r'\begin{tabular}') == 4
+    assert len(list((folder / 'figures').glob('*.png'))) == 5
+
+    # all is finished: nothing is trained again
+    before = (folder / 'results.csv').read_bytes()
+    main(['benchmark', str(path)])
+    assert capsys.readouterr().out.count('run 0:') == 0
+    assert (folder / 'results.csv').read_bytes() == before
+
+
+def test_runs_have_seeds_and_splits_of_their_own(
+    write_config: WriteConfig, tmp_path: Path
+) -> None:
+    main(['benchmark', str(write_config(runs=2, seed=3, methods=[]))])
+    frame = read(tmp_path / 'results')
+    assert sorted(set(zip(frame.run, frame.seed, strict=True))) == [(0, 3), (1, 4)]
+    files = [
+        tmp_path / f'results/runs/run{run}/student-sar/best/sar.safetensors'
+        for run in (0, 1)
+    ]
+    first, second = (load_file(file) for file in files)
+    assert any(not torch.equal(first[name], second[name]) for name in first)
+    manifests = [file.parents[1] / 'manifest.json' for file in files]
+    hashes = {pd.read_json(m, typ='series').split_hash for m in manifests}
+    assert len(hashes) == 2
+
+
+def test_killed_and_restarted_equals_uninterrupted(
+    write_config: WriteConfig, tmp_path: Path
+) -> None:
+    path = write_config(trainer={'max_epochs': 3, 'accelerator': 'cpu'})
+    command = [sys.executable, '-m', 'torchgeo_discomkd', 'benchmark', str(path)]
+    environment = os.environ | {'OMP_NUM_THREADS': '1'}
+    process = subprocess.Popen(command, env=environment, start_new_session=True)
+    folder = tmp_path / 'results'
+    halfway = folder / 'runs/run0/student-sar/last.ckpt'
+    deadline = time.monotonic() + 120
+    while not halfway.exists() and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert set(read(folder).training) == {'student-ms'}
+
+    run_benchmark(read_config(path))
+    interrupted = read(folder)
+    shutil.rmtree(folder)
+    run_benchmark(read_config(path))
+    pd.testing.assert_frame_equal(interrupted, read(folder))
+
+
+def test_a_training_stopped_in_its_first_epoch_is_redone(
+    write_config: WriteConfig, tmp_path: Path
+) -> None:
+    path = write_config(methods=[])
+    leftover = tmp_path / 'results/runs/run0/student-ms/best/ms.safetensors'
+    Results(read_config(path)).claim()
+    leftover.parent.mkdir(parents=True)
+    leftover.write_bytes(b'half')
+    main(['benchmark', str(path)])
+    assert load_file(leftover)
+
+
+def test_a_failure_is_listed_and_tried_again(
+    write_config: WriteConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_config(targets=['sar'])
+    folder = tmp_path / 'results'
+    Results(read_config(path)).claim()
+    # a file where the teacher's folder belongs
+    blocker = folder / 'runs/run0/student-ms'
+    blocker.parent.mkdir(parents=True)
+    blocker.write_text('')
+    with pytest.raises(SystemExit) as info:
+        main(['benchmark', str(path)])
+    assert info.value.code == 1
+    output = capsys.readouterr().out
+    assert 'run 0: student-ms: failed' in output
+    assert 'its teacher student-ms failed' in output
+    assert set(read(folder).training) == {'student-sar', 'discomkd-paper'}
+    assert '## Missing' in (folder / 'tables.md').read_text()
+
+    blocker.unlink()
+    main(['benchmark', str(path)])
+    assert 'student-ms' in set(read(folder).training)
+    assert 'Missing' not in (folder / 'tables.md').read_text()
+
+
+def test_the_folder_of_another_configuration_is_refused(
+    write_config: WriteConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Results(read_config(write_config())).claim()
+    with pytest.raises(SystemExit) as info:
+        main(['benchmark', str(write_config(model='resnet18'))])
+    assert info.value.code == 2
+    error = capsys.readouterr().err
+    assert 'another configuration (model: test_resnet -> resnet18)' in error
+    # what only adds to the results is welcome
+    assert (
+        Results(read_config(write_config(runs=4, methods=['DKD', 'KDv1']))).rows == []
+    )
+
+
+def test_a_foreign_folder_is_refused(write_config: WriteConfig, tmp_path: Path) -> None:
+    (tmp_path / 'results').mkdir()
+    (tmp_path / 'results/thesis.txt').write_text('mine')
+    with pytest.raises(RunFolderExistsError, match='not empty'):
+        Results(read_config(write_config()))
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        ({'num_classes': 3}, 'num_classes=3, but the data has 2 classes'),
+        ({'in_channels': {'ms': 13, 'sar': 1}}, 'the data has'),
+        ({'data': {'class_path': 'EuroSAT'}}, 'data.class_path=EuroSAT'),
+    ],
+)
+def test_data_that_fit_no_training_are_refused_at_once(
+    write_config: WriteConfig,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    changes: dict[str, Any],
+    message: str,
+) -> None:
+    with pytest.raises(SystemExit) as info:
+        main(['benchmark', str(write_config(**changes))])
+    assert info.value.code == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / 'results').exists()
+
+
+@pytest.mark.parametrize('text', ['run,F1\n0', ''])
+def test_a_damaged_table_is_named(
+    write_config: WriteConfig, tmp_path: Path, text: str
+) -> None:
+    config = read_config(write_config())
+    Results(config).claim()
+    (tmp_path / 'results/results.csv').write_text(text)
+    with pytest.raises(CorruptFileError, match=r'results\.csv'):
+        Results(config)
+
+
+def test_dry_run(
+    write_config: WriteConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(['benchmark', str(write_config(runs=2)), '--dry-run'])
+    output = capsys.readouterr().out
+    assert '8 trainings in 2 runs' in output
+    assert 'kdv1-sar-from-ms (teacher: student-ms)' in output
+    assert 'About 0:' in output
+    assert not (tmp_path / 'results').exists()
+    data = {
+        'class_path': 'PairedFoldersDataModule',
+        'init_args': {'root': str(tmp_path / 'none')},
+    }
+    main(['benchmark', str(write_config(data=data)), '--dry-run'])
+    assert 'The data are not at hand' in capsys.readouterr().out

@@ -1,0 +1,254 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""What a benchmark is to compare."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from jsonargparse import ArgumentError, ArgumentParser
+
+from ..errors import SettingError
+
+Scenario = Literal['cross-modal', 'multi-modal']
+Method = Literal['KDv1', 'KDv2', 'DKD', 'CTKD', 'MLKD']
+Variant = Literal['ORIG', 'LSKD']
+Formulation = Literal['paper', 'released']
+Term = Literal['adversarial', 'modality', 'auxiliary', 'orthogonality']
+
+#: Fields that may be extended later: what was trained before stays valid.
+EXTENSIBLE = frozenset(
+    {
+        'ablations',
+        'formulations',
+        'methods',
+        'paper_dataset',
+        'results',
+        'run_data',
+        'runs',
+        'scenarios',
+        'targets',
+        'variants',
+    }
+)
+
+
+@dataclass(frozen=True)
+class BenchmarkConfig:
+    """Methods x scenarios x modalities x runs, under one protocol.
+
+    Plain classifiers of every modality (STUDENT) and the teachers are always trained.
+    """
+
+    #: Folder of the results; everything that is trained is below it.
+    results: str
+
+    #: Data module and its arguments, as in a configuration of ``fit``.
+    data: dict[str, Any]
+
+    #: Number of bands of each modality.
+    in_channels: dict[str, int]
+
+    #: Number of classes.
+    num_classes: int
+
+    #: Teacher of the cross-modal scenario. Default: the first modality.
+    teacher: str | None = None
+
+    #: Modalities to classify. Default: all but the teacher in the cross-modal
+    #: scenario, all in the multi-modal one.
+    targets: list[str] | None = None
+
+    #: Teacher of one other modality, or of all modalities together.
+    scenarios: list[Scenario] = field(
+        default_factory=lambda: ['cross-modal', 'multi-modal']
+    )
+
+    #: Competitors that learn from a teacher.
+    methods: list[Method] = field(
+        default_factory=lambda: ['KDv1', 'KDv2', 'DKD', 'CTKD', 'MLKD']
+    )
+
+    #: Competitors as published, and with standardised logits.
+    variants: list[Variant] = field(default_factory=lambda: ['ORIG', 'LSKD'])
+
+    #: DisCoM-KD by the equations of the paper, and as its released code computes them.
+    formulations: list[Formulation] = field(default_factory=lambda: ['paper'])
+
+    #: Terms of the loss to leave out in turn, of the first formulation (Table 3).
+    ablations: list[Term] = field(
+        default_factory=lambda: [
+            'adversarial',
+            'modality',
+            'auxiliary',
+            'orthogonality',
+        ]
+    )
+
+    #: Number of runs. Run k has seed *seed* + k and split k.
+    runs: int = 5
+
+    #: Seed of the first run.
+    seed: int = 0
+
+    #: Further arguments of the data module for each run, for example the groups to
+    #: test on.
+    run_data: list[dict[str, Any]] | None = None
+
+    #: Settings of the competitors, see :class:`~torchgeo_discomkd.tasks.Distillation`.
+    preset: Literal['default', 'authors', 'official'] = 'default'
+
+    #: Name of the timm encoder of all networks.
+    model: str = 'resnet18'
+
+    #: Normalisation of all classifiers.
+    normalization: Literal['standardize', 'percentile', 'none'] = 'standardize'
+
+    #: Learning rate of Adam.
+    lr: float = 1e-4
+
+    #: Arguments of the trainer, as in a configuration of ``fit``.
+    trainer: dict[str, Any] = field(default_factory=dict)
+
+    #: Optimizer instead of Adam, as in a configuration of ``fit``.
+    optimizer: dict[str, Any] | None = None
+
+    #: Learning rate scheduler, as in a configuration of ``fit``.
+    lr_scheduler: dict[str, Any] | None = None
+
+    #: Whether the teacher is left in training mode, as in the authors' own comparison.
+    teacher_in_training_mode: bool = False
+
+    #: Whether plain classifiers of one modality are trained with augmentation; those of
+    #: the authors' own comparison were not.
+    augment_students: bool = True
+
+    #: Data set of the paper whose published values are set beside the measured ones.
+    paper_dataset: Literal['SUNRGBD', 'EuroSat-MS-SAR', 'TRISTAR'] | None = None
+
+    def __post_init__(self) -> None:
+        """Check the fields against each other.
+
+        Raises:
+            SettingError: If they contradict each other.
+        """
+        modalities = list(self.in_channels)
+        problems = {
+            f'data={self.data}: name the class_path of a data module': (
+                not isinstance(self.data.get('class_path'), str)
+            ),
+            f'in_channels={self.in_channels}: name two modalities or more': (
+                len(modalities) < 2
+            ),
+            f'runs={self.runs}: set it to 1 or more': self.runs < 1,
+            f'scenarios={self.scenarios}: name one or more': not self.scenarios,
+            f'formulations={self.formulations}: name one or more': (
+                not self.formulations
+            ),
+            f'teacher={self.teacher}: name one of {modalities}': (
+                self.teacher not in (None, *modalities)
+            ),
+            f'targets={self.targets}: name some of {modalities}': (
+                not set(self.targets or modalities) <= set(modalities)
+            ),
+            f'run_data has {len(self.run_data or [])} entries: give one for each of the '
+            f'{self.runs} runs': (
+                self.run_data is not None and len(self.run_data) < self.runs
+            ),
+        }
+        for name in ('methods', 'variants', 'formulations', 'ablations', 'scenarios'):
+            values = getattr(self, name)
+            twice = len(set(values)) < len(values)
+            problems[f'{name}={values}: name each once'] = twice
+        found = [problem for problem, present in problems.items() if present]
+        if found:
+            raise SettingError(f'{"; ".join(found)}.')
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """All modalities, in the order that numbers them."""
+        return tuple(self.in_channels)
+
+    @property
+    def cross_modal_teacher(self) -> str:
+        """Teacher of the cross-modal scenario."""
+        return self.teacher or self.modalities[0]
+
+    def students(self, scenario: Scenario) -> list[str]:
+        """Return the modalities to classify in a scenario.
+
+        Args:
+            scenario: The scenario.
+        """
+        targets = self.targets or list(self.modalities)
+        if scenario == 'multi-modal':
+            return list(targets)
+        return [m for m in targets if m != self.cross_modal_teacher]
+
+    def differences(self, other: Mapping[str, Any]) -> list[str]:
+        """Return what of another configuration forbids to share its results.
+
+        Args:
+            other: What ``asdict`` made of it.
+
+        Returns:
+            '<field>: <theirs> -> <ours>' for each field that matters.
+        """
+        own = asdict(self)
+        names = [n for n in own if n not in EXTENSIBLE and own[n] != other.get(n)]
+        found = [f'{n}: {other.get(n)} -> {own[n]}' for n in names]
+        # runs may be added, but those there are must stay the same
+        ours, theirs = own['run_data'] or [], other.get('run_data') or []
+        if any(a != b for a, b in zip(ours, theirs, strict=False)):
+            found.append(f'run_data: {theirs} -> {ours}')
+        # the others are numbered by the first
+        if own['formulations'][:1] != (other.get('formulations') or [None])[:1]:
+            found.append('formulations: the first one differs')
+        return found
+
+
+def read_config(
+    path: str | Path, overrides: list[str] | None = None
+) -> BenchmarkConfig:
+    """Read a configuration file.
+
+    Args:
+        path: YAML file.
+        overrides: Arguments that replace values of the file, e.g. ['--runs', '2'].
+
+    Returns:
+        The configuration.
+
+    Raises:
+        SettingError: If the file cannot be read, a field is unknown or a value invalid.
+    """
+    if not Path(path).is_file():
+        raise SettingError(
+            f'{path}: there is no such file. Give a benchmark configuration, for '
+            'example configs/benchmark/quick.yaml.'
+        )
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument('--config', action='config')
+    parser.add_class_arguments(BenchmarkConfig)
+    try:
+        values = parser.parse_args(['--config', str(path), *(overrides or [])])
+        fields = {k: v for k, v in values.as_dict().items() if k != 'config'}
+        for name in ('data', 'optimizer', 'lr_scheduler'):
+            fields[name] = _class_config(fields[name])
+        return BenchmarkConfig(**fields)
+    except (ArgumentError, ValueError) as error:
+        if isinstance(error, SettingError):
+            raise
+        raise SettingError(f'{path}: {error}') from error
+
+
+def _class_config(value: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Put what the command line replaced, e.g. --data.root, among the arguments."""
+    if value is None:
+        return None
+    names = ('class_path', 'init_args')
+    replaced = {k: v for k, v in value.items() if k not in names}
+    init_args = {**(value.get('init_args') or {}), **replaced}
+    return {'class_path': value.get('class_path'), 'init_args': init_args}

@@ -1,0 +1,139 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Figures of a benchmark."""
+
+from collections.abc import Callable, Iterator
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from .config import BenchmarkConfig
+from .summary import Line, discomkd, lines
+
+Draw = Callable[[Axes, list[Line], str], None]
+
+
+def figures(
+    frame: pd.DataFrame, config: BenchmarkConfig
+) -> Iterator[tuple[str, Figure]]:
+    """Yield the name and the drawing of every figure.
+
+    Args:
+        frame: All rows.
+        config: The configuration.
+    """
+    for scenario in config.scenarios:
+        found = [line for line in lines(frame, config, scenario)]
+        students = [line for line in found if line.method != 'TEACHER']
+        targets = config.students(scenario)
+        if students and targets:
+            yield f'{scenario}_scores', _grid(score_bars, students, targets)
+            yield f'{scenario}_cost', _grid(score_against_cost, students, targets)
+    own = discomkd(frame, config.formulations[0])
+    plain = frame[frame.method == 'STUDENT']
+    targets = [
+        m
+        for m in config.targets or config.modalities
+        if m in set(own.rows.modality) & set(plain.modality)
+    ]
+    if targets:
+        yield 'class_differences', _class_differences(own, plain, targets)
+
+
+def score_bars(axes: Axes, found: list[Line], modality: str) -> None:
+    """Draw the weighted F1 of every method, with its standard deviation over runs.
+
+    Args:
+        axes: Where to draw.
+        found: The methods.
+        modality: The modality that is classified.
+    """
+    scores = [line.scores(modality) for line in found]
+    means = [s.mean() for s in scores]
+    spread = [s.std() if len(s) > 1 else 0.0 for s in scores]
+    axes.barh(range(len(found)), means, xerr=spread, color=[_color(x) for x in found])
+    axes.set_yticks(range(len(found)), [_name(line) for line in found])
+    axes.invert_yaxis()
+    reference = next((m for m, x in zip(means, found, strict=True) if _plain(x)), None)
+    if reference is not None:
+        axes.axvline(reference, color='0.3', linestyle=':', linewidth=1)
+    low = min(m - s for m, s in zip(means, spread, strict=True))
+    axes.set_xlim(left=max(0.0, low - 5))
+    axes.set_xlabel('weighted F1 (%)')
+    axes.set_title(modality.upper())
+
+
+def score_against_cost(axes: Axes, found: list[Line], modality: str) -> None:
+    """Draw the weighted F1 of every method against what its training costs.
+
+    Args:
+        axes: Where to draw.
+        found: The methods.
+        modality: The modality that is classified.
+    """
+    for line in found:
+        x, y = line.gflop / 1e3, line.scores(modality).mean()
+        axes.scatter(x, y, color=_color(line), s=30)
+        axes.annotate(
+            _name(line), (x, y), xytext=(4, 3), textcoords='offset points', fontsize=7
+        )
+    axes.margins(x=0.25)
+    axes.set_xlabel('training, teachers included (TFLOP)')
+    axes.set_ylabel('weighted F1 (%)')
+    axes.set_title(modality.upper())
+
+
+def _class_differences(own: Line, plain: pd.DataFrame, targets: list[str]) -> Figure:
+    columns = [c for c in own.rows.columns if c.startswith('F1_')]
+    figure = Figure(figsize=(7, 1.2 + 0.3 * len(columns) * len(targets)))
+    axes = figure.subplots()
+    height = 0.8 / len(targets)
+    for number, modality in enumerate(targets):
+        mine = own.rows[own.rows.modality == modality].set_index('run')[columns]
+        theirs = plain[plain.modality == modality].set_index('run')[columns]
+        difference = 100 * (mine - theirs).dropna(how='all')
+        places = [i + number * height for i in range(len(columns))]
+        spread = difference.std() if len(difference) > 1 else None
+        axes.barh(
+            places, difference.mean(), height, xerr=spread, label=modality.upper()
+        )
+    centre = 0.4 - height / 2
+    axes.set_yticks(
+        [i + centre for i in range(len(columns))],
+        [c.removeprefix('F1_') for c in columns],
+    )
+    axes.invert_yaxis()
+    axes.axvline(0, color='0.3', linewidth=1)
+    axes.set_xlabel('F1 of DisCoM-KD minus F1 of STUDENT (points)')
+    axes.legend()
+    figure.tight_layout()
+    return figure
+
+
+def _grid(draw: Draw, found: list[Line], targets: list[str]) -> Figure:
+    figure = Figure(figsize=(5.5 * len(targets), 1.2 + 0.28 * len(found) + 1))
+    for axes, modality in zip(
+        figure.subplots(1, len(targets), squeeze=False)[0], targets, strict=True
+    ):
+        draw(axes, found, modality)
+    figure.tight_layout()
+    return figure
+
+
+def _plain(line: Line) -> bool:
+    return line.method == 'STUDENT'
+
+
+def _name(line: Line) -> str:
+    return line.method if line.variant == '-' else f'{line.method} {line.variant}'
+
+
+def _color(line: Line) -> str:
+    match line.method:
+        case 'DisCoM-KD':
+            return 'tab:red'
+        case 'STUDENT':
+            return '0.5'
+    return 'tab:blue'

@@ -1,0 +1,207 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Which trainings a benchmark needs, in which order."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from .config import BenchmarkConfig, Method
+
+#: Task and its arguments for each competitor.
+METHODS: dict[Method, dict[str, Any]] = {
+    'KDv1': {'method': 'kd', 'alpha': 0.0},
+    'KDv2': {'method': 'kd', 'alpha': 0.5},
+    'DKD': {'method': 'dkd'},
+    'CTKD': {'method': 'ctkd'},
+    'MLKD': {'method': 'mlkd'},
+}
+
+#: Name in the paper of each term of the loss.
+SYMBOLS = {
+    'adversarial': 'L_adv',
+    'modality': 'L_mod',
+    'auxiliary': 'L_aux',
+    'orthogonality': 'L_perp',
+}
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training: an ordinary ``fit`` into a folder of its own."""
+
+    #: Number of the run, from 0.
+    run: int
+
+    #: Name of the folder, unique in its run.
+    name: str
+
+    #: 'STUDENT', 'TEACHER', a competitor or 'DisCoM-KD'.
+    method: str
+
+    #: 'ORIG' or 'LSKD' of a competitor, formulation of DisCoM-KD, else '-'.
+    variant: str
+
+    #: Scenario of a competitor; '-' for what belongs to both.
+    scenario: str
+
+    #: Modalities that are classified; None for all together (fusion).
+    modalities: tuple[str, ...]
+
+    #: Class of the task and its arguments, without a teacher's file.
+    task: str
+    task_args: dict[str, Any]
+
+    #: Arguments of the data module.
+    data_args: dict[str, Any]
+
+    #: Training whose classifier is the teacher.
+    teacher: str | None = None
+
+    #: Term of the loss that is left out.
+    ablation: str = '-'
+
+    #: Encoders that are trained, and those that only teach.
+    encoders: int = 1
+    teacher_encoders: int = 0
+
+    @property
+    def work(self) -> int:
+        """Forward and backward passes per sample, in forward passes of one encoder."""
+        return 3 * self.encoders + self.teacher_encoders
+
+    @property
+    def label(self) -> str:
+        """Short description for messages."""
+        return f'run {self.run}: {self.name}'
+
+
+def plan(config: BenchmarkConfig) -> list[Training]:
+    """Return all trainings, teachers before their students, one run after the other.
+
+    Args:
+        config: The configuration.
+
+    Returns:
+        The trainings.
+    """
+    trainings = []
+    for run in range(config.runs):
+        trainings += list(_students(config, run))
+        if 'multi-modal' in config.scenarios:
+            trainings.append(_fusion(config, run))
+        trainings += list(_discomkd(config, run))
+        trainings += list(_competitors(config, run))
+        trainings += list(_ablations(config, run))
+    return trainings
+
+
+def _students(config: BenchmarkConfig, run: int) -> Iterator[Training]:
+    wanted = {m for scenario in config.scenarios for m in config.students(scenario)}
+    if 'cross-modal' in config.scenarios:
+        wanted.add(config.cross_modal_teacher)
+    for modality in config.modalities:
+        if modality in wanted:
+            yield Training(
+                run=run,
+                name=f'student-{modality}',
+                method='STUDENT',
+                variant='-',
+                scenario='-',
+                modalities=(modality,),
+                task='FusionClassification',
+                task_args={'in_channels': _channels(config, [modality])},
+                data_args={
+                    'modalities': [modality],
+                    'augment': config.augment_students,
+                },
+            )
+
+
+def _fusion(config: BenchmarkConfig, run: int) -> Training:
+    return Training(
+        run=run,
+        name='teacher-fusion',
+        method='TEACHER',
+        variant='-',
+        scenario='multi-modal',
+        modalities=config.modalities,
+        task='FusionClassification',
+        task_args={'in_channels': dict(config.in_channels)},
+        data_args={'modalities': list(config.modalities), 'paired': True},
+        encoders=len(config.modalities),
+    )
+
+
+def _competitors(config: BenchmarkConfig, run: int) -> Iterator[Training]:
+    for scenario in config.scenarios:
+        cross = scenario == 'cross-modal'
+        sources = [config.cross_modal_teacher] if cross else list(config.modalities)
+        source = sources[0] if cross else 'fusion'
+        for target in config.students(scenario):
+            for method in config.methods:
+                for variant in config.variants:
+                    suffix = '-lskd' if variant == 'LSKD' else ''
+                    yield Training(
+                        run=run,
+                        name=f'{method.lower()}{suffix}-{target}-from-{source}',
+                        method=method,
+                        variant=variant,
+                        scenario=scenario,
+                        modalities=(target,),
+                        task='Distillation',
+                        task_args={
+                            'in_channels': _channels(config, [target]),
+                            'preset': config.preset,
+                            'standardize': variant == 'LSKD',
+                            'teacher_in_training_mode': config.teacher_in_training_mode,
+                            **METHODS[method],
+                        },
+                        data_args={
+                            'modalities': [
+                                m for m in config.modalities if m in {target, *sources}
+                            ],
+                            'paired': True,
+                        },
+                        teacher=f'student-{source}' if cross else 'teacher-fusion',
+                        teacher_encoders=len(sources),
+                    )
+
+
+def _discomkd(config: BenchmarkConfig, run: int) -> Iterator[Training]:
+    for formulation in config.formulations:
+        yield _one_discomkd(config, run, formulation, '-')
+
+
+def _ablations(config: BenchmarkConfig, run: int) -> Iterator[Training]:
+    for term in config.ablations:
+        yield _one_discomkd(config, run, config.formulations[0], term)
+
+
+def _one_discomkd(
+    config: BenchmarkConfig, run: int, formulation: str, ablation: str
+) -> Training:
+    without = {} if ablation == '-' else {f'{ablation}_weight': 0.0}
+    suffix = '' if ablation == '-' else f'-without-{ablation}'
+    return Training(
+        run=run,
+        name=f'discomkd-{formulation}{suffix}',
+        method='DisCoM-KD',
+        variant=formulation,
+        scenario='-',
+        modalities=config.modalities,
+        task='DisCoMKD',
+        task_args={
+            'in_channels': dict(config.in_channels),
+            'formulation': formulation,
+            **without,
+        },
+        data_args={'modalities': list(config.modalities)},
+        ablation=ablation,
+        encoders=2 * len(config.modalities),
+    )
+
+
+def _channels(config: BenchmarkConfig, modalities: list[str]) -> dict[str, int]:
+    return {m: config.in_channels[m] for m in modalities}

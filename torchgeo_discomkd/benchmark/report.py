@@ -1,0 +1,79 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Write what a benchmark found."""
+
+from io import BytesIO
+from pathlib import Path
+
+from ..files import write_atomically
+from .figures import figures
+from .plan import plan
+from .results import Results
+from .tables import latex, markdown, tables
+
+INTRODUCTION = """\
+# {name}
+
+Weighted F1 on the test split in percent: mean ± standard deviation (n - 1) over {runs}.
+↑ ↓ compare the mean with that of STUDENT, the same network trained alone. *Training* is
+the cost of classifiers for all modalities of the table together, teachers included, mean
+over runs: seconds as measured, and floating-point operations (forward and backward) as
+counted. DisCoM-KD gives the classifiers of all modalities, also those not in the table,
+by one training. *Parameters* are those of one deployed classifier: DisCoM-KD deploys two
+encoders where a student has one. TEACHER needs modalities that the students do without.
+{paper}
+"""
+
+PAPER = """\
+*Paper* is the published value for {dataset} (300 epochs, 5 runs).
+"""
+
+
+def write_report(results: Results) -> list[Path]:
+    """Write tables and figures into the folder of a benchmark.
+
+    Args:
+        results: The results so far; an unfinished benchmark gives preliminary tables.
+
+    Returns:
+        The files.
+    """
+    frame, config, folder = results.frame, results.config, results.folder
+    found = tables(frame, config) if len(frame) else []
+    count = frame.run.nunique()
+    runs = f'{count} runs' if count != 1 else 'one run'
+    dataset = config.paper_dataset
+    head = INTRODUCTION.format(
+        name=folder.name,
+        runs=runs,
+        paper=PAPER.format(dataset=dataset) if dataset else '',
+    )
+    body = '\n'.join(markdown(table) for table in found)
+    text = f'{head}\n{body}{_missing(results)}'
+    contents = {
+        'tables.md': text.encode(),
+        'tables.tex': '\n'.join(latex(table) for table in found).encode(),
+    }
+    if found:
+        for name, figure in figures(frame, config):
+            buffer = BytesIO()
+            figure.savefig(buffer, dpi=150, format='png')
+            contents[f'figures/{name}.png'] = buffer.getvalue()
+    paths = []
+    for name, data in contents.items():
+        write_atomically(folder / name, data)
+        paths.append(folder / name)
+    return paths
+
+
+def _missing(results: Results) -> str:
+    """List what failed and what is not done yet."""
+    open_ones = [t for t in plan(results.config) if not results.finished(t)]
+    if not open_ones:
+        return ''
+    lines = [
+        f'- {t.label}: {results.failures.get(t.label, "not done yet")}'
+        for t in open_ones
+    ]
+    return '\n## Missing\n\n' + '\n'.join(lines) + '\n'

@@ -1,0 +1,135 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Run all trainings of a benchmark, whatever stopped it before."""
+
+import logging
+import traceback
+import warnings
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from datetime import timedelta
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from rich.console import Console
+
+from ..errors import UserError
+from .config import BenchmarkConfig
+from .data import check_data
+from .plan import Training, plan
+from .results import Results
+from .training import fit_config, score, train
+
+#: Tells of the progress of a benchmark, one line at a time.
+Report = Callable[[str], None]
+
+
+def run_benchmark(config: BenchmarkConfig, report: Report | None = None) -> Results:
+    """Train and score everything that is not finished yet.
+
+    A failed training does not stop the others; it is listed, and tried again by the
+    next call. Finished trainings are never repeated, interrupted ones are resumed at
+    their last complete epoch.
+
+    Args:
+        config: The configuration.
+        report: Called with each line about the progress. Default: prints it.
+
+    Returns:
+        All results.
+
+    Raises:
+        RunFolderExistsError: If the folder of the results is of another configuration.
+        UserError: If the data cannot be used at all.
+    """
+    report = report or _print
+    results = Results(config)
+    trainings = plan(config)
+    left = [t for t in trainings if not results.finished(t)]
+    if left:
+        check_data(config)
+    results.claim()
+    # Lightning tells of every trainer anew
+    logging.getLogger('lightning.pytorch').setLevel(logging.ERROR)
+    clock = _Clock(left)
+    for number, training in enumerate(trainings, 1):
+        if results.finished(training):
+            continue
+        head = f'[{number}/{len(trainings)}] {training.label}'
+        try:
+            rows = _one(config, results, training)
+        # whatever went wrong, the others must go on
+        except Exception as error:  # noqa: BLE001
+            reason = str(error) or type(error).__name__
+            results.fail(training, reason)
+            line = f'failed: {reason.splitlines()[0]}'
+        else:
+            results.add(training, rows)
+            full = [row for row in rows if row['readout'] == 'full']
+            line = ', '.join(f'{r["modality"]} F1 {100 * r["F1"]:.2f}' for r in full)
+        report(f'{head}: {line} ({clock.tick(training)})')
+    return results
+
+
+def _one(
+    config: BenchmarkConfig, results: Results, training: Training
+) -> list[dict[str, Any]]:
+    folder = results.run_folder(training)
+    teacher, costs = _teacher(results, training)
+    fit = fit_config(config, training, folder, teacher)
+    log = folder.with_name(f'{folder.name}.log')
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open('a') as file, redirect_stdout(file), redirect_stderr(file):
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings('ignore', '.*does not have many workers')
+                cli = train(fit, folder)
+                rows = score(cli, config, training, folder)
+        except Exception:
+            traceback.print_exc()
+            raise
+    # needed to resume only, and larger than all else
+    (folder / 'last.ckpt').unlink(missing_ok=True)
+    return [row | costs for row in rows]
+
+
+def _teacher(
+    results: Results, training: Training
+) -> tuple[Path | None, dict[str, float]]:
+    if training.teacher is None:
+        return None, {}
+    teacher = next(
+        t
+        for t in plan(results.config)
+        if (t.run, t.name) == (training.run, training.teacher)
+    )
+    rows = results.finished(teacher)
+    if not rows:
+        raise UserError(f'its teacher {training.teacher} failed.')
+    path = results.run_folder(teacher) / 'best' / f'{rows[0]["modality"]}.safetensors'
+    costs = {f'teacher_{name}': rows[0][name] for name in ('seconds', 'gflop')}
+    return path, costs
+
+
+class _Clock:
+    """Time left, by the work that is done and still to do."""
+
+    def __init__(self, trainings: list[Training]) -> None:
+        self._left = sum(t.work for t in trainings)
+        self._done = 0
+        self._started = self._last = perf_counter()
+
+    def tick(self, training: Training) -> str:
+        """Return seconds of the training that ends now, and the time left."""
+        now = perf_counter()
+        seconds, self._last = now - self._last, now
+        self._left -= training.work
+        self._done += training.work
+        left = (now - self._started) / self._done * self._left
+        return f'{seconds:.0f} s, {timedelta(seconds=round(left))} left'
+
+
+def _print(line: str) -> None:
+    Console().print(line, highlight=False, soft_wrap=True, markup=False)

@@ -1,0 +1,149 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Run one training of a benchmark and score what it leaves behind."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..callbacks import TrainingCost
+from ..cli import DisCoMKDCLI, best_files, run
+from ..models import load_classifier, load_metadata
+from ..tasks import PretrainedClassification
+from .config import BenchmarkConfig
+from .data import data_config
+from .plan import SYMBOLS, Training
+
+#: Names in the paper of what a classifier decides by (Table 4).
+READOUTS = {'': 'full', '_invariant': 'only z_inv', '_informative': 'only z_inf'}
+
+
+def fit_config(
+    config: BenchmarkConfig,
+    training: Training,
+    folder: Path,
+    teacher: Path | None = None,
+) -> dict[str, Any]:
+    """Return the configuration of ``fit`` for one training.
+
+    Args:
+        config: The configuration of the benchmark.
+        training: The training.
+        folder: Its run folder.
+        teacher: File of its teacher.
+
+    Returns:
+        What ``python -m torchgeo_discomkd fit --config`` reads.
+    """
+    quiet = {'enable_progress_bar': False, 'enable_model_summary': False}
+    callbacks = [
+        *(config.trainer.get('callbacks') or []),
+        {'class_path': 'TrainingCost'},
+    ]
+    task_args = {
+        'num_classes': config.num_classes,
+        'model': config.model,
+        'normalization': config.normalization,
+        'lr': config.lr,
+        **training.task_args,
+    }
+    if teacher is not None:
+        task_args['teacher'] = str(teacher)
+    result = {
+        'seed_everything': config.seed + training.run,
+        'trainer': {
+            **quiet,
+            **config.trainer,
+            'callbacks': callbacks,
+            'default_root_dir': str(folder),
+        },
+        'model': {'class_path': training.task, 'init_args': task_args},
+        'data': data_config(config, training.run, training.data_args),
+    }
+    for name in ('optimizer', 'lr_scheduler'):
+        if (value := getattr(config, name)) is not None:
+            result[name] = value
+    return result
+
+
+def train(fit: dict[str, Any], folder: Path) -> DisCoMKDCLI:
+    """Train, or go on with a training that was stopped.
+
+    Args:
+        fit: Configuration of ``fit``.
+        folder: Its run folder.
+
+    Returns:
+        The command line with trainer and data module.
+    """
+    last = folder / 'last.ckpt'
+    if last.exists():
+        fit = {**fit, 'ckpt_path': str(last)}
+    elif folder.exists():
+        # stopped before the end of its first epoch: nothing to go on with
+        shutil.rmtree(folder)
+    return run({'subcommand': 'fit', 'fit': fit})
+
+
+def score(
+    cli: DisCoMKDCLI, config: BenchmarkConfig, training: Training, folder: Path
+) -> list[dict[str, Any]]:
+    """Score the best classifiers of a training on the test split.
+
+    Args:
+        cli: The command line that trained them.
+        config: The configuration of the benchmark.
+        training: The training.
+        folder: Its run folder.
+
+    Returns:
+        A row for each classifier and read-out.
+    """
+    files = best_files(folder)
+    task = PretrainedClassification(files)
+    [scores] = cli.trainer.test(task, datamodule=cli.datamodule, verbose=False)
+    cost = next(c for c in cli.trainer.callbacks if isinstance(c, TrainingCost))  # ty: ignore[missing-attribute]
+    common = {
+        'run': training.run,
+        'seed': config.seed + training.run,
+        'scenario': training.scenario,
+        'method': training.method,
+        'variant': training.variant,
+        'ablation': SYMBOLS.get(training.ablation, '-'),
+        'teacher': training.teacher or '-',
+        'seconds': round(cost.seconds, 3),
+        'gflop': round(cost.gflop, 3),
+        'teacher_seconds': 0.0,
+        'teacher_gflop': 0.0,
+        'training': training.name,
+    }
+    rows = []
+    for name, path in files.items():
+        loaded, metadata = load_classifier(path), load_metadata(path)
+        count = sum(p.numel() for p in loaded.classifier.parameters())
+        read_outs = READOUTS if loaded.auxiliary is not None else {'': 'full'}
+        for suffix, readout in read_outs.items():
+            rows.append(
+                {
+                    **common,
+                    'readout': readout,
+                    'modality': name,
+                    **_scores(scores, f'test_{name}{suffix}', task.classes),
+                    'val_F1': metadata.scores['val_F1Score'],
+                    'epoch': metadata.epoch,
+                    'parameters': count,
+                }
+            )
+    return rows
+
+
+def _scores(
+    scores: Mapping[str, float], prefix: str, classes: tuple[str, ...]
+) -> dict[str, float]:
+    return {
+        'F1': scores[f'{prefix}_F1Score'],
+        'OverallAccuracy': scores[f'{prefix}_OverallAccuracy'],
+        'AverageAccuracy': scores[f'{prefix}_AverageAccuracy'],
+    } | {f'F1_{c}': scores[f'{prefix}_ClasswiseF1Score_{c}'] for c in classes}
