@@ -114,9 +114,17 @@ class DisCoMKDCLI(LightningCLI):
 
         Args:
             parser: The parser.
-            args: List of arguments.
+            args: List of arguments, or a whole configuration.
         """
-        self.config = parser.parse_args(args)
+        parse = parser.parse_args if isinstance(args, list) else parser.parse_object
+        self.config = parse(args)
+
+    def _parse_ckpt_path(self) -> None:
+        """Leave the configuration as it was given.
+
+        Lightning would replace the model's by the checkpoint's, with paths that may be
+        outdated, whatever the command line says.
+        """
 
     def before_instantiate_classes(self) -> None:
         """Refuse to train into the folder of another run.
@@ -148,7 +156,9 @@ class DisCoMKDCLI(LightningCLI):
         callbacks = list(config['callbacks'] or [])
         if self.subcommand == 'fit' and config['enable_checkpointing'] is not False:
             callbacks.append(LastCheckpoint())
-        if self.subcommand == 'predict':
+        if self.subcommand == 'predict' and not any(
+            isinstance(callback, PredictionWriter) for callback in callbacks
+        ):
             callbacks.append(PredictionWriter())
         if config['enable_progress_bar'] is not False and not any(
             isinstance(callback, ProgressBar) for callback in callbacks
@@ -180,7 +190,7 @@ class DisCoMKDCLI(LightningCLI):
         self._evaluate('test', **kwargs)
 
     def predict(self, **kwargs: Any) -> None:
-        """Classify the test split and write tables, keeping nothing in memory."""
+        """Classify the test split, or tiles, and write tables."""
         self._evaluate('predict', **{**kwargs, 'return_predictions': False})
 
 
@@ -231,11 +241,15 @@ def best_files(folder: Path, students: bool = True) -> dict[str, str]:
     return files
 
 
-def run(args: list[str]) -> None:
+def run(args: list[str] | dict[str, Any]) -> DisCoMKDCLI:
     """Run one command.
 
     Args:
-        args: Arguments, the first of them the command.
+        args: Arguments, the first of them the command; or a configuration,
+            {'subcommand': 'fit', 'fit': {...}}.
+
+    Returns:
+        The command line with trainer, model and data module, when all is done.
 
     Raises:
         UserError: If the data, the files or the settings cannot be used.
@@ -247,7 +261,7 @@ def run(args: list[str]) -> None:
     # whoever gives --optimizer wants just this
     warnings.filterwarnings('ignore', '.*configure_optimizers` will be overridden')
     try:
-        DisCoMKDCLI(
+        return DisCoMKDCLI(
             model_class=BaseTask,
             datamodule_class=BaseDataModule,
             trainer_class=RunTrainer,
@@ -257,7 +271,7 @@ def run(args: list[str]) -> None:
             parser_kwargs={'version': __version__},
             subclass_mode_model=True,
             subclass_mode_data=True,
-            args=with_quickstart(args),
+            args=with_quickstart(args) if isinstance(args, list) else args,
         )
     except (DatasetNotFoundError, MisconfigurationException) as error:
         raise UserError(str(error)) from error

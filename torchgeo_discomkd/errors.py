@@ -70,3 +70,11 @@ class SettingError(UserError, ValueError):
 
 class RunFolderExistsError(UserError, FileExistsError):
     """Raised when a run would overwrite the results of another one."""
+
+
+class OutputExistsError(UserError, FileExistsError):
+    """Raised when a table or a map would overwrite another one."""
+
+
+class OutputError(UserError, OSError):
+    """Raised when a table or a map cannot be written (disk full, no permission)."""

@@ -13,7 +13,11 @@ from torchgeo.datamodules.eurosat import MEAN, STD
 from torchgeo.datasets import EuroSAT
 
 from tests.fakes import EUROSAT_CLASSES
-from torchgeo_discomkd.datasets.simulation import simulate, simulate_tile
+from torchgeo_discomkd.datasets.simulation import (
+    simulate,
+    simulate_scene,
+    simulate_tile,
+)
 from torchgeo_discomkd.datasets.simulation.materials import (
     MATERIALS,
     MS_BANDS,
@@ -239,3 +243,25 @@ class TestFiles:
         assert a == {key: value for key, value in b.items() if key in a}
         assert a.keys() == c.keys()
         assert all(a[key] != c[key] for key in a)
+
+
+def test_scene_is_a_patchwork_of_the_classes_that_it_names(tmp_path: Path) -> None:
+    simulate_scene(tmp_path, size=16, seed=3)
+    with rasterio.open(tmp_path / 'scene/sar.tif') as file:
+        scene, crs, descriptions = file.read(), file.crs, file.descriptions
+        transform = file.transform
+    with rasterio.open(tmp_path / 'scene/classes.tif') as file:
+        [truth] = file.read()
+        assert (file.crs, file.transform) == (crs, transform)
+    assert descriptions == ('VV', 'VH')
+    assert scene.shape == (2, 192, 192) == (2, *truth.shape)
+    blocks = truth.reshape(6, 32, 6, 32)
+    assert (blocks == blocks[:, :1, :, :1]).all()
+    assert set(np.unique(truth)) == set(range(1, 11))
+    # calm water is darker than built-up land
+    names = sorted(EUROSAT_CLASSES)
+    mean = {n: scene[0][truth == i].mean() for i, n in enumerate(names, 1)}
+    assert mean['SeaLake'] < mean['Industrial'] - 5
+    simulate_scene(tmp_path / 'again', size=16, seed=3)
+    again = (tmp_path / 'again/scene/sar.tif').read_bytes()
+    assert again == (tmp_path / 'scene/sar.tif').read_bytes()

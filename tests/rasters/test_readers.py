@@ -11,12 +11,8 @@ import rasterio
 from rasterio.errors import NotGeoreferencedWarning
 
 from tests.fakes import write_tile
-from torchgeo_discomkd.rasters.readers import (
-    read_georeference,
-    read_header,
-    read_image,
-)
 from torchgeo_discomkd.errors import BandError, CorruptFileError
+from torchgeo_discomkd.rasters.readers import read_georeference, read_header, read_image
 
 RNG = np.random.default_rng(0)
 COLOUR = RNG.integers(0, 255, (3, 16, 12), dtype=np.uint8)

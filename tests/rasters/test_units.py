@@ -3,8 +3,8 @@
 
 import pytest
 
-from torchgeo_discomkd.rasters.units import check_unit
 from torchgeo_discomkd.errors import UnitError
+from torchgeo_discomkd.rasters.units import check_unit
 
 
 @pytest.mark.parametrize(

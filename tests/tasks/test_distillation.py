@@ -2,13 +2,14 @@
 # Licensed under the MIT License.
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from safetensors import safe_open
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torchgeo.datasets.utils import Sample
@@ -20,11 +21,20 @@ from torchgeo_discomkd.errors import (
     BandError,
     BatchSizeError,
     ClassifierFileError,
+    LabelError,
     ModalityError,
     UnitError,
     UserError,
 )
-from torchgeo_discomkd.losses import dkd_loss, kd_loss, mlkd_loss, standardize_logits
+from torchgeo_discomkd.losses import (
+    InstanceTemperature,
+    dkd_loss,
+    instance_kd_loss,
+    kd_loss,
+    mlkd_loss,
+    official_mlkd_loss,
+    standardize_logits,
+)
 from torchgeo_discomkd.main import main
 from torchgeo_discomkd.models import (
     ClassifierMetadata,
@@ -48,11 +58,13 @@ def write_teacher(
     classes: tuple[str, ...] = ('Crop', 'Water'),
     unit: str = '',
     bands: str = 'B',
+    seed: int = 7,
+    scores: dict[str, float] | None = None,
 ) -> str:
     """Write an untrained teacher with an encoder that no student here has."""
     channels = channels or {'ms': 13}
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(7)
+        torch.manual_seed(seed)
         model = 'test_resnet'
         classifier = FusionClassifier(channels, len(classes), model)
     metadata = {
@@ -64,7 +76,7 @@ def write_teacher(
         classifier,
         ClassifierMetadata(
             *('fusion', model, classes, metadata, None, 'standardize', 1.0),
-            *({}, None, '', '', 0, ''),
+            *(scores or {}, None, '', '', 0, ''),
         ),
     )
     return str(path)
@@ -154,10 +166,15 @@ def test_student_of_a_disentangled_teacher(
     main(['test', *config, '--ckpt_path', str(folder / 'last.ckpt')])
 
 
-def test_teacher_stays_as_it_is(pairs: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    'kwargs', [{}, {'method': 'mlkd', 'preset': 'official'}], ids=['one', 'two views']
+)
+def test_teacher_stays_as_it_is(
+    kwargs: dict[str, Any], pairs: Path, tmp_path: Path
+) -> None:
     for training_mode in (False, True):
         path = write_teacher(tmp_path / 'teacher.safetensors', CHANNELS)
-        task = tiny(path, teacher_in_training_mode=training_mode)
+        task = tiny(path, teacher_in_training_mode=training_mode, **kwargs)
         before = state(task.model)
         data = PairedFoldersDataModule(str(pairs), batch_size=8, paired=True)
         fit = trainer(tmp_path / str(training_mode))
@@ -257,6 +274,32 @@ EXPECTED: dict[str, tuple[dict[str, Any], Callable[..., Tensor]]] = {
             )
         ),
     ),
+    'ctkd_range': (
+        {'method': 'ctkd', 'temperature_start': 2.0, 'temperature_end': 6.0},
+        lambda s, t, y: (
+            0.1 * cross_entropy(s, y) + 0.9 * kd_loss(s, t, 2 + 6 / (1 + math.exp(-1)))
+        ),
+    ),
+    'ctkd_instance': (
+        {'method': 'ctkd', 'instance_temperature': True, 'temperature_start': 3.0},
+        lambda s, t, y: (
+            0.1 * cross_entropy(s, y)
+            + 0.9
+            * instance_kd_loss(s, t, torch.full((6,), 3 + 20 / (1 + math.exp(-1))))
+        ),
+    ),
+    'ctkd_instance_lskd': (
+        {'method': 'ctkd', 'instance_temperature': True, 'standardize': True},
+        lambda s, t, y: (
+            0.1 * cross_entropy(s, y)
+            + 0.9
+            * instance_kd_loss(
+                standardize_logits(s),
+                standardize_logits(t),
+                torch.full((6,), 1 + 20 / (1 + math.exp(-1))),
+            )
+        ),
+    ),
     'mlkd': (
         {'method': 'mlkd', 'class_weight': 0.5, 'batch_weight': 0.25},
         lambda s, t, y: (
@@ -338,6 +381,140 @@ def test_curriculum_of_ctkd(
         torch.testing.assert_close(task.curriculum.raw.grad, factor * raw.grad)
 
 
+def test_curriculum_of_instance_temperatures(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = torch.randn(2, 4, 5, generator=generator)
+    task = tiny('unread', method='ctkd', instance_temperature=True, num_classes=5)
+    assert isinstance(task.curriculum, InstanceTemperature)
+    # T = 1 + 20 sigmoid(1) for all samples at first, of slope 20 p (1 - p)
+    p = 1 / (1 + math.exp(-1))
+    temperatures = torch.full((4,), 1 + 20 * p, requires_grad=True)
+    instance_kd_loss(student, teacher, temperatures).backward()
+    assert temperatures.grad is not None
+    expected = 20 * p * (1 - p) * temperatures.grad.sum()
+    bias = task.curriculum.network[2].bias
+    for epoch in (0, 3, 30):
+        at_epoch(task, epoch, tmp_path).zero_grad()
+        task.distillation_loss(student, teacher, torch.zeros(4).long()).backward()
+        factor = -(1 - math.cos(math.pi * min(epoch + 1, 10) / 10)) / 2
+        torch.testing.assert_close(bias.grad, (factor * expected).view(1))
+
+
+def test_instance_temperatures_are_trained_but_not_deployed(
+    pairs: Path, tmp_path: Path
+) -> None:
+    path = write_teacher(tmp_path / 'teacher.safetensors', CHANNELS)
+    folder = tmp_path / 'student'
+    further = ['--model.method', 'ctkd', '--model.instance_temperature', 'true']
+    main(arguments(path, pairs, folder, *further, '--model.temperature_lr', '0.5'))
+    checkpoint = last(folder)
+    weights = {
+        name.removeprefix('curriculum.'): value
+        for name, value in checkpoint['state_dict'].items()
+        if name.startswith('curriculum.')
+    }
+    start = InstanceTemperature(2).state_dict()
+    assert weights.keys() == start.keys()
+    # as it starts, the last layer has weights 0 and bias 1
+    assert weights['network.2.weight'].any()
+    assert weights['network.2.bias'] != 1
+    groups = checkpoint['optimizer_states'][0]['param_groups']
+    assert [group['lr'] for group in groups] == [1e-4, 0.5]
+    with safe_open(folder / 'best' / 'sar.safetensors', framework='pt') as file:
+        names = set(file.keys())
+    assert names == set(FusionClassifier({'sar': 2}, 2, 'test_resnet').state_dict())
+    (metrics,) = folder.glob('metrics/*/metrics.csv')
+    assert 'train_temperature' in metrics.read_text().splitlines()[0]
+
+
+class Doubled(Distillation):
+    """A student whose strong view is twice the weak one."""
+
+    def strong_view(self, images: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {m: 2 * x for m, x in images.items()}
+
+
+@pytest.mark.parametrize('standardize', [False, True])
+def test_training_loss_of_two_views(standardize: bool, tmp_path: Path) -> None:
+    path = write_teacher(tmp_path / 'teacher.safetensors', CHANNELS, ('a', 'b', 'c'))
+    torch.manual_seed(0)
+    task = Doubled(
+        *(path, {'sar': 2}, 3, 'test_resnet'),
+        method='mlkd',
+        preset='official',
+        standardize=standardize,
+        class_weight=0.5,
+        batch_weight=0.25,
+    )
+    labels = torch.arange(6) % 3
+    sample = batch() | {'label': labels}
+    weak = {m: sample[f'image_{m}'] for m in CHANNELS}
+    strong = {m: 2 * x for m, x in weak.items()}
+    teacher = load_classifier(path)
+    logits = [
+        f(x) for x in (weak, strong) for f in (lambda x: task.model(x['sar']), teacher)
+    ]
+    temperature, weight = (2.0, 9.0) if standardize else (4.0, 0.9)
+    entropy = cross_entropy(logits[0], labels) + cross_entropy(logits[2], labels)
+    expected = 0.1 * entropy + weight * official_mlkd_loss(
+        *logits, temperature, 1.0, 0.5, 0.25, standardize
+    )
+    loss = task.training_step(sample, 0)
+    torch.testing.assert_close(loss, expected)
+    loss.backward()
+    assert all(p.grad is not None for p in task.model.parameters())
+
+
+def test_strong_view(tmp_path: Path) -> None:
+    path = write_teacher(tmp_path / 'teacher.safetensors', CHANNELS)
+    task = tiny(path, method='mlkd', preset='official')
+    task.seed = 5
+    # the student's own statistics count, and the teacher's for what it sees alone
+    task.model.normalizations['sar'].fit((3, -4), (10, 20), (0, 0), (9, 9))
+    task.teacher.classifier.normalizations['ms'].fit(*4 * ([2.0] * 13,), 'percentile')
+    sample = batch(500)
+    images = {m: sample[f'image_{m}'] for m in CHANNELS}
+    views = at_epoch(task, 2, tmp_path).strong_view(images)
+    assert list(views) == list(CHANNELS)
+    holes = {m: x.isnan() for m, x in views.items()}
+    assert torch.equal(holes['ms'][:, :1], holes['sar'][:, :1])
+    assert 0.05 < holes['sar'].float().mean() < 0.15
+    # a zero of the image is shifted by c (1 - contrast) + deviation * brightness
+    shift = at_epoch(task, 3, tmp_path).strong_view(
+        {m: torch.zeros_like(x) for m, x in images.items()}
+    )['sar']
+    most = torch.tensor([0.5 * 3 + 0.5 * 10, 0.5 * 4 + 0.5 * 20])
+    found = shift.nan_to_num().abs().amax(dim=(0, 2, 3))
+    assert (found <= most).all()
+    assert (found > 0.8 * most).all()
+
+    other = tiny(path, method='mlkd', preset='official')
+    other.seed = 5
+    other.model.load_state_dict(task.model.state_dict())
+    other.teacher.load_state_dict(task.teacher.state_dict())
+    again = at_epoch(other, 2, tmp_path).strong_view(images)
+    for m in CHANNELS:
+        torch.testing.assert_close(again[m], views[m], rtol=0, atol=0, equal_nan=True)
+    further = other.strong_view(images)['sar'].isnan()
+    assert not torch.equal(further, holes['sar'])
+    assert not torch.equal(further, shift.isnan())
+
+
+def test_strong_view_without_a_modality(tmp_path: Path) -> None:
+    class Forgetful(Distillation):
+        """A student whose strong view lacks what the teacher needs."""
+
+        def strong_view(self, images: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return {'sar': images['sar']}
+
+    path = write_teacher(tmp_path / 'teacher.safetensors')
+    task = Forgetful(
+        *(path, {'sar': 2}, 2, 'test_resnet'), method='mlkd', preset='official'
+    )
+    with pytest.raises(ModalityError, match=r"without \['ms'\]"):
+        task.training_step(batch(), 0)
+
+
 def test_temperature_has_a_learning_rate_of_its_own() -> None:
     task = tiny('unread', method='ctkd', temperature_lr=0.25, lr=1e-3)
     student, temperature = task.configure_optimizers().param_groups
@@ -353,16 +530,21 @@ def test_student_starts_as_the_plain_one() -> None:
     assert not changed(state(plain.model), state(student.model))
 
 
-@pytest.mark.parametrize('training_mode', ['false', 'true'])
+@pytest.mark.parametrize(
+    'further',
+    [
+        ['--model.method', 'ctkd'],
+        ['--model.method', 'ctkd', '--model.teacher_in_training_mode', 'true'],
+        ['--model.method', 'ctkd', '--model.instance_temperature', 'true'],
+        ['--model.method', 'mlkd', '--model.preset', 'official'],
+    ],
+)
 def test_resumed_run_equals_an_uninterrupted_one(
-    training_mode: str, pairs: Path, tmp_path: Path
+    further: list[str], pairs: Path, tmp_path: Path
 ) -> None:
     path = write_teacher(tmp_path / 'teacher.safetensors', CHANNELS)
     whole, parts = tmp_path / 'whole', tmp_path / 'parts'
-    further = [
-        *('--model.teacher_in_training_mode', training_mode),
-        *('--model.method', 'ctkd', '--model.lr', '0.01'),
-    ]
+    further = [*further, '--model.lr', '0.01']
     two = ['--trainer.max_epochs', '2']
     main(arguments(path, pairs, whole, *further, *two))
     main(arguments(path, pairs, parts, *further))
@@ -370,9 +552,48 @@ def test_resumed_run_equals_an_uninterrupted_one(
     main(['fit', '--config', str(parts / 'config.yaml'), *resume])
     one, other = last(whole), last(parts)
     assert not changed(one['state_dict'], other['state_dict'])
-    assert ('teacher_buffers' in one) == (training_mode == 'true')
-    if training_mode == 'true':
+    training_mode = '--model.teacher_in_training_mode' in further
+    assert ('teacher_buffers' in one) == training_mode
+    if training_mode:
         assert not changed(one['teacher_buffers'], other['teacher_buffers'])
+
+
+def test_resumed_run_has_the_same_teacher(pairs: Path, tmp_path: Path) -> None:
+    checkpoint = tmp_path / 'run.ckpt'
+
+    def fit(teacher: str, epochs: int, ckpt_path: Path | None = None) -> Trainer:
+        data = PairedFoldersDataModule(str(pairs), batch_size=8, paired=True)
+        fitted = trainer(tmp_path / 'run', epochs)
+        fitted.fit(tiny(teacher), datamodule=data, ckpt_path=ckpt_path)
+        return fitted
+
+    first = write_teacher(tmp_path / 'first.safetensors')
+    fit(first, 1).save_checkpoint(checkpoint)
+    other = write_teacher(tmp_path / 'other.safetensors', seed=8)
+    with pytest.raises(ClassifierFileError) as error:
+        fit(other, 2, checkpoint)
+    assert f'began with the teacher {first}' in str(error.value)
+    assert f'{other} is another one' in str(error.value)
+
+    # the same weights elsewhere, in a file that notes another score
+    Path(first).unlink()
+    moved = write_teacher(tmp_path / 'moved.safetensors', scores={'val_F1Score': 0.5})
+    assert fit(moved, 2, checkpoint).current_epoch == 2
+
+
+def test_scoring_a_checkpoint_after_training_with_another_teacher(
+    pairs: Path, tmp_path: Path
+) -> None:
+    data = PairedFoldersDataModule(str(pairs), batch_size=8, paired=True)
+    first = tiny(write_teacher(tmp_path / 'first.safetensors'))
+    fit = trainer(tmp_path / 'first')
+    fit.fit(first, datamodule=data)
+    fit.save_checkpoint(tmp_path / 'first.ckpt')
+    second = tiny(write_teacher(tmp_path / 'second.safetensors', seed=8))
+    fit = trainer(tmp_path / 'second')
+    fit.fit(second, datamodule=data)
+    fit.test(second, datamodule=data, ckpt_path=tmp_path / 'first.ckpt', verbose=False)
+    assert not changed(state(first.model), state(second.model))
 
 
 def test_unpaired_batches(tmp_path: Path) -> None:
@@ -395,6 +616,26 @@ def test_bad_batches(tmp_path: Path) -> None:
     del sample['image_ms']
     with pytest.raises(ModalityError, match='image_ms'):
         task.training_step(sample, 0)
+    for label in (2, -1):
+        sample = batch()
+        sample['label'][3] = label
+        with pytest.raises(LabelError, match=f'the label {label}, but num_classes=2'):
+            task.training_step(sample, 0)
+
+
+@pytest.mark.parametrize('which', ['student', 'teacher'])
+@pytest.mark.parametrize('method', ['kd', 'dkd', 'ctkd', 'mlkd'])
+def test_equal_logits_standardised(method: Any, which: str, tmp_path: Path) -> None:
+    task = tiny(
+        write_teacher(tmp_path / 'teacher.safetensors'), method=method, standardize=True
+    )
+    classifier = task.model if which == 'student' else task.teacher.classifier
+    torch.nn.init.zeros_(classifier.classifier.weight)
+    torch.nn.init.zeros_(classifier.classifier.bias)
+    loss = task.training_step(batch(), 0)
+    assert loss.isfinite()
+    loss.backward()
+    assert all(p.grad.isfinite().all() for p in task.parameters())
 
 
 @pytest.mark.parametrize(
@@ -432,7 +673,13 @@ def test_teacher_of_other_labels_without_a_data_module(tmp_path: Path) -> None:
     ('kwargs', 'match'),
     [
         ({'temperature': 0.0}, r'temperature=0\.0: set --model\.temperature'),
+        ({'temperature': -1.0}, r'temperature=-1\.0'),
         ({'temperature': math.nan}, 'temperature=nan'),
+        ({'method': 'ctkd', 'temperature_start': 0.0}, r'temperature_start=0\.0'),
+        ({'method': 'ctkd', 'temperature_end': -1.0}, r'temperature_end=-1\.0'),
+        ({'method': 'ctkd', 'temperature_end': math.inf}, 'temperature_end=inf'),
+        ({'method': 'ctkd', 'instance_temperature': 1}, 'instance_temperature=1'),
+        ({'instance_temperature': True}, r"no setting of method='kd'"),
         ({'alpha': 1.5}, r'alpha=1\.5: set --model\.alpha to a number from 0 to 1'),
         ({'alpha': -0.1}, r'alpha=-0\.1'),
         ({'method': 'mlkd', 'temperatures': [2.0, 0.0]}, 'temperatures='),
@@ -445,7 +692,11 @@ def test_teacher_of_other_labels_without_a_data_module(tmp_path: Path) -> None:
         ({'method': 'ctkd', 'temperature_lr': 0.0}, 'temperature_lr='),
         ({'method': 'fitnet'}, r"method='fitnet': use one of"),
         ({'preset': 'best'}, "preset='best'"),
-        ({'method': 'mlkd', 'preset': 'official'}, 'official_mlkd_loss'),
+        (
+            {'method': 'mlkd', 'preset': 'official', 'temperatures': [2.0]},
+            "with preset='official', which has",
+        ),
+        ({'method': 'mlkd', 'preset': 'official', 'temperature': 0.0}, 'temperature=0'),
         ({'in_channels': CHANNELS}, 'one modality'),
     ],
 )

@@ -4,17 +4,23 @@
 """Callbacks of torchgeo_discomkd."""
 
 from .best_classifiers import BestClassifiers
+from .calibration import Calibration
+from .channels_last import ChannelsLast
 from .last_checkpoint import LastCheckpoint
 from .manifest import RunManifest
 from .prediction_writer import PredictionWriter
 from .run_folder import run_folder
 from .summary import RunSummary
+from .training_cost import TrainingCost
 
 __all__ = (
     'BestClassifiers',
+    'Calibration',
+    'ChannelsLast',
     'LastCheckpoint',
     'PredictionWriter',
     'RunManifest',
     'RunSummary',
+    'TrainingCost',
     'run_folder',
 )

@@ -7,6 +7,7 @@ import json
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -56,6 +57,34 @@ def hardware(trainer: Trainer) -> dict[str, Any]:
     }
 
 
+def write_manifest(trainer: Trainer, manifest: dict[str, Any]) -> None:
+    """Write the manifest into the run folder.
+
+    Args:
+        trainer: The trainer.
+        manifest: What can be written as JSON.
+    """
+    text = json.dumps(manifest, indent=2) + '\n'
+    write_atomically(run_folder(trainer) / 'manifest.json', text.encode('utf-8'))
+
+
+def add_to_manifest(
+    trainer: Trainer, values: Mapping[str, Mapping[str, float]]
+) -> None:
+    """Add to what the manifest, if there is one, says of the best classifiers.
+
+    Args:
+        trainer: The trainer.
+        values: Values by name for each name of a classifier.
+    """
+    path = run_folder(trainer) / 'manifest.json'
+    if path.exists():
+        manifest = json.loads(path.read_text(encoding='utf-8'))
+        for name, added in values.items():
+            manifest['best'].setdefault(name, {}).update(added)
+        write_manifest(trainer, manifest)
+
+
 class RunManifest(Callback):
     """Write ``manifest.json``: what was run, on which data and machine, best scores."""
 
@@ -73,10 +102,7 @@ class RunManifest(Callback):
         """
         if trainer.is_global_zero and keeps_files(trainer):
             manifest = self.manifest(trainer, pl_module)  # ty: ignore[invalid-argument-type]
-            text = json.dumps(manifest, indent=2) + '\n'
-            write_atomically(
-                run_folder(trainer) / 'manifest.json', text.encode('utf-8')
-            )
+            write_manifest(trainer, manifest)
 
     def manifest(
         self, trainer: Trainer, task: 'MultiModalTrainingTask'

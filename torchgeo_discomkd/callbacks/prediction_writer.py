@@ -3,18 +3,26 @@
 
 """Write predictions to tables."""
 
-import csv
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Literal
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
 from rich.console import Console
 from torch import Tensor
 
-from ..datasets import MultiModalDataset
-from ..errors import RunFolderExistsError
+from ..datasets import SARTiles
+from ..errors import OutputError, OutputExistsError, SettingError
+from ..tables import Prediction, PredictionTable
+from .predicted_tiles import (
+    CLASSIFIED,
+    PredictedTile,
+    predict_dataset,
+    tiles_of_batch,
+    tiles_of_dataset,
+)
 from .run_folder import run_folder
 
 if TYPE_CHECKING:
@@ -22,42 +30,81 @@ if TYPE_CHECKING:
 
 
 class PredictionWriter(BasePredictionWriter):
-    """Write one CSV table per classifier: sample, label, confidence, probabilities.
+    """Write one table per classifier: path, label, confidence, probabilities, outline.
 
-    Rows are written batch by batch to ``predictions/<name>.csv.partial`` in the run
-    folder, which loses its ending when all are there.
+    The tables are ``predictions/<name>.parquet`` in the run folder (or another format),
+    the same that ``classify`` writes. Rows are written batch by batch, by every process
+    to files of its own in ``<table>.partial``; when all are there, the first process
+    makes the table of them, which appears complete or not at all.
     """
 
-    def __init__(self, folder: str | None = None) -> None:
+    def __init__(
+        self,
+        folder: str | None = None,
+        format: Literal['parquet', 'gpkg', 'geojson', 'csv'] | None = None,
+        min_confidence: float = 0.0,
+        overwrite: bool = False,
+    ) -> None:
         """Initialize a new PredictionWriter instance.
 
         Args:
             folder: Folder of the tables. Default: 'predictions' in the run folder.
+            format: GeoParquet, GeoPackage, GeoJSON or comma-separated values. Default:
+                'parquet' for :class:`~torchgeo_discomkd.datasets.SARTiles`, else 'csv'.
+            min_confidence: Below this confidence the label is 'uncertain'.
+            overwrite: Replace tables of an earlier run.
         """
         super().__init__(write_interval='batch')
         self.folder = folder
-        self._files: dict[str, TextIO] = {}
-        self._rows: dict[str, int] = {}
-
-    def _folder(self, trainer: Trainer) -> Path:
-        return Path(self.folder) if self.folder else run_folder(trainer) / 'predictions'
+        self.format = format
+        self.min_confidence = min_confidence
+        self.overwrite = overwrite
+        self._crs = 'EPSG:4326'
+        self._tables: dict[str, PredictionTable] = {}
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuse to overwrite tables.
+        """Open a table for each classifier.
 
         Args:
             trainer: The trainer.
             pl_module: The task.
 
         Raises:
-            RunFolderExistsError: If a table exists.
+            OutputError: If a table cannot be written.
+            OutputExistsError: If a table exists.
         """
-        existing = sorted(self._folder(trainer).glob('*.csv'))
-        if existing:
-            raise RunFolderExistsError(
-                f'{existing[0]} exists: move it away, or choose another '
-                '--trainer.default_root_dir.'
+        task: MultiModalTask = pl_module  # ty: ignore[invalid-assignment]
+        tiles = predict_dataset(trainer, 0)
+        is_sar = isinstance(tiles, SARTiles)
+        suffix = self.format or ('parquet' if is_sar else 'csv')
+        self._crs = tiles.crs if is_sar else 'EPSG:4326'
+        folder = self.folder or run_folder(trainer) / 'predictions'
+        paths = {n: Path(folder) / f'{n}.{suffix}' for n in task.classifier_names()}
+        if trainer.is_global_zero:
+            self._check_new(paths.values())
+            self._open(paths, task.classes, part=0)
+        # the first process makes the folders
+        trainer.strategy.barrier('tables')
+        if not trainer.is_global_zero:
+            self._open(paths, task.classes, part=trainer.global_rank)
+
+    def _open(
+        self, paths: Mapping[str, Path], classes: Sequence[str], part: int
+    ) -> None:
+        for name, path in paths.items():
+            self._tables[name] = PredictionTable(
+                path, classes, self._crs, self.overwrite, part=part
             )
+
+    def _check_new(self, paths: Iterable[Path]) -> None:
+        for path in paths:
+            for existing in (path, _partial_folder(path)):
+                if existing.exists() and not self.overwrite:
+                    raise OutputExistsError(
+                        f'{existing} exists: move it away, choose another '
+                        '--trainer.default_root_dir, or replace it by the callback '
+                        'PredictionWriter with overwrite=True.'
+                    )
 
     def write_on_batch_end(
         self,
@@ -75,44 +122,41 @@ class PredictionWriter(BasePredictionWriter):
             trainer: The trainer.
             pl_module: The task.
             prediction: Probabilities (B, classes) for each classifier.
-            batch_indices: Not used: the batch has its own 'index'.
+            batch_indices: Positions in the data set, for batches without an 'index'.
             batch: The batch.
             batch_idx: Not used.
-            dataloader_idx: Not used.
-        """
-        dataset = getattr(trainer.datamodule, 'predict_dataset', None)  # ty: ignore[missing-attribute]
-        for name, probabilities in prediction.items():
-            first = self._rows.get(name, 0)
-            rows = range(first, first + len(probabilities))
-            indices = batch['index'].tolist() if 'index' in batch else rows
-            name_of = (
-                dataset.identifier if isinstance(dataset, MultiModalDataset) else str
-            )
-            samples = [name_of(i) for i in indices]
-            self._write(trainer, pl_module, name, samples, probabilities)  # ty: ignore[invalid-argument-type]
+            dataloader_idx: Index of the data loader.
 
-    def _write(
-        self,
-        trainer: Trainer,
-        task: 'MultiModalTask',
-        name: str,
-        samples: list[str],
-        probabilities: Tensor,
-    ) -> None:
-        if name not in self._files:
-            path = self._folder(trainer) / f'{name}.csv.partial'
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._files[name] = path.open('w', newline='')
-            self._rows[name] = 0
-            header = ['sample', 'label', 'confidence', *task.classes]
-            csv.writer(self._files[name]).writerow(header)
-        rows = csv.writer(self._files[name])
-        for sample, row in zip(samples, probabilities.tolist(), strict=True):
-            confidence = max(row)
-            label = task.classes[row.index(confidence)]
-            values = [f'{p:.6f}' for p in (confidence, *row)]
-            rows.writerow([sample, label, *values])
-        self._rows[name] += len(samples)
+        Raises:
+            OutputError: If the rows cannot be written.
+            SettingError: If nothing tells which samples the batch has.
+        """
+        tables = {name: self._tables[name] for name in prediction}
+        if 'path' in batch:
+            tiles = tiles_of_batch(batch)
+        else:
+            indices = batch['index'].tolist() if 'index' in batch else batch_indices
+            if not indices:
+                raise SettingError(
+                    "the batch has neither 'path' nor 'index', and its data loader does "
+                    "not tell positions in the data set: add 'index' to the samples."
+                )
+            dataset = predict_dataset(trainer, dataloader_idx)
+            tiles = tiles_of_dataset(dataset, indices, self._crs)
+        for name, table in tables.items():
+            values = prediction[name].float().cpu()
+            table.write([self._row(tile, values, table.classes) for tile in tiles])
+
+    def _row(
+        self, tile: PredictedTile, probabilities: Tensor, classes: Sequence[str]
+    ) -> Prediction:
+        path, status, footprint, rows = tile
+        if status not in CLASSIFIED:
+            return Prediction.missing(path, status, footprint)
+        values = probabilities[rows].mean(dim=0).tolist()
+        return Prediction.from_probabilities(
+            path, values, classes, status, footprint, self.min_confidence
+        )
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Complete the tables and say where they are.
@@ -120,15 +164,49 @@ class PredictionWriter(BasePredictionWriter):
         Args:
             trainer: The trainer.
             pl_module: The task.
+
+        Raises:
+            OutputError: If a table cannot be written; its rows are kept.
         """
-        for name, file in self._files.items():
-            file.close()
-            partial = Path(file.name)
-            path = partial.rename(partial.with_suffix(''))
-            Console().print(
-                f'{self._rows[name]} predictions: {path}',
-                highlight=False,
-                soft_wrap=True,
-            )
-        self._files.clear()
-        self._rows.clear()
+        self._close()
+        trainer.strategy.barrier('rows')
+        tables, self._tables = self._tables, {}
+        if not trainer.is_global_zero:
+            return
+        for table in tables.values():
+            statuses = [status for _, status in table.finished()]
+            if not statuses:
+                # its modality is not in the data
+                shutil.rmtree(_partial_folder(table.path))
+                continue
+            failed = sum(status not in CLASSIFIED for status in statuses)
+            text = f'{len(statuses)} predictions: {table.finish()}'
+            if failed:
+                text += f' ({failed} without a label, see the column status)'
+            Console().print(text, highlight=False, soft_wrap=True)
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Keep the rows that are finished.
+
+        Args:
+            trainer: The trainer.
+            pl_module: The task.
+            exception: What stopped the prediction.
+        """
+        # a full disk has been reported already
+        if not isinstance(exception, OutputError):
+            self._close()
+        tables, self._tables = self._tables, {}
+        for table in tables.values() if trainer.is_global_zero else ():
+            if not any(table.finished()):
+                shutil.rmtree(_partial_folder(table.path), ignore_errors=True)
+
+    def _close(self) -> None:
+        for table in self._tables.values():
+            table.close()
+
+
+def _partial_folder(path: Path) -> Path:
+    return path.with_name(f'{path.name}.partial')

@@ -4,6 +4,7 @@
 """What a run came to, and what to do next."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -11,23 +12,31 @@ from rich.console import Console
 from rich.table import Table
 
 from .best_classifiers import BestClassifiers
+from .calibration import Calibration
 from .manifest import best_classifiers
 from .run_folder import run_folder
 
 
-def summary_table(best: BestClassifiers, folder: Path) -> Table:
+def summary_table(
+    best: BestClassifiers, folder: Path, calibration: Mapping[str, Mapping[str, float]]
+) -> Table:
     """Return a table of the best classifiers of a run.
 
     Args:
         best: Best scores and epochs.
         folder: The run folder.
+        calibration: Results of :class:`Calibration`; empty if there are none.
 
     Returns:
-        One row per classifier; a column for the plain student if there is one.
+        One row per classifier; a column for the plain student and columns for the
+        expected calibration error before and after if there are such.
     """
     students = any(name.endswith('_student') for name in best.scores)
     table = Table(title='Best classifiers (weighted F1 on the validation split)')
-    for header in ('modality', 'epoch', 'F1', *(['alone'] if students else []), 'file'):
+    headers = ['modality', 'epoch', 'F1', *(['alone'] if students else [])]
+    if calibration:
+        headers += ['calibration error', 'calibrated']
+    for header in (*headers, 'file'):
         table.add_column(header, overflow='fold')
     for name, score in best.scores.items():
         if name.endswith('_student'):
@@ -36,6 +45,12 @@ def summary_table(best: BestClassifiers, folder: Path) -> Table:
         if students:
             alone = best.scores.get(f'{name}_student')
             row.append('-' if alone is None else f'{alone:.4f}')
+        if calibration:
+            errors = [
+                calibration.get(name, {}).get(f'val_CalibrationError{suffix}')
+                for suffix in ('', '_calibrated')
+            ]
+            row += ['-' if error is None else f'{error:.4f}' for error in errors]
         table.add_row(*row, str(folder / 'best' / f'{name}.safetensors'))
     return table
 
@@ -54,7 +69,12 @@ class RunSummary(Callback):
         if not trainer.is_global_zero or not best.scores:
             return
         console = Console()
-        console.print(summary_table(best, folder))
+        results = [
+            callback.results
+            for callback in trainer.callbacks  # ty: ignore[missing-attribute]
+            if isinstance(callback, Calibration)
+        ]
+        console.print(summary_table(best, folder, results[0] if results else {}))
         if (folder / 'config.yaml').exists():
             console.print('Next, score them on the test split:', highlight=False)
             command = f'python -m torchgeo_discomkd test --config {folder}/config.yaml'

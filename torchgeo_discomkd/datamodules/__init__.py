@@ -8,6 +8,7 @@ from .eurosatmssar import EuroSATMSSARDataModule
 from .pairedarrays import PairedArraysDataModule
 from .pairedfolders import PairedFoldersDataModule
 from .sampling import RemainderBatchSampler, SeededSampler, seeded_generator
+from .sartiles import SARTilesDataModule
 from .simulatedmssar import SimulatedMSSARDataModule
 
 __all__ = (
@@ -16,6 +17,7 @@ __all__ = (
     'PairedArraysDataModule',
     'PairedFoldersDataModule',
     'RemainderBatchSampler',
+    'SARTilesDataModule',
     'SeededSampler',
     'SimulatedMSSARDataModule',
     'seeded_generator',

@@ -1,12 +1,13 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Data sets with several modalities."""
+"""Data sets with several modalities, and tiles of one to predict."""
 
 from .base import MultiModalDataset
 from .eurosatmssar import EuroSATMSSAR
 from .pairedarrays import PairedArrays
 from .pairedfolders import PairedFolders
+from .sartiles import SARTiles
 from .simulatedmssar import SimulatedMSSAR
 from .statistics import BandStatistics, cached_statistics, compute_statistics
 
@@ -16,6 +17,7 @@ __all__ = (
     'MultiModalDataset',
     'PairedArrays',
     'PairedFolders',
+    'SARTiles',
     'SimulatedMSSAR',
     'cached_statistics',
     'compute_statistics',

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import LabelError, LayoutError, SplitError
-from .listing import first_few
 from ..rasters import open_array
+from .listing import first_few
 
 
 def load_array(path: Path) -> NDArray[Any]:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from ..errors import LayoutError, SplitError
-from .listing import Key, first_few
 from ..rasters.readers import SUFFIXES
+from .listing import Key, first_few
 
 
 def read_groups(path: Path, column: str, keys: Sequence[Key]) -> list[str]:

@@ -14,11 +14,11 @@ from torch import Tensor
 from torchgeo.datasets.utils import Sample
 
 from ..errors import LayoutError, PairingError, SplitError
+from ..rasters import missing_to_nan
 from .arrays import check_labels, load_array, read_index
 from .bands import band_positions, check_band_names, check_names
 from .base import MultiModalDataset, check_modalities
 from .listing import first_few, hash_files
-from ..rasters import missing_to_nan
 from .splits import SPLITS, check_split
 
 _SUFFIX = '_data_normalized.npy'

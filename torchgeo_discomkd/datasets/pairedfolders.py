@@ -16,6 +16,7 @@ from torch import Tensor
 from torchgeo.datasets.utils import Sample
 
 from ..errors import LabelError, PairingError, SplitError
+from ..rasters import read_georeference, read_header, read_image
 from .bands import band_positions, check_band_names, check_names
 from .base import MultiModalDataset, check_modalities
 from .groups import read_groups
@@ -28,7 +29,6 @@ from .listing import (
     hash_files,
     list_modalities,
 )
-from ..rasters import read_georeference, read_header, read_image
 from .splits import SPLITS, check_split, group_split, stratified_split
 
 

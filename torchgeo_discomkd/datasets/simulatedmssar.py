@@ -14,7 +14,7 @@ from torchgeo.datasets.utils import Sample
 from .. import __version__
 from ..errors import LayoutError
 from .eurosatmssar import EuroSATMSSAR, EuroSATNotFoundError
-from .simulation import simulate
+from .simulation import simulate, simulate_scene
 
 _MARKER = 'simulated.json'
 
@@ -24,8 +24,9 @@ class SimulatedMSSAR(EuroSATMSSAR):
 
     They need no network: the first use writes them as GeoTIFFs in the layout of the
     original releases, then they are read like the real ones. One land cover layout
-    per tile drives both sensors; see :func:`~.simulation.simulate`. Scores on them say
-    nothing about real images.
+    per tile drives both sensors; see :func:`~.simulation.simulate`. A Sentinel-1 scene
+    to try a classifier on is written beside them (:func:`~.simulation.simulate_scene`).
+    Scores on them say nothing about real images.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ def _provide(root: Path, parameters: dict[str, int], download: bool) -> None:
         folder = Path(name) / root.name
         folder.mkdir()
         simulate(folder, **parameters)
+        simulate_scene(folder, parameters['size'], parameters['seed'])
         marker = json.dumps(parameters | {'version': __version__}, indent=2)
         (folder / _MARKER).write_text(marker, encoding='utf-8')
         try:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from ..errors import MissingValueError
 from ..files import write_atomically
-from .base import MultiModalDataset
 from ..rasters import check_unit
+from .base import MultiModalDataset
 
 #: Most pixels per band that percentiles are taken from: 4 MB in memory.
 MAXIMUM_SAMPLE = 2**20

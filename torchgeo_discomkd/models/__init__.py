@@ -3,10 +3,12 @@
 
 """Encoders, the DisCoM-KD network and the classifiers that it leaves behind."""
 
+from .calibration import fit_temperature, store_temperature
 from .classifier_file import (
     LoadedClassifier,
     load_classifier,
     load_metadata,
+    restore_classifier,
     save_classifier,
 )
 from .discomkd import (
@@ -33,7 +35,10 @@ __all__ = (
     'ModalityMetadata',
     'Normalization',
     'create_encoder',
+    'fit_temperature',
     'load_classifier',
     'load_metadata',
+    'restore_classifier',
     'save_classifier',
+    'store_temperature',
 )

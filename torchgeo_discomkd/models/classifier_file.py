@@ -202,19 +202,40 @@ def load_classifier(path: str | Path, readout: Readout = 'full') -> LoadedClassi
     tensors = load_file(path)
     auxiliary = {k: tensors.pop(k) for k in list(tensors) if k.startswith(AUXILIARY)}
     try:
-        # a new network draws random weights: the caller's stream must not notice
-        with torch.random.fork_rng(devices=[]):
-            classifier = _build(metadata)
-            head = _linear(auxiliary) if auxiliary else None
-        classifier.load_state_dict(tensors)
-    except (KeyError, RuntimeError, UserError, ValueError) as error:
-        raise ClassifierFileError(
-            f'{path}: its tensors do not fit its metadata: {error}'
-        ) from error
-    try:
+        classifier = restore_classifier(metadata, tensors)
+        head = _linear(auxiliary) if auxiliary else None
         return LoadedClassifier(classifier, metadata, head, readout)
     except ClassifierFileError as error:
         raise ClassifierFileError(f'{path}: {error}') from error
+
+
+def restore_classifier(
+    metadata: ClassifierMetadata, tensors: Mapping[str, Tensor]
+) -> DisentangledClassifier | FusionClassifier:
+    """Build a classifier from what is said about it and give it its weights.
+
+    Args:
+        metadata: What a file says about the classifier.
+        tensors: Its state dict.
+
+    Returns:
+        The classifier on the CPU, in training mode.
+
+    Raises:
+        ClassifierFileError: If *tensors* are not those of such a classifier.
+    """
+    try:
+        # a new network draws random weights: the caller's stream must not notice
+        with torch.random.fork_rng(devices=[]):
+            classifier = _build(metadata)
+        classifier.load_state_dict(tensors)
+    except (KeyError, RuntimeError, UserError, ValueError) as error:
+        raise _unfit(error) from error
+    return classifier
+
+
+def _unfit(error: BaseException) -> ClassifierFileError:
+    return ClassifierFileError(f'its tensors do not fit its metadata: {error}')
 
 
 def _build(metadata: ClassifierMetadata) -> DisentangledClassifier | FusionClassifier:
@@ -228,9 +249,15 @@ def _build(metadata: ClassifierMetadata) -> DisentangledClassifier | FusionClass
 
 
 def _linear(tensors: Mapping[str, Tensor]) -> nn.Linear:
-    weight = tensors[f'{AUXILIARY}weight']
-    linear = nn.Linear(weight.shape[1], weight.shape[0])
-    linear.load_state_dict({k.removeprefix(AUXILIARY): v for k, v in tensors.items()})
+    try:
+        weight = tensors[f'{AUXILIARY}weight']
+        with torch.random.fork_rng(devices=[]):
+            linear = nn.Linear(weight.shape[1], weight.shape[0])
+        linear.load_state_dict(
+            {k.removeprefix(AUXILIARY): v for k, v in tensors.items()}
+        )
+    except (KeyError, RuntimeError) as error:
+        raise _unfit(error) from error
     return linear
 
 

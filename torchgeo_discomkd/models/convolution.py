@@ -20,21 +20,21 @@ class TinyMapConv2d(nn.Conv2d):
     training step of the whole network nearly half. Everything else is left to PyTorch.
     """
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """Convolve.
 
         Args:
-            x: Shape (B, C, H, W).
+            input: Shape (B, C, H, W).
 
         Returns:
             As :class:`torch.nn.Conv2d`, up to rounding.
         """
         stride = self.stride[0]
-        height, width = ((size - 1) // stride + 1 for size in x.shape[-2:])
+        height, width = ((size - 1) // stride + 1 for size in input.shape[-2:])
         tiny = height * width <= LARGEST
-        if not (self.training and tiny and x.device.type == 'cpu'):
-            return super().forward(x)
-        padded = pad(x.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))
+        if not (self.training and tiny and input.device.type == 'cpu'):
+            return super().forward(input)
+        padded = pad(input.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))
         rows = [slice(i, i + (height - 1) * stride + 1, stride) for i in range(3)]
         columns = [slice(j, j + (width - 1) * stride + 1, stride) for j in range(3)]
         neighbours = torch.cat([padded[:, i, j] for i in rows for j in columns], dim=-1)

@@ -3,22 +3,24 @@
 
 """Images in files: a room without TorchGeo, so that classifying starts fast."""
 
-from .readers import (
-    Header,
-    missing_to_nan,
-    open_array,
-    read_georeference,
-    read_header,
-    read_image,
-)
+from .opening import open_array
+from .readers import Header, missing_to_nan, read_georeference, read_header, read_image
+from .scale import convert_scale, guess_scale
+from .selection import select_bands
+from .sources import Source, find_sources
 from .units import check_unit
 
 __all__ = (
     'Header',
+    'Source',
     'check_unit',
+    'convert_scale',
+    'find_sources',
+    'guess_scale',
     'missing_to_nan',
     'open_array',
     'read_georeference',
     'read_header',
     'read_image',
+    'select_bands',
 )

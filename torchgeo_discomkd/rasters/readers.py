@@ -3,46 +3,22 @@
 
 """Readers of single image files: GeoTIFF, PNG, JPEG (rasterio) and NPY (NumPy)."""
 
-import os
-import threading
-import warnings
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import rasterio
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio import CRS
 from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 
-from ..errors import BandError, CorruptFileError
+from ..errors import BandError
+from .opening import open_image_array, open_raster
 
 #: Suffixes of the files that :func:`read_image` reads, in lower case.
 SUFFIXES = ('.tif', '.tiff', '.png', '.jpg', '.jpeg', '.npy')
-
-# Listing the folder at every open is slow where it holds thousands of tiles. A JPEG
-# that ends early is only a warning to GDAL, which fills the rest with grey, and its own
-# PNG decoder (the optimisation) fills the rest with whatever the memory holds.
-_GDAL_OPTIONS = {
-    'GDAL_DISABLE_READDIR_ON_OPEN': 'TRUE',
-    'GDAL_ERROR_ON_LIBJPEG_WARNING': 'TRUE',
-    'GDAL_PNG_WHOLE_IMAGE_OPTIM': 'NO',
-}
-
-# The filters of the warnings module are global: one thread at a time may change them,
-# and a process forked meanwhile must not inherit a lock that nobody will release.
-_FILTERS = threading.RLock()
-if hasattr(os, 'register_at_fork'):  # pragma: no branch (absent on Windows)
-    os.register_at_fork(
-        before=_FILTERS.acquire,
-        after_in_parent=_FILTERS.release,
-        after_in_child=_FILTERS.release,
-    )
 
 
 class Header(NamedTuple):
@@ -88,22 +64,38 @@ def read_image(
         CorruptFileError: If the file is truncated or not an image.
     """
     if Path(path).suffix.lower() == '.npy':
-        array = _open_array(path)
+        array = open_image_array(path)
         _check_values(path, array.dtype.kind == 'c', palette=False)
         _check_bands(path, Header(None, *array.shape), indexes, expected)
         return missing_to_nan(array if indexes is None else array[list(indexes)])
-    with _open_raster(path) as file:
-        palette = file.colorinterp[0] == ColorInterp.palette
-        _check_values(path, file.dtypes[0].startswith('complex'), palette)
-        _check_bands(path, _header(file), indexes, expected)
-        bands = range(file.count) if indexes is None else indexes
-        array = file.read([band + 1 for band in bands])
-        image = missing_to_nan(array)
-        for row, band in enumerate(bands):
-            if (nodata := file.nodatavals[band]) is not None:
-                image[row][array[row] == nodata] = np.nan
-            elif file.mask_flag_enums[band] == [MaskFlags.per_dataset]:
-                image[row][file.read_masks(band + 1) == 0] = np.nan
+    with open_raster(path) as file:
+        _check_bands(path, describe(file), indexes, expected)
+        return read_bands(file, range(file.count) if indexes is None else indexes)
+
+
+def read_bands(file: DatasetReader, indexes: Sequence[int]) -> NDArray[np.float32]:
+    """Read bands of an open file as raw values, as :func:`read_image` does.
+
+    Args:
+        file: The file.
+        indexes: Positions of the bands to read, the first being 0.
+
+    Returns:
+        float32 array of shape (C, H, W), missing pixels NaN.
+
+    Raises:
+        BandError: If values are complex or positions in a colour palette.
+        RasterioError: If the file is truncated.
+    """
+    palette = file.colorinterp[0] == ColorInterp.palette
+    _check_values(file.name, file.dtypes[0].startswith('complex'), palette)
+    array = file.read([band + 1 for band in indexes])
+    image = missing_to_nan(array)
+    for row, band in enumerate(indexes):
+        if (nodata := file.nodatavals[band]) is not None:
+            image[row][array[row] == nodata] = np.nan
+        elif file.mask_flag_enums[band] == [MaskFlags.per_dataset]:
+            image[row][file.read_masks(band + 1) == 0] = np.nan
     return image
 
 
@@ -121,9 +113,23 @@ def read_header(path: str | Path) -> Header:
         CorruptFileError: If the file is truncated or not an image.
     """
     if Path(path).suffix.lower() == '.npy':
-        return Header(None, *_open_array(path).shape)
-    with _open_raster(path) as file:
-        return _header(file)
+        return Header(None, *open_image_array(path).shape)
+    with open_raster(path) as file:
+        return describe(file)
+
+
+def describe(file: DatasetReader) -> Header:
+    """Return what an open file says about its image.
+
+    Args:
+        file: The file.
+
+    Returns:
+        The same as :func:`read_header`.
+    """
+    names = [name for name in file.descriptions if name]
+    unique = len(set(names)) == file.count == len(names)
+    return Header(tuple(names) if unique else None, file.count, file.height, file.width)
 
 
 def read_georeference(path: str | Path) -> tuple[CRS, Affine] | None:
@@ -141,31 +147,24 @@ def read_georeference(path: str | Path) -> tuple[CRS, Affine] | None:
     """
     if Path(path).suffix.lower() == '.npy':
         return None
-    with _open_raster(path) as file:
-        if file.crs is None or file.transform == Affine.identity():
-            return None
-        return file.crs, file.transform
+    with open_raster(path) as file:
+        return locate(file)
 
 
-def open_array(path: str | Path) -> NDArray[Any]:
-    """Map an array into memory, so that only what is used is read.
+def locate(file: DatasetReader) -> tuple[CRS, Affine] | None:
+    """Return where on the Earth the image of an open file lies.
 
     Args:
-        path: NPY file.
+        file: The file.
 
     Returns:
-        Read-only array.
-
-    Raises:
-        CorruptFileError: If the file is truncated, not an array or needs unpickling.
+        The same as :func:`read_georeference`.
     """
-    try:
-        return np.load(path, mmap_mode='r', allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise CorruptFileError(
-            f'{path} cannot be read as an array ({error}): fetch the file again or '
-            'remove it.'
-        ) from error
+    # what GDAL and others write where there is no transform
+    nowhere = Affine.identity(), Affine.scale(1, -1)
+    if file.crs is None or file.transform in nowhere:
+        return None
+    return file.crs, file.transform
 
 
 def missing_to_nan(array: NDArray[Any]) -> NDArray[np.float32]:
@@ -182,46 +181,6 @@ def missing_to_nan(array: NDArray[Any]) -> NDArray[np.float32]:
     if array.dtype.kind == 'f':
         image[~np.isfinite(image)] = np.nan
     return image
-
-
-@contextmanager
-def _open_raster(path: str | Path) -> Generator[DatasetReader]:
-    with rasterio.Env(**_GDAL_OPTIONS):
-        try:
-            with _FILTERS, warnings.catch_warnings():
-                warnings.simplefilter('ignore', NotGeoreferencedWarning)
-                file = rasterio.open(path)
-            with file:
-                yield file
-        except RasterioError as error:
-            raise CorruptFileError(
-                f'{path} cannot be read as an image ({_reason(error)}): fetch the file '
-                'again or remove it.'
-            ) from error
-
-
-def _reason(error: BaseException) -> str:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return str(error)
-
-
-def _open_array(path: str | Path) -> NDArray[Any]:
-    array = open_array(path)
-    if array.ndim == 2:
-        array = array[np.newaxis]
-    if array.ndim != 3 or array.size == 0 or array.dtype.kind not in 'buifc':
-        raise CorruptFileError(
-            f'{path} holds {array.dtype} values of shape {array.shape}: an image is '
-            'an array of numbers of shape (H, W) or (C, H, W).'
-        )
-    return array
-
-
-def _header(file: DatasetReader) -> Header:
-    names = [name for name in file.descriptions if name]
-    unique = len(set(names)) == file.count == len(names)
-    return Header(tuple(names) if unique else None, file.count, file.height, file.width)
 
 
 def _check_values(path: str | Path, is_complex: bool, palette: bool) -> None:

@@ -3,7 +3,7 @@
 
 """Task for the competitors of DisCoM-KD: a student that learns from a teacher."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -12,22 +12,22 @@ from torch.nn.functional import cross_entropy
 from torch.optim import Adam, Optimizer
 from torchgeo.datasets.utils import Sample
 
-from ..datasets import MultiModalDataset
-from ..errors import ClassifierFileError, ModalityError
-from ..losses import (
-    CurriculumTemperature,
-    dkd_loss,
-    kd_loss,
-    mlkd_loss,
-    standardize_logits,
+from ..datamodules.sampling import seeded_generator
+from ..errors import LabelError, ModalityError
+from ..losses import official_mlkd_loss, standardize_logits
+from ..models import Normalization
+from ..transforms import RandomStrongView
+from .distillation_base import TaughtClassification
+from .distillation_loss import (
+    Curriculum,
+    create_curriculum,
+    curriculum_temperature,
+    single_view_loss,
 )
-from ..models import LoadedClassifier, load_classifier
-from .distillation_settings import distillation_settings
-from .fusion import FusionClassification
-from .pretrained import PretrainedClassification
+from .distillation_settings import distillation_settings, needs_two_views
 
 
-class Distillation(FusionClassification):
+class Distillation(TaughtClassification):
     """A plain classifier of one modality, the student, that imitates a teacher.
 
     The teacher is a classifier file, of one modality or several, with an encoder and a
@@ -37,6 +37,9 @@ class Distillation(FusionClassification):
 
     Unless the teacher takes the student's modality alone, both must see the same
     samples under the same flips and turns: set ``--data.paired true``.
+
+    'mlkd' with the preset 'official' compares two views of each image. The weak one is
+    what the data module delivers; :meth:`strong_view` makes the strong one of it.
 
     If you use this method in your research, please cite the paper of the *method*:
 
@@ -69,6 +72,9 @@ class Distillation(FusionClassification):
         warmup_epochs: int | None = None,
         first_epoch: Literal[0, 1] | None = None,
         temperature_lr: float | None = None,
+        temperature_start: float | None = None,
+        temperature_end: float | None = None,
+        instance_temperature: bool | None = None,
         swapped_kl: bool | None = None,
         teacher_in_training_mode: bool = False,
         normalization: Literal['standardize', 'percentile', 'none'] = 'standardize',
@@ -99,7 +105,8 @@ class Distillation(FusionClassification):
                 distillation loss is 1 - *alpha*. 0 is KDv1, 0.5 KDv2.
             cross_entropy_weight: Of all but 'kd'.
             distillation_weight: Of all but 'kd'.
-            temperature: Of 'kd' and 'dkd'.
+            temperature: Of 'kd' and 'dkd', and the first of the five of 'mlkd' with the
+                preset 'official'.
             temperatures: Of 'mlkd', which sums over them.
             target_weight: Of 'dkd': weight of the target-class term, the paper's alpha.
             other_weight: Of 'dkd': weight of the other classes' term, the paper's beta.
@@ -110,6 +117,11 @@ class Distillation(FusionClassification):
             first_epoch: Of 'dkd' and 'ctkd': number of the first epoch in the warm-up.
                 With 0 it starts from nothing.
             temperature_lr: Of 'ctkd': learning rate of the temperature.
+            temperature_start: Of 'ctkd': lowest temperature.
+            temperature_end: Of 'ctkd': width of the range above it, as in its code: T is
+                *temperature_start* + *temperature_end* sigmoid(r).
+            instance_temperature: Of 'ctkd': whether a small network gives each sample
+                its own temperature.
             swapped_kl: Of 'mlkd': whether the instance term has the swapped arguments
                 of the authors' code, see :func:`~torchgeo_discomkd.losses.mlkd_loss`.
             teacher_in_training_mode: Whether the teacher's batch normalisation uses
@@ -144,15 +156,18 @@ class Distillation(FusionClassification):
             'warmup_epochs': warmup_epochs,
             'first_epoch': first_epoch,
             'temperature_lr': temperature_lr,
+            'temperature_start': temperature_start,
+            'temperature_end': temperature_end,
+            'instance_temperature': instance_temperature,
             'swapped_kl': swapped_kl,
         }
         #: Value of every setting that the method has.
         self.settings: dict[str, Any] = distillation_settings(
             method, preset, standardize, given
         )
-        # a tuple hides the teacher from PyTorch: as a submodule it would be in
-        # parameters(), state_dict() and train()
-        self._teacher: tuple[LoadedClassifier, ...] = ()
+        #: Whether the loss compares a weak and a strong view of each image.
+        self.two_views = needs_two_views(method, preset)
+        self._strong: tuple[int, RandomStrongView] | None = None
         super().__init__(
             in_channels, num_classes, model, weights, normalization, labels, lr
         )
@@ -160,12 +175,10 @@ class Distillation(FusionClassification):
     def configure_models(self) -> None:
         """Initialize the student and, for 'ctkd', the temperature."""
         super().configure_models()
-        self.curriculum: CurriculumTemperature | None = None
+        self.curriculum: Curriculum | None = None
         if self.hparams['method'] == 'ctkd':
-            self.curriculum = CurriculumTemperature(
-                loops=self.settings['warmup_epochs'],
-                first_epoch=self.settings['first_epoch'],
-            )
+            num_classes = self.hparams['num_classes']
+            self.curriculum = create_curriculum(self.settings, num_classes)
 
     def configure_optimizers(self) -> Optimizer:
         """Initialize the optimizer.
@@ -183,92 +196,7 @@ class Distillation(FusionClassification):
                     'lr': self.settings['temperature_lr'],
                 }
             )
-        return Adam(groups, lr=self.hparams['lr'])
-
-    @property
-    def teacher(self) -> LoadedClassifier:
-        """The teacher, read from its file when training begins."""
-        if not self._teacher:
-            self.load_teacher()
-        return self._teacher[0]
-
-    def load_teacher(self) -> None:
-        """Read the teacher; evaluating a student does without.
-
-        Raises:
-            ClassifierFileError: If there is no such file, or it is no classifier file
-                or one of other classes.
-        """
-        path = self.hparams['teacher']
-        teacher = load_classifier(path)
-        classes, labels = teacher.metadata.classes, self.hparams['labels']
-        if len(classes) != self.hparams['num_classes'] or (
-            labels and classes != tuple(labels)
-        ):
-            raise ClassifierFileError(
-                f'the teacher {path} has the {len(classes)} classes {list(classes)}, but '
-                f'the student has num_classes={self.hparams["num_classes"]} and '
-                f'labels={labels}: give a teacher of the same classes in the same order.'
-            )
-        teacher.train(self.hparams['teacher_in_training_mode'])
-        self._teacher = (teacher.to(self.device),)
-
-    def prepare_data(self) -> None:
-        """Refuse a teacher that cannot be read before there is a run folder.
-
-        Raises:
-            ClassifierFileError: If the teacher cannot be read or has other classes.
-        """
-        if self.trainer.training:
-            self.load_teacher()
-
-    def setup(self, stage: str) -> None:
-        """Check the data and read the teacher.
-
-        Args:
-            stage: Either 'fit', 'validate', 'test' or 'predict'.
-
-        Raises:
-            BandError: If a modality has other bands than student or teacher.
-            ClassifierFileError: If the teacher cannot be read or has other classes.
-            LabelError: If the number of classes disagrees with the data.
-            ModalityError: If a modality of student or teacher is not in the data.
-            UnitError: If the teacher takes another unit than that of the data.
-        """
-        if stage == 'fit':
-            # in every process, and anew: an earlier training may have moved it
-            self.load_teacher()
-        super().setup(stage)
-
-    def on_fit_start(self) -> None:
-        """Move the teacher to the device of the student."""
-        self.teacher.to(self.device)
-
-    def check_data(self, dataset: MultiModalDataset, training: bool) -> None:
-        """Check that the data is what the student and, for training, the teacher takes.
-
-        Args:
-            dataset: The data.
-            training: Whether the teacher is needed.
-
-        Raises:
-            BandError: If a modality has other bands.
-            ClassifierFileError: If the teacher has other classes.
-            LabelError: If the number of classes disagrees.
-            ModalityError: If modalities are lacking.
-            UnitError: If the teacher takes another unit.
-        """
-        super().check_data(dataset, training)
-        if not training:
-            return
-        lacking = [m for m in self.teacher.modalities if m not in dataset.modalities]
-        if lacking:
-            raise ModalityError(
-                f'the teacher {self.hparams["teacher"]} needs {lacking}, but the data '
-                f'has {list(dataset.modalities)}: set --data.modalities, or give '
-                'another --model.teacher.'
-            )
-        _check_teacher(self.hparams['teacher'], dataset)
+        return Adam(groups, lr=self.hparams['lr'], fused=True)
 
     def training_step(
         self, batch: Sample, batch_idx: int, dataloader_idx: int = 0
@@ -285,14 +213,24 @@ class Distillation(FusionClassification):
 
         Raises:
             BatchSizeError: If the batch has one sample only.
+            LabelError: If a label is out of range (checked on the CPU only).
             ModalityError: If a modality is not in the batch, or several are unpaired.
         """
         images = self.images_to_train(batch)
         labels = self.labels_of(batch, self.modalities[0])
+        self._check_labels(labels)
         teacher = self.teacher_logits(batch)
         student = self.model(images)
         classification = cross_entropy(student, labels)
-        distillation = self.distillation_loss(student, teacher, labels)
+        if self.two_views:
+            strong = self._strong_batch(batch)
+            strong_student = self.model(self.images_to_train(strong))
+            classification = classification + cross_entropy(strong_student, labels)
+            distillation = self.two_view_loss(
+                student, teacher, strong_student, self.teacher_logits(strong)
+            )
+        else:
+            distillation = self.distillation_loss(student, teacher, labels)
         weights = self.loss_weights()
         loss = weights[0] * classification + weights[1] * distillation
         log = {
@@ -300,39 +238,60 @@ class Distillation(FusionClassification):
             'train_distillation_loss': distillation,
             'train_loss': loss,
         }
-        if self.curriculum is not None:
-            log['train_temperature'] = self.curriculum(self.current_epoch)
+        temperature = self._temperature(student, teacher)
+        if temperature is not None:
+            log['train_temperature'] = temperature.mean()
         self.log_dict(log, on_step=False, on_epoch=True, batch_size=len(labels))
         return loss
 
-    def teacher_logits(self, batch: Sample) -> Tensor:
-        """Let the teacher classify a training batch.
+    def strong_view(self, images: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return a second, harder view of a training batch.
+
+        It is drawn by seed and epoch, like the augmentation of the data module, so that
+        a resumed run draws the same. Override it for a transform of your own.
 
         Args:
-            batch: 'image_<modality>' for every modality of the teacher.
+            images: Raw values (B, C, H, W) of each modality of student and teacher, as
+                the weak view has them.
 
         Returns:
-            Logits (B, classes), without gradient.
-
-        Raises:
-            ModalityError: If a modality is not in the batch, or student and teacher
-                would not see the same samples.
+            New images of the same modalities and shapes. Here those of
+            :class:`~torchgeo_discomkd.transforms.RandomStrongView`, by the mean and the
+            deviation that the normalisations know: 0 and 1 if they do nothing.
         """
-        needed = self.teacher.modalities
-        lacking = [m for m in needed if f'image_{m}' not in batch]
-        if lacking:
+        epoch = self.current_epoch
+        if self._strong is None or self._strong[0] != epoch:
+            seed = self.seed or 0
+            generator = seeded_generator(seed, epoch, 'strong', self.global_rank)
+            self._strong = epoch, RandomStrongView(generator=generator)
+        known = self._teacher_file.normalizations() | dict(self.normalizations())
+        return self._strong[1](
+            images,
+            center={m: known[m].fill for m in images},
+            scale={m: _deviation(known[m]) for m in images},
+        )
+
+    def _strong_batch(self, batch: Sample) -> Sample:
+        needed = dict.fromkeys([*self.modalities, *self.teacher.modalities])
+        views = self.strong_view({m: batch[f'image_{m}'] for m in needed})
+        if lacking := [m for m in needed if m not in views]:
             raise ModalityError(
-                f'the batch has {sorted(batch)}, but the teacher needs '
-                f'{[f"image_{m}" for m in lacking]}: give all of {list(needed)} to '
-                'training.'
+                f'strong_view returned {list(views)} without {lacking}: return a view '
+                'of every modality that it is given.'
             )
-        if needed != self.modalities and 'label' not in batch:
-            raise ModalityError(
-                f'a student of {list(self.modalities)} and a teacher of {list(needed)} '
-                'need the same samples in all modalities: set --data.paired true.'
+        return batch | {f'image_{m}': views[m] for m in needed}
+
+    def _check_labels(self, labels: Tensor) -> None:
+        # reading values on another device would stall it
+        number = self.hparams['num_classes']
+        if labels.device.type != 'cpu':
+            return
+        wrong = labels[(labels < 0) | (labels >= number)]
+        if len(wrong):
+            raise LabelError(
+                f'a training batch has the label {wrong[0].item()}, but '
+                f'num_classes={number}: give labels from 0 to {number - 1}.'
             )
-        with torch.no_grad():
-            return self.teacher({m: batch[f'image_{m}'] for m in needed})
 
     def loss_weights(self) -> tuple[float, float]:
         """Return the weights of cross-entropy and distillation loss in this epoch."""
@@ -363,58 +322,57 @@ class Distillation(FusionClassification):
         Returns:
             Scalar.
         """
-        settings = self.settings
+        return single_view_loss(
+            self.hparams['method'],
+            self.settings,
+            *self._comparable(student, teacher),
+            labels,
+            self._temperature(student, teacher),
+        )
+
+    def two_view_loss(
+        self,
+        student_weak: Tensor,
+        teacher_weak: Tensor,
+        student_strong: Tensor,
+        teacher_strong: Tensor,
+    ) -> Tensor:
+        """Compute the distillation loss of two views, without its weight.
+
+        Args:
+            student_weak: Logits, shape (B, C).
+            teacher_weak: Logits, shape (B, C).
+            student_strong: Logits, shape (B, C).
+            teacher_strong: Logits, shape (B, C).
+
+        Returns:
+            Scalar.
+        """
+        return official_mlkd_loss(
+            student_weak,
+            teacher_weak,
+            student_strong,
+            teacher_strong,
+            self.settings['temperature'],
+            class_weight=self.settings['class_weight'],
+            batch_weight=self.settings['batch_weight'],
+            standardize=self.hparams['standardize'],
+        )
+
+    def _comparable(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
         if self.hparams['standardize']:
-            student, teacher = standardize_logits(student), standardize_logits(teacher)
-        if self.curriculum is not None:
-            return kd_loss(student, teacher, self.curriculum(self.current_epoch))
-        match self.hparams['method']:
-            case 'kd':
-                return kd_loss(student, teacher, settings['temperature'])
-            case 'dkd':
-                return dkd_loss(
-                    student,
-                    teacher,
-                    labels,
-                    settings['target_weight'],
-                    settings['other_weight'],
-                    settings['temperature'],
-                )
-            case _:
-                return mlkd_loss(
-                    student,
-                    teacher,
-                    settings['temperatures'],
-                    class_weight=settings['class_weight'],
-                    batch_weight=settings['batch_weight'],
-                    variant='authors' if settings['swapped_kl'] else 'clean',
-                )
+            return standardize_logits(student), standardize_logits(teacher)
+        return student, teacher
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Note what resuming needs; a frozen teacher needs nothing.
-
-        Args:
-            checkpoint: The checkpoint.
-        """
-        super().on_save_checkpoint(checkpoint)
-        if self.hparams['teacher_in_training_mode']:
-            checkpoint['teacher_buffers'] = dict(self.teacher.named_buffers())
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Check the checkpoint and restore a teacher that has drifted.
-
-        Args:
-            checkpoint: The checkpoint.
-
-        Raises:
-            LabelError: If it is of other classes.
-            ModalityError: If it is of other modalities.
-        """
-        super().on_load_checkpoint(checkpoint)
-        if self._teacher and 'teacher_buffers' in checkpoint:
-            self.teacher.load_state_dict(checkpoint['teacher_buffers'], strict=False)
+    def _temperature(self, student: Tensor, teacher: Tensor) -> Tensor | None:
+        if self.curriculum is None:
+            return None
+        logits = self._comparable(student, teacher)
+        return curriculum_temperature(self.curriculum, *logits, self.current_epoch)
 
 
-def _check_teacher(path: str, dataset: MultiModalDataset) -> None:
-    """Check classes, bands and units of the teacher, as when a file is evaluated."""
-    PretrainedClassification({'teacher': path}).check_data(dataset, training=False)
+def _deviation(normalization: Normalization) -> Tensor:
+    """Return about one standard deviation of each band."""
+    # from the 2nd to the 98th percentile it is four of them
+    by_percentiles = normalization.low.isfinite()
+    return normalization.scale / torch.where(by_percentiles, 4, 1)

@@ -31,6 +31,9 @@ DEFAULT: dict[str, dict[str, Any]] = {
         'first_epoch': 1,
         # neither paper nor code has a rate for Adam: at most 1 in 1000 steps
         'temperature_lr': 1e-3,
+        'temperature_start': 1.0,
+        'temperature_end': 20.0,
+        'instance_temperature': False,
     },
     'mlkd': {
         'cross_entropy_weight': 1.0,
@@ -55,11 +58,21 @@ OFFICIAL: dict[str, dict[str, Any]] = {
     'ctkd': {'temperature_lr': 0.05},
 }
 
+#: Every setting of MLKD as its repository computes it, on two views of each image.
+TWO_VIEWS: dict[str, Any] = {
+    'cross_entropy_weight': 0.1,
+    'distillation_weight': 0.9,
+    'temperature': 4.0,
+    'class_weight': 1.0,
+    'batch_weight': 1.0,
+}
+
 #: What the repository of LSKD changes further.
 OFFICIAL_STANDARDIZED: dict[str, dict[str, Any]] = {
     'kd': {'temperature': 2.0},
     'dkd': {'temperature': 2.0, 'distillation_weight': 9.0},
     'ctkd': {'distillation_weight': 9.0},
+    'mlkd': {'temperature': 2.0, 'distillation_weight': 9.0},
 }
 
 
@@ -79,23 +92,37 @@ def distillation_settings(
         The value of each setting that the method has.
 
     Raises:
-        SettingError: If *method* or *preset* is unknown, there is no such preset, a
-            setting is not one of the method or its value is out of range.
+        SettingError: If *method* or *preset* is unknown, a setting is not one of the
+            method or its value is out of range.
     """
     if method not in DEFAULT:
         raise SettingError(f"method='{method}': use one of {list(DEFAULT)}.")
-    settings = DEFAULT[method] | _changes(method, preset, standardize)
+    every = TWO_VIEWS if needs_two_views(method, preset) else DEFAULT[method]
+    settings = every | _changes(method, preset, standardize)
     for name, value in given.items():
         if value is None:
             continue
         if name not in settings:
             raise SettingError(
-                f"{name}={value} is no setting of method='{method}', which has "
-                f'{", ".join(settings)}: leave it out.'
+                f"{name}={value} is no setting of method='{method}' with "
+                f"preset='{preset}', which has {', '.join(settings)}: leave it out."
             )
         settings[name] = value
     _check(settings)
     return settings
+
+
+def needs_two_views(method: str, preset: str) -> bool:
+    """Return whether the loss compares a weak and a strong view of each image.
+
+    Args:
+        method: The method.
+        preset: The preset.
+
+    Returns:
+        True for the published code of MLKD.
+    """
+    return method == 'mlkd' and preset == 'official'
 
 
 def _changes(method: str, preset: str, standardize: bool) -> dict[str, Any]:
@@ -104,13 +131,6 @@ def _changes(method: str, preset: str, standardize: bool) -> dict[str, Any]:
             return {}
         case 'authors':
             return AUTHORS.get(method, {})
-        case 'official' if method == 'mlkd':
-            raise SettingError(
-                "method='mlkd' has no preset='official': the published code compares a "
-                'weak and a strong view of each image, and batches here have one view. '
-                "Use preset='default', or torchgeo_discomkd.losses.official_mlkd_loss "
-                'in a training step of your own.'
-            )
         case 'official':
             further = OFFICIAL_STANDARDIZED[method] if standardize else {}
             return OFFICIAL.get(method, {}) | further
@@ -125,7 +145,7 @@ def _check(settings: Mapping[str, Any]) -> None:
         match name:
             case 'alpha':
                 valid, need = 0 <= value <= 1, 'a number from 0 to 1'
-            case 'temperature' | 'temperature_lr':
+            case 'temperature' | 'temperature_lr' | 'temperature_start':
                 valid, need = 0 < value < math.inf, 'a positive number'
             case 'temperatures':
                 valid = bool(value) and all(0 < t < math.inf for t in value)
@@ -134,7 +154,7 @@ def _check(settings: Mapping[str, Any]) -> None:
                 valid, need = value >= 1, 'a number of epochs, 1 or more'
             case 'first_epoch':
                 valid, need = value in (0, 1), '0 or 1'
-            case 'swapped_kl':
+            case 'swapped_kl' | 'instance_temperature':
                 valid, need = isinstance(value, bool), 'true or false'
             case _:
                 valid, need = 0 <= value < math.inf, '0 or a positive number'

@@ -3,6 +3,7 @@
 
 """Transforms of torchgeo_discomkd."""
 
+from .strong import RandomStrongView
 from .symmetry import RandomSymmetry, apply_symmetry
 
-__all__ = ('RandomSymmetry', 'apply_symmetry')
+__all__ = ('RandomStrongView', 'RandomSymmetry', 'apply_symmetry')

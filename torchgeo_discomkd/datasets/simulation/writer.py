@@ -76,7 +76,7 @@ def simulate(
             for folder, image, bands in zip(
                 folders, (ms, sar), (MS_BANDS, SAR_BANDS), strict=True
             ):
-                _write(folder / f'{name}_{n}.tif', image, bands, crs, transform)
+                write_image(folder / f'{name}_{n}.tif', image, bands, crs, transform)
 
 
 def _place(rng: Generator) -> tuple[CRS, Affine]:
@@ -87,10 +87,18 @@ def _place(rng: Generator) -> tuple[CRS, Affine]:
     return CRS.from_epsg(32600 + zone), Affine(10, 0, east, 0, -10, north)
 
 
-def _write(
+def write_image(
     path: Path, image: NDArray, bands: tuple[str, ...], crs: CRS, transform: Affine
 ) -> None:
-    """Write one tile as a GeoTIFF."""
+    """Write one image as a GeoTIFF.
+
+    Args:
+        path: The file.
+        image: Shape (C, H, W).
+        bands: C names.
+        crs: Coordinate reference system.
+        transform: From pixel (column, row) to its coordinates.
+    """
     count, height, width = image.shape
     with rasterio.open(
         path,

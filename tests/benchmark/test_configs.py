@@ -1,0 +1,82 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.fakes import write_eurosat, write_pairs
+from torchgeo_discomkd.benchmark import plan, read_config
+from torchgeo_discomkd.main import main
+
+CONFIGS = Path(__file__).parents[2] / 'configs' / 'benchmark'
+
+#: One run of the fewest trainings that touch every kind of task.
+REDUCED = [
+    *('--methods', '[MLKD]', '--variants', '[ORIG]', '--ablations', '[]'),
+    *('--scenarios', '[cross-modal]', '--runs', '1', '--model', 'test_resnet'),
+    *('--trainer.max_epochs', '1', '--trainer.accelerator', 'cpu'),
+]
+
+
+def write_data(config: str, root: Path) -> list[str]:
+    """Write data of the layout that a configuration reads; return what is needed."""
+    match config:
+        case 'quick':
+            return ['--data.tiles_per_class', '13']
+        case 'eurosat':
+            write_eurosat(root, 13)
+            return ['--data.download', 'false']
+        case 'sunrgbd':
+            classes = [f'scene{i}' for i in range(10)]
+            shapes = {'rgb': (3, 8, 8), 'depth': (1, 8, 8)}
+            write_pairs(root, classes, 13, shapes, suffix='.png', crs=None)
+        case 'tristar':
+            classes = [f'action{i}' for i in range(6)]
+            shapes = {'thermal': (1, 8, 8), 'depth': (1, 8, 8)}
+            write_pairs(root, classes, 13, shapes, suffix='.png', crs=None)
+        case 'floods':
+            shapes = {'ms': (3, 8, 8), 'sar': (1, 8, 8)}
+            folders = {'ms': 'S2', 'sar': 'S1'}
+            write_pairs(root, ('Dry', 'Flooded'), 10, shapes, folders)
+            rows = [
+                f'{name}_{i}.tif,E{i:02}'
+                for name in ('Dry', 'Flooded')
+                for i in range(1, 11)
+            ]
+            (root / 'index.csv').write_text('\n'.join(['file,event', *rows]))
+    return []
+
+
+@pytest.mark.parametrize('path', sorted(CONFIGS.glob('*.yaml')), ids=lambda p: p.stem)
+def test_config_runs(path: Path, tmp_path: Path) -> None:
+    root, results = tmp_path / 'data', tmp_path / 'results'
+    args = [
+        *write_data(path.stem, root),
+        *('--data.num_workers', '0', '--data.root', str(root)),
+        *('--results', str(results), *REDUCED),
+    ]
+    main(['benchmark', str(path), *args])
+    frame = pd.read_csv(results / 'results.csv')
+    assert frame.F1.notna().all()
+    assert {'STUDENT', 'MLKD', 'DisCoM-KD'} <= set(frame.method)
+
+
+@pytest.mark.parametrize('name', ['eurosat', 'quick', 'sunrgbd', 'tristar'])
+def test_all_rows_of_the_paper(name: str) -> None:
+    config = read_config(CONFIGS / f'{name}.yaml')
+    assert len(plan(config)) == config.runs * 39
+    assert set(config.formulations) == {'paper', 'released'}
+
+
+def test_the_papers_protocol() -> None:
+    for name in ('eurosat', 'sunrgbd', 'tristar'):
+        config = read_config(CONFIGS / f'{name}.yaml')
+        assert config.runs == 5
+        assert config.trainer['max_epochs'] == 300
+        # batches of 128 are the default of the data modules
+        assert 'batch_size' not in config.data['init_args']
+        assert config.lr == 1e-4
+        assert config.model == 'resnet18'
+        assert config.paper_dataset

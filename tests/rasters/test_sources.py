@@ -1,0 +1,177 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+import os
+from pathlib import Path
+
+import pytest
+
+from torchgeo_discomkd.errors import BandError, LayoutError
+from torchgeo_discomkd.rasters.sources import Source, find_sources
+
+SAR = ('VV', 'VH')
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Working folder with images that are only names."""
+    for name in (
+        *('tiles/b.tif', 'tiles/a.TIFF', 'tiles/sub/a.tif', 'tiles/sub/c.npy'),
+        *('tiles/.hidden.tif', 'tiles/.cache/x.tif', 'tiles/readme.txt'),
+        *('tiles/a.tif.aux.xml', 'other/a.tif', 'other/d.png', 'none/x.csv'),
+        *('pairs/VV.tif', 'pairs/VH.tif', 'pairs/s1_vv_x.tif', 'pairs/s1_VH_x.tif'),
+        *('pairs/alone_VV.tif', 'pairs/VV_VH.tif'),
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def names(*inputs: str | Path, bands: tuple[str, ...] = ()) -> list[str]:
+    return [source.name for source in find_sources(inputs, bands)]
+
+
+def test_folder(root: Path) -> None:
+    expected = [
+        *('tiles/a.TIFF', 'tiles/b.tif'),
+        *('tiles/sub/a.tif', 'tiles/sub/c.npy'),
+    ]
+    assert names('tiles') == names('./tiles/') == expected
+    assert names(root / 'tiles') == [str(root / name) for name in expected]
+
+
+def test_order_of_inputs_and_each_file_once(root: Path) -> None:
+    assert names('tiles/sub', 'tiles/b.tif', './tiles', 'tiles/b.tif') == [
+        *('tiles/sub/a.tif', 'tiles/sub/c.npy'),
+        *('tiles/b.tif', 'tiles/a.TIFF'),
+    ]
+
+
+def test_same_stem_in_several_folders(root: Path) -> None:
+    assert names('tiles/sub/a.tif', 'other/a.tif') == ['tiles/sub/a.tif', 'other/a.tif']
+
+
+def test_patterns(root: Path) -> None:
+    assert names('*/a.tif') == ['other/a.tif']
+    assert names('**/a.tif') == ['other/a.tif', 'tiles/sub/a.tif']
+    assert names('til*') == names('tiles')
+    with pytest.raises(LayoutError, match=r'\*\.jp2: no file has such a path'):
+        names('*.jp2')
+
+
+def test_pattern_characters_in_a_name(root: Path) -> None:
+    (root / 'a[1].tif').touch()
+    assert names('a[1].tif') == ['a[1].tif']
+
+
+def test_list(root: Path) -> None:
+    text = '\ufeff# tiles\n\n  other/a.tif \nvanished.tif\ntiles/sub\n/vsimem/x.tif\n'
+    (root / 'list.txt').write_text(text)
+    assert names('list.txt') == [
+        *('other/a.tif', 'vanished.tif', 'tiles/sub/a.tif', 'tiles/sub/c.npy'),
+        '/vsimem/x.tif',
+    ]
+
+
+@pytest.mark.parametrize(
+    ('content', 'message'),
+    [
+        (b'', 'lists no path'),
+        (b'# only a remark\n', 'lists no path'),
+        (b'other.txt\n', r'lists another list, other\.txt'),
+        (b'\xff\xfe\x00', 'cannot be read as a list'),
+    ],
+)
+def test_bad_list(root: Path, content: bytes, message: str) -> None:
+    (root / 'list.txt').write_bytes(content)
+    with pytest.raises(LayoutError, match=message):
+        names('list.txt')
+
+
+@pytest.mark.parametrize(
+    'path',
+    [
+        *('https://example.org/a.tif', '/vsizip/a.zip/a.tif', 's3://bucket/a.tif'),
+        *('NETCDF:"a.nc":vv', 'zip+https://example.org/a.zip!a.tif'),
+    ],
+)
+def test_virtual_paths_are_passed_on(root: Path, path: str) -> None:
+    assert names(path, path) == [path]
+
+
+def test_nothing(root: Path) -> None:
+    with pytest.raises(LayoutError, match=r'none: no \.tif, .*\.npy file is in it'):
+        names('none')
+    with pytest.raises(LayoutError, match=r'missing\.tif does not exist'):
+        names('tiles', 'missing.tif')
+    with pytest.raises(LayoutError, match='No image is given'):
+        names()
+
+
+def test_one_file_for_each_band(root: Path) -> None:
+    assert find_sources(['pairs'], SAR) == [
+        Source(('pairs/VV.tif', 'pairs/VH.tif')),
+        Source(('pairs/VV_VH.tif',)),
+        Source(('pairs/alone_VV.tif',)),
+        Source(('pairs/s1_vv_x.tif', 'pairs/s1_VH_x.tif')),
+    ]
+    assert len(find_sources(['pairs'], ('VV',))) == 6
+    assert find_sources(['pairs/VH.tif', 'pairs/VV.tif'], SAR) == [
+        Source(('pairs/VV.tif', 'pairs/VH.tif'))
+    ]
+
+
+def test_bands_of_several_folders_are_not_mixed(root: Path) -> None:
+    for name in ('one/VV.tif', 'two/VH.tif'):
+        (root / name).parent.mkdir()
+        (root / name).touch()
+    assert names('one', 'two', bands=SAR) == ['one/VV.tif', 'two/VH.tif']
+
+
+def test_two_files_of_one_band(root: Path) -> None:
+    (root / 'pairs' / 'vv.tif').touch()
+    assert names('pairs/VV.tif', 'pairs/vv.tif', 'pairs/VH.tif', bands=SAR) == [
+        *('pairs/VV.tif', 'pairs/vv.tif', 'pairs/VH.tif')
+    ]
+
+
+def test_files_named_by_band(root: Path) -> None:
+    found = find_sources(['vh=other/a.tif', 'VV=tiles/b.tif'], SAR)
+    assert found == [Source(('tiles/b.tif', 'other/a.tif'))]
+    assert found[0].name == 'tiles/b.tif;other/a.tif'
+    inputs = ['VV=pairs/VV.tif', 'pairs/VV.tif', 'VH=pairs/VH.tif', 'pairs/VH.tif']
+    assert len(find_sources(inputs, SAR)) == 1
+    with pytest.raises(LayoutError, match=r"'VV': 1, 'VH': 0.*VV=<file> VH=<file>"):
+        find_sources(['VV=tiles/b.tif'], SAR)
+    with pytest.raises(LayoutError, match=r'HH=a\.tif does not exist'):
+        find_sources(['HH=a.tif'], SAR)
+
+
+def test_links(root: Path) -> None:
+    (root / 'links').mkdir()
+    (root / 'links' / 'tiles').symlink_to(root / 'other', target_is_directory=True)
+    (root / 'links' / 'loop').symlink_to(root / 'links', target_is_directory=True)
+    assert names('links') == ['links/tiles/a.tif', 'links/tiles/d.png']
+
+
+def test_name_that_is_no_utf8(root: Path) -> None:
+    os.close(os.open(b'tiles/\xff.tif', os.O_CREAT))
+    assert names('tiles')[2] == 'tiles/\\udcff.tif'
+    assert Path(find_sources(['tiles'])[2].paths[0]).exists()
+
+
+@pytest.mark.usefixtures('root')
+def test_files_by_band_for_bands_without_names() -> None:
+    paths = ['other/a.tif', 'tiles/b.tif']
+    given = [f'VV={paths[1]}', f'VH={paths[0]}']
+    # in the order of the command, as nothing else tells
+    assert find_sources(given, ('B1', 'B2')) == [Source((paths[1], paths[0]))]
+    assert find_sources([f'B2={paths[0]}', f'B1={paths[1]}'], ('B1', 'B2')) == [
+        Source((paths[1], paths[0]))
+    ]
+    with pytest.raises(BandError, match='VV=... names no band of the classifier'):
+        find_sources(given[:1], ('B1', 'B2'))
+    with pytest.raises(BandError, match='HH'):
+        find_sources([f'HH={paths[0]}', f'HV={paths[1]}'], SAR)

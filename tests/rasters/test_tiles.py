@@ -1,0 +1,219 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import rasterio.shutil
+import shapely
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.errors import NotGeoreferencedWarning
+from rasterio.transform import from_origin
+
+from tests.fakes import write_tile
+from torchgeo_discomkd.rasters.sources import Source
+from torchgeo_discomkd.rasters.tiles import Tile, TileSpec, read_tile
+
+RNG = np.random.default_rng(0)
+SPEC = TileSpec(bands=('VV', 'VH'), unit='dB', size=(8, 8))
+DB = RNG.normal([[[-11]], [[-18]]], 1, (2, 8, 8)).astype(np.float32)
+
+
+def read(path: Path | str, spec: TileSpec = SPEC) -> Tile:
+    return read_tile(Source((str(path),)), spec)
+
+
+def windows(tile: Tile) -> NDArray[np.float32]:
+    assert tile.windows is not None
+    assert tile.windows.dtype == np.float32
+    return tile.windows
+
+
+@pytest.mark.parametrize('suffix', ['.tif', '.npy'])
+def test_good_tile(tmp_path: Path, suffix: str) -> None:
+    write_tile(tmp_path / f'a{suffix}', DB)
+    tile = read(tmp_path / f'a{suffix}')
+    assert tile.status == 'ok'
+    assert tile.footprint is None
+    assert not tile.named
+    assert np.array_equal(windows(tile), DB[None])
+
+
+def test_footprint_in_the_crs_of_the_spec(tmp_path: Path) -> None:
+    write_tile(tmp_path / 'a.tif', DB, crs='EPSG:32631')
+    tile = read(tmp_path / 'a.tif', replace(SPEC, crs='EPSG:32631'))
+    assert tile.footprint is not None
+    assert tile.footprint.equals(shapely.box(5e5, 4e6 - 80, 5e5 + 80, 4e6))
+    tile = read(tmp_path / 'a.tif')
+    assert tile.footprint is not None
+    assert tile.footprint.bounds[0] == pytest.approx(3)
+
+
+@pytest.mark.parametrize('flip', [1, -1])
+def test_identity_transform_has_no_footprint(tmp_path: Path, flip: int) -> None:
+    write_tile(tmp_path / 'a.tif', DB, crs='EPSG:32631')
+    warns = pytest.warns(NotGeoreferencedWarning)
+    with rasterio.open(tmp_path / 'a.tif', 'r+') as file, warns:
+        file.transform = Affine.scale(1, flip)
+    tile = read(tmp_path / 'a.tif')
+    assert tile.status == 'ok'
+    assert tile.footprint is None
+
+
+def test_bands_by_name_and_by_hand(tmp_path: Path) -> None:
+    write_tile(tmp_path / 'a.tif', DB[::-1], descriptions=['VH', 'VV'])
+    tile = read(tmp_path / 'a.tif')
+    assert tile.named
+    assert np.array_equal(windows(tile), DB[None])
+    write_tile(tmp_path / 'b.tif', DB[::-1])
+    tile = read(tmp_path / 'b.tif', replace(SPEC, override=('2', '1')))
+    assert tile.named
+    assert np.array_equal(windows(tile), DB[None])
+    np.save(tmp_path / 'c.npy', DB[::-1])
+    tile = read(tmp_path / 'c.npy', replace(SPEC, override=('2', '1')))
+    assert np.array_equal(windows(tile), DB[None])
+
+
+def test_one_file_for_each_band(tmp_path: Path) -> None:
+    vv, vh = tmp_path / 'VV.tif', tmp_path / 'VH.tif'
+    write_tile(vv, DB[:1], crs='EPSG:32631')
+    write_tile(vh, DB[1:], crs='EPSG:32631')
+    source = Source((str(vv), str(vh)))
+    tile = read_tile(source, SPEC)
+    assert tile.status == 'ok'
+    assert tile.named
+    assert tile.footprint is not None
+    assert np.array_equal(windows(tile), DB[None])
+    tile = read_tile(source, replace(SPEC, override=('2', '1')))
+    assert tile.status.startswith('bands: bands=2,1 are chosen from one file')
+    write_tile(vh, DB[1:, :4], crs='EPSG:32631')
+    tile = read_tile(source, SPEC)
+    assert tile.status.startswith(f'bands: {vv};{vh} differ in size')
+    write_tile(vh, DB, crs='EPSG:32631')
+    assert read_tile(source, SPEC).status.startswith('bands: The file has 2 bands')
+
+
+def test_files_of_other_places(tmp_path: Path) -> None:
+    for name, east in (('VV.tif', 5e5), ('VH.tif', 6e5)):
+        write_tile(tmp_path / name, DB[:1], crs='EPSG:32631')
+        with rasterio.open(tmp_path / name, 'r+') as file:
+            file.transform = from_origin(east, 4e6, 10, 10)
+    source = Source((str(tmp_path / 'VV.tif'), str(tmp_path / 'VH.tif')))
+    assert 'differ in size, transform or CRS' in read_tile(source, SPEC).status
+
+
+def test_linear_power(tmp_path: Path) -> None:
+    write_tile(tmp_path / 'a.tif', 10 ** (DB / 10))
+    assert np.allclose(windows(read(tmp_path / 'a.tif')), DB[None], atol=1e-4)
+    tile = read(tmp_path / 'a.tif', replace(SPEC, scale='db'))
+    assert tile.status.startswith(f'unit: {tmp_path / "a.tif"} is said to be in dB')
+    assert tile.windows is None
+
+
+def test_integer_sar(tmp_path: Path) -> None:
+    write_tile(tmp_path / 'a.tif', RNG.integers(5, 900, (2, 8, 8), np.uint16))
+    assert 'digital numbers: calibrate' in read(tmp_path / 'a.tif').status
+    write_tile(tmp_path / 'b.tif', np.round(DB).astype(np.int16))
+    tile = read(tmp_path / 'b.tif')
+    assert tile.status == 'ok'
+    assert np.array_equal(windows(tile)[0], np.round(DB))
+
+
+def test_missing_pixels(tmp_path: Path) -> None:
+    array = DB.copy()
+    array[:, 0, :4] = -9999
+    array[0, 1, 1], array[1, 2, 2] = np.nan, np.inf
+    write_tile(tmp_path / 'a.tif', array, nodata=-9999)
+    tile = read(tmp_path / 'a.tif')
+    assert tile.status == 'ok'
+    expected = array.copy()
+    expected[:, 0, :4] = expected[1, 2, 2] = np.nan
+    assert np.array_equal(windows(tile)[0], expected, equal_nan=True)
+    # 6 of 64 pixels lack a band
+    assert read(tmp_path / 'a.tif', replace(SPEC, max_nodata=0.094)).status == 'ok'
+    assert read(tmp_path / 'a.tif', replace(SPEC, max_nodata=0.09)).status == 'nodata'
+
+
+@pytest.mark.parametrize('fill', [-9999, np.nan])
+def test_nothing_but_nodata(tmp_path: Path, fill: float) -> None:
+    array = np.full((2, 8, 8), fill, np.float32)
+    write_tile(tmp_path / 'a.tif', array, nodata=-9999, crs='EPSG:32631')
+    tile = read(tmp_path / 'a.tif')
+    assert tile.status == 'nodata'
+    assert tile.windows is None
+    assert tile.footprint is not None
+
+
+def test_zeros_have_no_db(tmp_path: Path) -> None:
+    write_tile(tmp_path / 'a.tif', np.zeros((2, 8, 8), np.float32))
+    assert read(tmp_path / 'a.tif').status == 'nodata'
+
+
+def test_one_band_is_missing_everywhere(tmp_path: Path) -> None:
+    array = DB.copy()
+    array[1] = np.nan
+    write_tile(tmp_path / 'a.tif', array)
+    assert read(tmp_path / 'a.tif').status == 'nodata'
+
+
+def test_other_sizes(tmp_path: Path) -> None:
+    write_tile(tmp_path / 'a.tif', DB[:, :4])
+    tile = read(tmp_path / 'a.tif')
+    assert tile.status == 'mixed_size'
+    assert np.isnan(windows(tile)[0, :, 4:]).all()
+    tile = read(tmp_path / 'a.tif', replace(SPEC, size=None))
+    assert tile.status == 'ok'
+    assert windows(tile).shape == (1, 2, 4, 8)
+    write_tile(tmp_path / 'b.tif', np.tile(DB, (1, 2, 2)))
+    tile = read(tmp_path / 'b.tif')
+    assert tile.status == 'mixed_size'
+    assert np.array_equal(windows(tile), np.stack([DB] * 4))
+
+
+def test_centre_without_data(tmp_path: Path) -> None:
+    array = np.full((2, 10, 10), np.nan, np.float32)
+    array[:, 0] = -10
+    write_tile(tmp_path / 'a.tif', array)
+    assert read(tmp_path / 'a.tif').status == 'nodata'
+
+
+@pytest.mark.parametrize('suffix', ['.tif', '.npy'])
+def test_bad_files(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f'a{suffix}'
+    assert read(path).status.startswith(f'unreadable: {path} cannot be read')
+    write_tile(path, RNG.normal(-12, 2, (2, 64, 64)).astype(np.float32))
+    path.write_bytes(path.read_bytes()[:9000])
+    assert read(path).status.startswith(f'unreadable: {path} cannot be read')
+    write_tile(path, DB[:1])
+    assert read(path).status.startswith('bands: The file has 1 band, but')
+    write_tile(path, np.ones((13, 8, 8), np.uint16))
+    assert read(path).status.startswith('bands: The file has 13 bands, but')
+    write_tile(path, DB.astype(np.complex64))
+    assert 'complex values' in read(path).status
+    write_tile(path, np.zeros((2, 2048, 2049), np.int8))
+    assert read(path).status.startswith('too_large: The image has 2048 x 2049')
+
+
+def test_status_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / 'a\nb.tif'
+    assert '\n' not in read(path).status
+
+
+def test_crs_that_proj_does_not_know(tmp_path: Path) -> None:
+    local = 'LOCAL_CS["arbitrary",UNIT["metre",1]]'
+    write_tile(tmp_path / 'a.tif', DB, crs=local)
+    tile = read(tmp_path / 'a.tif')
+    assert tile.footprint is None
+
+
+def test_cloud_optimized_and_virtual(tmp_path: Path) -> None:
+    write_tile(tmp_path / 'a.tif', DB, crs='EPSG:32631')
+    rasterio.shutil.copy(tmp_path / 'a.tif', tmp_path / 'cog.tif', driver='COG')
+    assert np.array_equal(windows(read(tmp_path / 'cog.tif')), DB[None])
+    content = (tmp_path / 'a.tif').read_bytes()
+    with rasterio.MemoryFile(content, ext='.tif') as memory:
+        assert np.array_equal(windows(read(memory.name)), DB[None])

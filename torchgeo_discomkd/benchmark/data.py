@@ -1,0 +1,102 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""The data of a benchmark."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from .. import datamodules
+from ..datamodules import MultiModalDataModule
+from ..errors import BandError, LabelError, SettingError
+from .config import BenchmarkConfig
+
+
+def data_config(
+    config: BenchmarkConfig, run: int, data_args: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return class and arguments of the data module in one run.
+
+    Args:
+        config: The configuration of the benchmark.
+        run: Number of the run: also that of the split, if the data module has several.
+        data_args: Arguments that the training needs.
+
+    Returns:
+        'class_path' and 'init_args'.
+
+    Raises:
+        SettingError: If it is no data module of this package.
+    """
+    init_args = dict(config.data.get('init_args') or {})
+    if 'run' in inspect.signature(data_class(config)).parameters:
+        init_args['run'] = (init_args.get('run') or 0) + run
+    if config.run_data is not None:
+        init_args |= config.run_data[run]
+    class_path = config.data['class_path']
+    return {'class_path': class_path, 'init_args': {**init_args, **data_args}}
+
+
+def data_class(config: BenchmarkConfig) -> type[MultiModalDataModule]:
+    """Return the class of the data module.
+
+    Args:
+        config: The configuration of the benchmark.
+
+    Raises:
+        SettingError: If it is no data module of this package.
+    """
+    class_path = config.data['class_path']
+    found = getattr(datamodules, class_path.rpartition('.')[2], None)
+    if not (inspect.isclass(found) and issubclass(found, MultiModalDataModule)):
+        names = [n for n in datamodules.__all__ if n.endswith('DataModule')]
+        raise SettingError(f'data.class_path={class_path}: use one of {names}.')
+    return found
+
+
+def open_data(config: BenchmarkConfig, download: bool = True) -> MultiModalDataModule:
+    """Return the data module of the first run, ready to train.
+
+    Args:
+        config: The configuration of the benchmark.
+        download: Whether data that are asked to be downloaded are; simulated data are
+            always made.
+
+    Raises:
+        SettingError: If it is no data module of this package, or its arguments are
+            wrong.
+        UserError: If the data cannot be used.
+    """
+    data_type = data_class(config)
+    args = data_config(config, 0, {'modalities': list(config.modalities)})['init_args']
+    if not download and 'download' in inspect.signature(data_type).parameters:
+        args['download'] = False
+    try:
+        datamodule = data_type(**args)
+    except TypeError as error:
+        raise SettingError(f'data.init_args: {error}.') from error
+    datamodule.setup('fit')
+    return datamodule
+
+
+def check_data(config: BenchmarkConfig) -> None:
+    """Check the data of the first run, so that not every training fails by itself.
+
+    Args:
+        config: The configuration of the benchmark.
+
+    Raises:
+        BandError: If a modality has another number of bands.
+        LabelError: If there is another number of classes.
+        UserError: If the data cannot be used.
+    """
+    dataset = open_data(config).any_dataset
+    if len(dataset.classes) != config.num_classes:
+        raise LabelError(
+            f'num_classes={config.num_classes}, but the data has {len(dataset.classes)} '
+            f'classes ({", ".join(dataset.classes)}).'
+        )
+    bands = {m: len(dataset.bands[m]) for m in dataset.modalities}
+    if bands != config.in_channels:
+        raise BandError(f'in_channels={config.in_channels}, but the data has {bands}.')

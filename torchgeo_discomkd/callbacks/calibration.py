@@ -1,0 +1,167 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Calibrate the best classifiers when training ends."""
+
+import logging
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import RunningStage
+from lightning.pytorch.utilities import CombinedLoader
+from torch import Tensor
+from torchmetrics.functional.classification import multiclass_calibration_error
+
+from ..models import (
+    LoadedClassifier,
+    fit_temperature,
+    load_classifier,
+    store_temperature,
+)
+from .manifest import add_to_manifest, best_classifiers
+from .run_folder import keeps_files
+
+logger = logging.getLogger(__name__)
+
+
+class Calibration(Callback):
+    """Fit a temperature for each best classifier on the validation split.
+
+    Every classifier file of the run is read, classifies the validation split once more
+    and is rewritten with its temperature and its expected calibration error (15 bins,
+    on that split) before and after: ``val_CalibrationError`` and
+    ``val_CalibrationError_calibrated``. They are logged and noted in ``manifest.json``
+    too. Labels and their scores do not change. A run that is stopped leaves
+    uncalibrated files behind, with a temperature of 1; a resumed one starts anew from
+    the logits.
+
+    With several processes the first one calibrates, on its share of the split.
+    """
+
+    def __init__(self) -> None:
+        """Initialize a new Calibration instance."""
+        #: Temperature and errors for each name of a classifier.
+        self.results: dict[str, dict[str, float]] = {}
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Calibrate the files, also those of a run that was complete already.
+
+        Args:
+            trainer: The trainer.
+            pl_module: The task.
+        """
+        if not trainer.is_global_zero or not keeps_files(trainer):
+            return
+        best = best_classifiers(trainer)
+        paths = {name: best.path(trainer, name) for name in best.scores}
+        classifiers = {n: load_classifier(p) for n, p in paths.items() if p.exists()}
+        for name, (logits, labels) in self._classify(trainer, classifiers).items():
+            result = calibrate(logits, labels)
+            scores = {k: v for k, v in result.items() if k != 'temperature'}
+            store_temperature(paths[name], result['temperature'], scores)
+            self.results[name] = result
+        self._log(trainer)
+
+    def _classify(
+        self, trainer: Trainer, classifiers: dict[str, LoadedClassifier]
+    ) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return logits (N, K) and labels (N,) of the validation split by name."""
+        logits: dict[str, list[Tensor]] = {name: [] for name in classifiers}
+        labels: dict[str, list[Tensor]] = {name: [] for name in classifiers}
+        for classifier in classifiers.values():
+            classifier.to(trainer.strategy.root_device)
+        for batch in validation_batches(trainer) if classifiers else ():
+            images = {
+                key.removeprefix('image_'): value
+                for key, value in batch.items()
+                if key.startswith('image_')
+            }
+            for name, classifier in classifiers.items():
+                if 'label' in batch and set(classifier.modalities) <= set(images):
+                    with torch.inference_mode():
+                        logits[name].append(classifier(images).cpu())
+                    labels[name].append(batch['label'].cpu())
+        for name in [name for name, parts in logits.items() if not parts]:
+            logger.info(
+                '%s is not calibrated: validation has no images and labels for it.',
+                name,
+            )
+            del logits[name]
+        return {n: (torch.cat(z), torch.cat(labels[n])) for n, z in logits.items()}
+
+    def _log(self, trainer: Trainer) -> None:
+        if not self.results:
+            return
+        add_to_manifest(trainer, self.results)
+        values = {
+            f'val_{name}_{key.removeprefix("val_")}': value
+            for name, result in self.results.items()
+            for key, value in result.items()
+        }
+        for writer in trainer.loggers:
+            writer.log_metrics(values, step=trainer.global_step)
+
+
+def calibrate(logits: Tensor, labels: Tensor) -> dict[str, float]:
+    """Fit a temperature and measure what it brings.
+
+    Args:
+        logits: Logits before calibration, shape (N, K).
+        labels: int64 (N,).
+
+    Returns:
+        'temperature', and the expected calibration error of the same samples, in
+        [0, 1], before ('val_CalibrationError') and after
+        ('val_CalibrationError_calibrated'). Samples with a logit that is not finite
+        are left out; if none is left, the temperature is 1 and there are no errors.
+
+    Raises:
+        LabelError: If the shapes do not match or a label is out of range.
+    """
+    temperature = fit_temperature(logits, labels)
+    finite = logits.isfinite().all(dim=1)
+    logits, labels = logits[finite].double(), labels[finite]
+    if not len(labels):
+        return {'temperature': temperature}
+    errors = {
+        suffix: multiclass_calibration_error(
+            (logits / divisor).softmax(dim=1), labels, logits.shape[1]
+        )
+        for suffix, divisor in (('', 1.0), ('_calibrated', temperature))
+    }
+    return {'temperature': temperature} | {
+        f'val_CalibrationError{suffix}': float(error)
+        for suffix, error in errors.items()
+    }
+
+
+def validation_batches(trainer: Trainer) -> Generator[dict[str, Any]]:
+    """Yield the batches of the validation split on the device of the trainer.
+
+    Args:
+        trainer: A trainer at the end of fit.
+
+    Yields:
+        Batches as the validation step gets them; none if there is no loader.
+    """
+    if trainer.val_dataloaders is None:
+        return
+    loader = CombinedLoader(trainer.val_dataloaders, 'sequential')
+    loader.limits = trainer.num_val_batches
+    with _validating(trainer):
+        for batch, _, index in loader:
+            # with the hooks of data modules, which ask the trainer for the stage
+            yield trainer.strategy.batch_to_device(batch, dataloader_idx=index)
+
+
+@contextmanager
+def _validating(trainer: Trainer) -> Generator[None]:
+    stage = trainer.state.stage
+    trainer.state.stage = RunningStage.VALIDATING
+    try:
+        yield
+    finally:
+        trainer.state.stage = stage

@@ -1,0 +1,184 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Take one classifier out of a full checkpoint, without Lightning or TorchGeo."""
+
+import pickle
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from ..errors import ClassifierFileError, ModalityError
+from ..models import (
+    ClassifierMetadata,
+    LoadedClassifier,
+    ModalityMetadata,
+    load_metadata,
+    restore_classifier,
+)
+
+#: What a better file than a checkpoint is, for messages.
+ADVICE = 'give the classifier file of the run, best/<modality>.safetensors'
+
+
+def load_checkpoint(path: str | Path, modality: str | None = None) -> LoadedClassifier:
+    """Read one classifier from a checkpoint of any of our training tasks.
+
+    A checkpoint does not say what the bands are, and its classifiers are not
+    calibrated. Bands, unit and tile size are those of ``best/<modality>.safetensors``
+    beside the checkpoint, if that is of the same run.
+
+    Args:
+        path: The checkpoint, for example 'last.ckpt'.
+        modality: The modality; None if the checkpoint has only one.
+
+    Returns:
+        The classifier on the CPU.
+
+    Raises:
+        ClassifierFileError: If there is no such file, it is none of ours, corrupt, or
+            holds anything but tensors and plain values.
+        ModalityError: If *modality* is needed or unknown, or the classifier needs
+            several modalities.
+
+    Warns:
+        UserWarning: If nothing tells the bands and their unit.
+    """
+    path = Path(path)
+    checkpoint = _read(path)
+    try:
+        metadata, tensors = _take(path, checkpoint, modality)
+    except ModalityError:
+        raise
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ClassifierFileError(
+            f'{path} is no checkpoint of torchgeo_discomkd ({error!r}): {ADVICE}.'
+        ) from error
+    if (beside := _beside(path, metadata)) is not None:
+        metadata = replace(
+            metadata,
+            modalities=beside.modalities,
+            data_fingerprint=beside.data_fingerprint,
+            seed=beside.seed,
+            version=beside.version,
+        )
+    try:
+        return LoadedClassifier(restore_classifier(metadata, tensors), metadata)
+    except ClassifierFileError as error:
+        raise ClassifierFileError(f'{path}: {error}') from error
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    if not path.is_file():
+        raise ClassifierFileError(f'{path}: there is no such file.')
+    try:
+        with warnings.catch_warnings():
+            # a TorchScript archive is refused anyway
+            warnings.simplefilter('ignore', UserWarning)
+            # mapped: the state of the optimizer, twice the weights, is never read
+            content = torch.load(path, 'cpu', weights_only=True, mmap=True)
+    except pickle.UnpicklingError as error:
+        raise ClassifierFileError(
+            f'{path} is damaged, or holds more than tensors and plain values, which '
+            f'could run code on loading; it was not loaded: {ADVICE}.'
+        ) from error
+    except (AttributeError, EOFError, OSError, RuntimeError, ValueError) as error:
+        raise ClassifierFileError(
+            f'{path} is no checkpoint of Lightning, or it is truncated: {ADVICE}, or '
+            'copy it again.'
+        ) from error
+    if not isinstance(content, dict):
+        raise ClassifierFileError(
+            f'{path} holds a {type(content).__name__}, no checkpoint of '
+            f'torchgeo_discomkd: {ADVICE}.'
+        )
+    return content
+
+
+def _take(
+    path: Path, checkpoint: Mapping[str, Any], modality: str | None
+) -> tuple[ClassifierMetadata, dict[str, Tensor]]:
+    """Return what the checkpoint says about one classifier, and its state dict."""
+    hparams, state = checkpoint['hyper_parameters'], checkpoint['state_dict']
+    channels = dict(checkpoint['in_channels'])
+    modality = _choose(path, modality, list(channels))
+    kind, prefix = _locate(path, state, modality, list(channels))
+    metadata = ClassifierMetadata(
+        kind=kind,
+        model=hparams['model'],
+        classes=tuple(checkpoint['classes']),
+        modalities={modality: _unnamed(channels[modality])},
+        head=hparams['head'] if kind == 'disentangled' else None,
+        normalization=hparams['normalization'],
+        temperature=1.0,
+        scores={},
+        epoch=checkpoint['epoch'],
+        data_fingerprint='',
+        split_hash=checkpoint['split_hash'],
+        seed=None,
+        version='',
+    )
+    names = [name for name in state if name.startswith(prefix)]
+    return metadata, {name.removeprefix(prefix): state[name] for name in names}
+
+
+def _choose(path: Path, modality: str | None, names: list[str]) -> str:
+    if modality is None and len(names) == 1:
+        return names[0]
+    if modality not in names:
+        said = 'none is' if modality is None else f"'{modality}' is"
+        raise ModalityError(
+            f'{path} has the modalities {names}, but {said} asked for: choose one of '
+            f'them, for example --modality {names[-1]}.'
+        )
+    return modality
+
+
+def _locate(
+    path: Path, state: Mapping[str, Tensor], modality: str, names: list[str]
+) -> tuple[Literal['disentangled', 'fusion'], str]:
+    """Return the kind of the modality's classifier and the prefix of its tensors."""
+    own = f'model.classifiers.{modality}.'
+    if any(name.startswith(own) for name in state):
+        return 'disentangled', own
+    if len(names) > 1:
+        raise ModalityError(
+            f"{path} classifies {names} together and cannot classify '{modality}' "
+            f"alone: give a run of DisCoM-KD, or of '{modality}' only."
+        )
+    return 'fusion', 'model.'
+
+
+def _unnamed(channels: int) -> ModalityMetadata:
+    bands = tuple(f'B{i + 1}' for i in range(channels))
+    return ModalityMetadata(channels, bands, 'unknown', None)
+
+
+def _beside(path: Path, metadata: ClassifierMetadata) -> ClassifierMetadata | None:
+    """Return what the classifier file of the same run says, if it is there."""
+    ((modality, images),) = metadata.modalities.items()
+    file = path.parent / 'best' / f'{modality}.safetensors'
+    try:
+        known = load_metadata(file)
+    except ClassifierFileError:
+        known = None
+    if (
+        known is not None
+        and list(known.modalities) == [modality]
+        and known.modalities[modality].in_channels == images.in_channels
+        and known.classes == metadata.classes
+        and known.split_hash == metadata.split_hash
+    ):
+        return known
+    warnings.warn(
+        f"{path} does not say what the bands of '{modality}' and their unit are, and "
+        f'{file} of its run is not there: give the {images.in_channels} bands in the '
+        'order of training, in the unit of training.',
+        stacklevel=3,
+    )
+    return None

@@ -1,0 +1,209 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""One interface to every kind of model file: raw pixels in, probabilities out.
+
+Nothing in a model file is ever executed: weights are read as tensors only, whatever the
+kind of file.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..errors import (
+    BandError,
+    ClassifierFileError,
+    ModalityError,
+    SettingError,
+    TileSizeError,
+)
+from ..export.onnx_file import OnnxClassifier
+from ..export.pt2_file import load_pt2
+from ..models import ClassifierMetadata, LoadedClassifier, load_classifier
+from .checkpoint import load_checkpoint
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A classifier of one modality, read from any kind of model file."""
+
+    #: What the file says about the classifier.
+    metadata: ClassifierMetadata
+
+    #: The one modality that it takes, a key of ``metadata.modalities``.
+    modality: str
+
+    #: Name, kind and content hash of the file: equal if and only if the model is.
+    description: str
+
+    #: The only height and width that it takes; None if it takes any.
+    fixed_size: tuple[int, int] | None
+
+    #: Device that it computes on, for example 'cuda' or 'cpu'.
+    device: str
+
+    _compute: Callable[[NDArray[np.float32]], NDArray[np.float32]] = field(repr=False)
+
+    def probabilities(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Classify a batch, with the calibration of the file.
+
+        Args:
+            images: Raw values in the unit of training, float32, shape (B, C, H, W);
+                NaN and infinite pixels are missing ones.
+
+        Returns:
+            Probabilities, float32, shape (B, K), each row with sum 1.
+
+        Raises:
+            BandError: If *images* has not the shape (B, C, H, W) with C bands.
+            TileSizeError: If the classifier takes another size only.
+        """
+        bands = self.metadata.modalities[self.modality].bands
+        if images.ndim != 4 or images.shape[1] != len(bands):
+            raise BandError(
+                f'Images of shape {images.shape} given to a classifier of the bands '
+                f'{", ".join(bands)}: give shape (B, {len(bands)}, H, W).'
+            )
+        if self.fixed_size not in (None, images.shape[2:]):
+            raise TileSizeError(
+                f'Images of {images.shape[2]}x{images.shape[3]} pixels given to a '
+                f'model that takes {self.fixed_size[0]}x{self.fixed_size[1]} only: cut '
+                'or pad them.'
+            )
+        if not len(images):
+            return np.empty((0, len(self.metadata.classes)), np.float32)
+        # a view of a file is read-only, which PyTorch does not know
+        return self._compute(np.require(images, np.float32, ['C', 'W']))
+
+
+def load_predictor(
+    model: str | Path, modality: str | None = None, device: str = 'auto'
+) -> Predictor:
+    """Read a model file of any kind.
+
+    Args:
+        model: Classifier file (.safetensors), exported file (.onnx, .pt2) or full
+            checkpoint (.ckpt).
+        modality: Modality to classify; only a checkpoint of several needs it.
+        device: 'auto' for the fastest that is there, or 'cpu', 'cuda', 'cuda:1' (not
+            with .onnx), 'mps' (neither).
+
+    Returns:
+        The classifier in evaluation mode.
+
+    Raises:
+        ClassifierFileError: If there is no such file, it is none of ours, or corrupt.
+        ModalityError: If the classifier needs several modalities, or another one than
+            *modality*, or *modality* is needed.
+        SettingError: If *device* is unknown or not there.
+        UserError: If an .onnx file is given and onnxruntime is not installed.
+    """
+    path = Path(model)
+    if not path.is_file():
+        raise ClassifierFileError(
+            f'{path}: there is no such file. Give best/<modality>.safetensors of a run, '
+            'an exported .onnx or .pt2 file, or last.ckpt.'
+        )
+    match path.suffix.lower():
+        case '.safetensors':
+            return _torch(
+                path, 'classifier file', load_classifier(path), modality, device
+            )
+        case '.pt2':
+            return _torch(path, 'exported program', load_pt2(path), modality, device)
+        case '.onnx':
+            return _onnx(path, modality, device)
+        case '.ckpt' | '.pt' | '.pth':
+            loaded = load_checkpoint(path, modality)
+            return _torch(path, 'checkpoint', loaded, modality, device)
+    raise ClassifierFileError(
+        f'{path} is no model file: give a .safetensors, .onnx, .pt2 or .ckpt file.'
+    )
+
+
+def _torch(
+    path: Path, kind: str, loaded: LoadedClassifier, modality: str | None, device: str
+) -> Predictor:
+    name = _only_modality(path, loaded.metadata, modality)
+    place = choose_device(device)
+    loaded.to(place)
+
+    def compute(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            probabilities = loaded.probabilities(torch.from_numpy(images).to(place))
+            return probabilities.float().cpu().numpy()
+
+    description = _describe(path, kind, name, loaded.metadata)
+    return Predictor(loaded.metadata, name, description, None, str(place), compute)
+
+
+def _onnx(path: Path, modality: str | None, device: str) -> Predictor:
+    loaded = OnnxClassifier(path, device)
+    name = _only_modality(path, loaded.metadata, modality)
+    description = _describe(path, 'ONNX', name, loaded.metadata)
+    return Predictor(
+        loaded.metadata, name, description, loaded.size, loaded.device, loaded
+    )
+
+
+def _only_modality(
+    path: Path, metadata: ClassifierMetadata, modality: str | None
+) -> str:
+    names = list(metadata.modalities)
+    if len(names) > 1:
+        raise ModalityError(
+            f'{path} classifies {names} together and cannot classify one of them '
+            'alone: give the classifier file of one modality, '
+            'best/<modality>.safetensors.'
+        )
+    if modality not in {None, names[0]}:
+        raise ModalityError(
+            f"{path} classifies '{names[0]}', not '{modality}': give another file, or "
+            'no modality.'
+        )
+    return names[0]
+
+
+def _describe(
+    path: Path, kind: str, modality: str, metadata: ClassifierMetadata
+) -> str:
+    with path.open('rb') as file:
+        digest = hashlib.file_digest(file, 'sha256').hexdigest()
+    return (
+        f"{path.name} ({kind}, '{modality}', {metadata.model}, "
+        f'{len(metadata.classes)} classes, sha256 {digest[:16]})'
+    )
+
+
+def choose_device(device: str) -> torch.device:
+    """Choose what PyTorch computes on.
+
+    Args:
+        device: 'auto' for CUDA if it is there, else MPS, else the CPU; or a device.
+
+    Returns:
+        The device.
+
+    Raises:
+        SettingError: If *device* is unknown or not there.
+    """
+    available = ['cpu']
+    if torch.backends.mps.is_available():
+        available.insert(0, 'mps')
+    if torch.cuda.is_available():
+        numbered = [f'cuda:{i}' for i in range(torch.cuda.device_count())]
+        available = ['cuda', *numbered, *available]
+    if device == 'auto':
+        device = available[0]
+    if device not in available:
+        raise SettingError(
+            f"device='{device}': PyTorch has {available} here. Use one of them, or "
+            "'auto'."
+        )
+    return torch.device(device)

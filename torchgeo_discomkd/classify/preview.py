@@ -1,0 +1,227 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Picture of a map: classes with legend, confidence, coordinates and a scale bar."""
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.enums import Resampling
+from rasterio.errors import NotGeoreferencedWarning
+from rasterio.io import DatasetReader
+
+from .map_legend import NODATA, Legend
+from .partial import writing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
+# Cells along the longer side of a panel: more cannot be seen at 150 dots per inch.
+_MOST_CELLS = 1000
+
+# Longer side of a panel on paper.
+_PANEL_INCHES = 5.0
+
+# Panels that are less high per width than this are above each other.
+_FLAT = 0.5
+
+_METRES_PER_DEGREE = 111_320
+
+
+def write_preview(
+    class_map: Path,
+    confidence_map: Path,
+    legend: Legend,
+    cells: Mapping[str, int],
+    output: Path,
+) -> None:
+    """Draw a map as PNG, large maps from their overviews.
+
+    Args:
+        class_map: GeoTIFF with the values of *legend*.
+        confidence_map: GeoTIFF with the confidence of the same cells.
+        legend: Classes of the map.
+        cells: Number of cells of each class, for the legend.
+        output: The picture.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', NotGeoreferencedWarning)
+        with rasterio.open(class_map) as file:
+            classes = _read(file, Resampling.mode)
+            view = _View(file)
+        with rasterio.open(confidence_map) as file:
+            confidence = _read(file, Resampling.average)
+    patches = _make_patches(legend, cells, bool((classes == NODATA).any()))
+    figure, columns = _make_figure(view.ratio, [str(p.get_label()) for p in patches])
+    first, second = figure.axes
+    _draw_classes(first, classes, view, legend)
+    _draw_confidence(second, confidence, view)
+    figure.legend(
+        handles=patches, loc='outside lower center', ncols=columns, frameon=False
+    )
+    with writing(output):
+        figure.savefig(output, format='png', dpi=150)
+
+
+def _make_figure(ratio: float, labels: Sequence[str]) -> tuple['Figure', int]:
+    """Make room for two panels of a height per width, and for the columns of a legend.
+
+    The panels are side by side unless they are flat.
+    """
+    from matplotlib.figure import Figure
+
+    if ratio < _FLAT:
+        rows, columns = 2, 1
+        width, height = 1.6 * _PANEL_INCHES, max(1.6 * _PANEL_INCHES * ratio, 0.5)
+    else:
+        rows, columns = 1, 2
+        height = min(_PANEL_INCHES * max(ratio, 1), 2 * _PANEL_INCHES)
+        width = min(height / ratio, _PANEL_INCHES)
+    # beside the panels: coordinates, titles and the colour bar
+    width = columns * (width + 1) + 1
+    # a letter is about a tenth of an inch wide, the patch before it six of them
+    fitting = max(int(10 * width / (max(map(len, labels)) + 6)), 1)
+    below = 0.25 * math.ceil(len(labels) / fitting) + 0.2
+    figure = Figure((width, rows * (height + 0.9) + below), layout='constrained')
+    figure.subplots(rows, columns)
+    return figure, fitting
+
+
+class _View:
+    """How cells are laid out on the paper."""
+
+    def __init__(self, file: DatasetReader) -> None:
+        transform, crs = file.transform, file.crs
+        self.cells = (file.height, file.width)
+        known = transform != rasterio.Affine.identity()
+        self.upright = known and transform.b == transform.d == 0
+        self.crs = crs if known else None
+        self.geographic = crs is not None and crs.is_geographic
+        middle = transform @ (file.width / 2, file.height / 2)
+        shrink = math.cos(math.radians(middle[1])) if self.geographic else 1.0
+        # near a pole a map in degrees would be a line
+        shrink = max(shrink, 0.05)
+        step = (
+            np.hypot(transform.a * shrink, transform.d),
+            np.hypot(transform.b * shrink, transform.e),
+        )
+        #: Height of a cell on the ground, in units of its width.
+        self.aspect = float(step[1] / step[0])
+        #: Height of the map on the ground, in units of its width.
+        self.ratio = self.aspect * file.height / file.width
+        if crs is None or not known:
+            unit = None
+        elif self.geographic:
+            unit = _METRES_PER_DEGREE
+        else:
+            unit = crs.linear_units_factor[1]
+        #: Width of a cell on the ground in metres; None if unknown.
+        self.metres = None if unit is None else float(step[0] * unit)
+        right, bottom = transform @ (file.width, file.height)
+        #: Left, right, bottom and top of the picture in the units of its axes.
+        self.extent = (
+            (transform.c, right, bottom, transform.f)
+            if self.upright
+            else (0, file.width, file.height, 0)
+        )
+
+
+def _read(file: DatasetReader, resampling: Resampling) -> NDArray[Any]:
+    shrink = max(1, math.ceil(max(file.height, file.width) / _MOST_CELLS))
+    shape = (math.ceil(file.height / shrink), math.ceil(file.width / shrink))
+    return file.read(1, out_shape=shape, resampling=resampling)
+
+
+def _draw_classes(
+    axes: 'Axes', classes: NDArray[np.uint8], view: _View, legend: Legend
+) -> None:
+    palette = np.full((256, 3), 255, np.uint8)
+    palette[1 : len(legend.colors) + 1] = legend.colors
+    axes.imshow(palette[classes], extent=view.extent, interpolation='nearest')
+    axes.set_title('Class')
+    _label_axes(axes, view)
+    _draw_scale_bar(axes, view)
+
+
+def _make_patches(
+    legend: Legend, cells: Mapping[str, int], nodata: bool
+) -> list['Patch']:
+    from matplotlib.patches import Patch
+
+    mapped = max(sum(cells.values()), 1)
+    colors = [np.array(color) / 255 for color in legend.colors]
+    labels = [f'{name} {100 * cells[name] / mapped:.1f} %' for name in legend.names]
+    if nodata:
+        colors.append(np.ones(3))
+        labels.append('nodata')
+    return [
+        Patch(facecolor=color, edgecolor='black', linewidth=0.4, label=label)
+        for color, label in zip(colors, labels, strict=True)
+    ]
+
+
+def _draw_confidence(
+    axes: 'Axes', confidence: NDArray[np.float32], view: _View
+) -> None:
+    image = axes.imshow(
+        confidence,
+        extent=view.extent,
+        interpolation='nearest',
+        cmap='viridis',
+        vmin=0,
+        vmax=1,
+    )
+    axes.set_title('Confidence')
+    # at the expense of both panels, so that they stay equal
+    axes.figure.colorbar(image, ax=axes.figure.axes, shrink=0.9, aspect=30)
+    _label_axes(axes, view)
+
+
+def _label_axes(axes: 'Axes', view: _View) -> None:
+    left, right, bottom, top = view.extent
+    width, height = abs(right - left), abs(bottom - top)
+    rows, columns = view.cells
+    axes.set_aspect(view.aspect * rows / columns * width / height)
+    axes.ticklabel_format(style='plain', useOffset=False)
+    axes.locator_params(nbins=4)
+    axes.tick_params(labelsize='small')
+    if not view.upright:
+        names = 'column of the map', 'row of the map'
+    elif view.geographic:
+        names = 'longitude (°)', 'latitude (°)'
+    else:
+        names = f'easting ({view.crs or "no CRS"})', 'northing'
+    axes.set_xlabel(names[0], fontsize='small')
+    axes.set_ylabel(names[1], fontsize='small')
+
+
+def _draw_scale_bar(axes: 'Axes', view: _View) -> None:
+    from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
+
+    if view.metres is None:
+        return
+    columns = view.cells[1]
+    length = _round_down(view.metres * columns / 4)
+    label = f'{length / 1000:g} km' if length >= 1000 else f'{length:g} m'
+    left, right = view.extent[:2]
+    size = length / (view.metres * columns) * abs(right - left)
+    bar = AnchoredSizeBar(axes.transData, size, label, 'lower right', pad=0.4)
+    bar.patch.set_alpha(0.7)
+    axes.add_artist(bar)
+
+
+def _round_down(length: float) -> float:
+    """Return the largest of 1, 2 and 5 times a power of ten up to *length*."""
+    power = 10.0 ** math.floor(math.log10(length))
+    return max(factor * power for factor in (1, 2, 5) if factor * power <= length)

@@ -1,0 +1,253 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Classify a whole scene into a map."""
+
+import warnings
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from affine import Affine
+
+from .. import __version__
+from ..rasters.scale import Scale
+from ..rasters.sources import Source
+from .map_legend import NODATA, Legend, make_legend
+from .map_writer import MapWriter
+from .partial import partial_folder
+from .predictor import Predictor
+from .progress import progress_bar
+from .scene_bands import warn_if_swapped
+from .scene_outputs import SceneOutputs, finish_outputs, plan_outputs
+from .scene_panel import MapRow, PanelAverage
+from .scene_reader import Grid, SceneReader, open_scene
+from .scene_settings import SceneSettings, make_settings, rows_per_strip, split_panels
+from .scene_strips import Strip, iterate_strips
+from .scene_summary import SceneSummary
+from .scene_units import UnitConverter
+from .windows import place_windows
+
+# Blocks are read once, in whole rows: GDAL need not keep 5 % of the memory for them.
+_CACHE_BYTES = 64 * 2**20
+
+
+def classify_scene(
+    predictor: Predictor,
+    source: Source,
+    output: str | Path,
+    *,
+    scale: Scale = 'auto',
+    bands: Sequence[str] | None = None,
+    stride: int | None = None,
+    max_nodata: float = 0.5,
+    batch_size: int = 256,
+    workers: int = 1,
+    min_confidence: float = 0.0,
+    polygons: str | Path | None = None,
+    preview: str | Path | None = None,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> SceneSummary:
+    """Classify a scene into a map of classes and a map of confidence.
+
+    A window of the classifier's tile size slides over the scene. A cell of the map is
+    *stride* x *stride* pixels, beginning at the upper left corner of the scene; its
+    probabilities are the mean over all windows that cover it, its confidence is the
+    highest of them. At the borders of the scene windows are shifted inwards, so that
+    the classifier sees real pixels; a scene smaller than a window is filled up with
+    missing pixels at the bottom and on the right. Cells at the lower and right border
+    may reach beyond the scene. The classifier fills missing pixels itself; windows that
+    cover nodata cells only are not classified.
+
+    Written are, when all are complete:
+
+    * *output*: classes, a Cloud Optimized GeoTIFF (see :class:`.MapWriter`), and the
+      names of the classes for GDAL and QGIS in *output*.aux.xml, to be kept beside it;
+    * *output* with '_confidence' before its extension: confidence, on the same grid;
+    * *polygons* and *preview* if asked for.
+
+    The scene is read once, in strips; memory does not depend on its size. A scene with
+    ground control points only is warped while it is read. One without georeference
+    gives a map without; one with a transform but no CRS keeps the transform.
+
+    Args:
+        predictor: The classifier.
+        source: One file with all bands, or one file per band on the same grid.
+        output: Map to write, .tif.
+        scale: Unit of the scene: 'db', 'linear', or 'auto' to guess it from samples.
+        bands: The file's band for each of the classifier's (names, or numbers from 1);
+            None finds them by name, or else by order.
+        stride: Height and width of a map cell in pixels, 1 to the size of the windows.
+            Default: half of it.
+        max_nodata: A cell with this share of missing pixels or more is nodata, above 0
+            to 1. A pixel is missing if it is so in any band.
+        batch_size: Windows that are classified together at most; fewer if they are
+            large (96 MiB).
+        workers: Threads that decode and compress, beside the one that reads ahead.
+        min_confidence: Cells of lower confidence get the class 'uncertain', 0 to 1.
+        polygons: GeoPackage to write, .gpkg: one multipolygon per class with its area.
+        preview: Picture to write, .png: classes with legend, and confidence.
+        overwrite: Replace existing files.
+        progress: Show a progress bar.
+
+    Returns:
+        What was written, and what the map shows.
+
+    Raises:
+        BandError: If bands are missing, or files of bands are on different grids.
+        CorruptFileError: If the scene cannot be read.
+        OutputError: If a file cannot be written.
+        OutputExistsError: If a file exists, or is the scene itself.
+        SettingError: If a setting is unknown or out of range.
+        UnitError: If the values contradict *scale* or the classifier's unit.
+
+    Warns:
+        UserWarning: If the scene has no georeference or CRS, or seems to have its bands
+            swapped.
+    """
+    metadata = predictor.metadata.modalities[predictor.modality]
+    settings = make_settings(
+        predictor, stride, max_nodata, batch_size, workers, min_confidence
+    )
+    legend = make_legend(predictor.metadata.classes, min_confidence > 0)
+    convert = UnitConverter(scale, metadata.unit, source.name)
+    outputs = plan_outputs(output, polygons, preview, source, overwrite)
+    options = {'GDAL_CACHEMAX': _CACHE_BYTES, 'GDAL_NUM_THREADS': f'{workers}'}
+    with rasterio.Env(**options), ExitStack() as stack:
+        reader = stack.enter_context(open_scene(source, metadata.bands, bands))
+        sample = reader.sample()
+        if not reader.named:
+            warn_if_swapped(sample, metadata.bands, source.name)
+        convert(sample)
+        grid = _map_grid(reader, settings.stride)
+        tags = _tags(predictor, source, settings)
+        folders = {p: stack.enter_context(partial_folder(p)) for p in outputs.asked}
+        folder = folders[outputs.output]
+        writer = stack.enter_context(MapWriter(folder, grid, legend, tags, workers))
+        windows = _classify(predictor, reader, convert, settings, writer, progress)
+        writer.finish()
+        summary = _summarize(outputs, settings, legend, grid, writer, windows)
+        finish_outputs(outputs, folders, writer, legend, reader.grid, summary)
+    return summary
+
+
+def _classify(
+    predictor: Predictor,
+    reader: SceneReader,
+    convert: UnitConverter,
+    settings: SceneSettings,
+    writer: MapWriter,
+    progress: bool,
+) -> tuple[int, int]:
+    """Write the map; return how many windows were classified and skipped."""
+    classes = len(predictor.metadata.classes)
+    scene = reader.grid
+    rows = place_windows(scene.height, settings.tile[0], settings.stride)
+    columns = place_windows(scene.width, settings.tile[1], settings.stride)
+    panels = split_panels(columns, settings, reader.bands, reader.block_rows, classes)
+    total = len(rows.starts) * sum(len(panel.starts) for panel in panels)
+    classified = 0
+    with progress_bar(total, 'windows', progress) as advance:
+        for panel in panels:
+            average = PanelAverage(predictor, rows, panel, settings.batch_size)
+            height = rows_per_strip(panel, settings, reader.bands)
+            strips = iterate_strips(
+                reader, rows, panel, height, settings.max_nodata, convert
+            )
+            left = panel.offset // settings.stride
+            # an error must not leave a thread behind that reads from closed files
+            with closing(_read_ahead(strips)) as ahead:
+                for strip in ahead:
+                    for row in average.add(strip):
+                        _write_row(writer, left, row, settings.min_confidence)
+                    advance((strip.end - strip.begin) * len(panel.starts))
+            classified += average.classified
+    return classified, total - classified
+
+
+def _read_ahead(strips: Iterator[Strip]) -> Generator[Strip]:
+    """Read the next strip while the last one is classified."""
+
+    def read() -> Strip | None:
+        return next(strips, None)
+
+    with ThreadPoolExecutor(1, thread_name_prefix='reader') as pool:
+        future = pool.submit(read)
+        while (strip := future.result()) is not None:
+            future = pool.submit(read)
+            yield strip
+
+
+def _write_row(
+    writer: MapWriter, left: int, row: MapRow, min_confidence: float
+) -> None:
+    probabilities = row.probabilities.astype(np.float32)
+    confidence = probabilities.max(axis=1)
+    classes = probabilities.argmax(axis=1).astype(np.uint8) + np.uint8(1)
+    classes[confidence < min_confidence] = probabilities.shape[1] + 1
+    classes[~row.mapped] = NODATA
+    confidence[~row.mapped] = np.nan
+    writer.write(row.row, left, classes, confidence)
+
+
+def _map_grid(reader: SceneReader, stride: int) -> Grid:
+    """Return the grid whose cells are *stride* pixels; warn if it is nowhere."""
+    scene = reader.grid
+    height, width = -(-scene.height // stride), -(-scene.width // stride)
+    if scene.transform is None:
+        warnings.warn(
+            f'{reader.name} is not georeferenced: the map will not be either.',
+            stacklevel=3,
+        )
+        return Grid(height, width, None, None)
+    if scene.crs is None:
+        warnings.warn(
+            f'{reader.name} has no coordinate reference system: the map will have none '
+            'either. If you know it, set it with "rio edit-info --crs EPSG:<code>".',
+            stacklevel=3,
+        )
+    transform = scene.transform @ Affine.scale(stride)
+    return Grid(height, width, scene.crs, transform)
+
+
+def _tags(
+    predictor: Predictor, source: Source, settings: SceneSettings
+) -> dict[str, str]:
+    return {
+        'TIFFTAG_SOFTWARE': f'torchgeo_discomkd {__version__}',
+        'SCENE': ', '.join(Path(path).name for path in source.paths),
+        'MODEL': predictor.description,
+        'MODALITY': predictor.modality,
+        'TILE_SIZE': 'x'.join(map(str, settings.tile)),
+        'STRIDE': f'{settings.stride}',
+        'MAX_NODATA': f'{settings.max_nodata:g}',
+        'MIN_CONFIDENCE': f'{settings.min_confidence:g}',
+    }
+
+
+def _summarize(
+    outputs: SceneOutputs,
+    settings: SceneSettings,
+    legend: Legend,
+    grid: Grid,
+    writer: MapWriter,
+    windows: tuple[int, int],
+) -> SceneSummary:
+    nodata, *cells = writer.counts.tolist()
+    return SceneSummary(
+        output=outputs.output,
+        confidence=outputs.confidence,
+        polygons=outputs.polygons,
+        preview=outputs.preview,
+        shape=(grid.height, grid.width),
+        stride=settings.stride,
+        cells=dict(zip(legend.names, cells, strict=True)),
+        nodata=nodata,
+        windows=windows[0],
+        skipped=windows[1],
+        mean_confidence=writer.total / sum(cells) if any(cells) else float('nan'),
+    )

@@ -1,0 +1,121 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Classify the windows of strips and average them in the cells of the map."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .predictor import Predictor
+from .scene_strips import Strip
+from .windows import WindowAxis
+
+
+class MapRow(NamedTuple):
+    """A row of map cells, all windows of which are classified."""
+
+    #: Position of the row.
+    row: int
+
+    #: Mean probabilities, float64, shape (cell columns, K).
+    probabilities: NDArray[np.float64]
+
+    #: Whether each cell has enough pixels: bool, shape (cell columns,).
+    mapped: NDArray[np.bool_]
+
+
+class PanelAverage:
+    """Mean probabilities of a panel: some neighbouring columns of the map.
+
+    The probability of a cell is the mean over all windows that cover it. Windows
+    without a cell that is to be mapped are not classified.
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        rows: WindowAxis,
+        columns: WindowAxis,
+        batch_size: int,
+    ) -> None:
+        """Initialize a new PanelAverage instance.
+
+        Args:
+            predictor: The classifier.
+            rows: All rows of windows.
+            columns: Columns of windows of the panel.
+            batch_size: Windows that are classified together.
+        """
+        self._predictor = predictor
+        self._rows = rows
+        self._columns = columns
+        self._batch_size = batch_size
+        self._coverage = rows.coverage(), columns.coverage()
+        self._sums: dict[int, NDArray[np.float64]] = {}
+        self._mapped: dict[int, NDArray[np.bool_]] = {}
+
+        #: Number of windows that were classified.
+        self.classified = 0
+
+    def add(self, strip: Strip) -> Iterator[MapRow]:
+        """Classify the windows of the next strip.
+
+        Args:
+            strip: Strips follow each other from the top of the scene to its bottom.
+
+        Yields:
+            Rows of cells that no later window covers, if a cell is to be mapped.
+        """
+        rows = self._rows
+        needed = _needed(strip, self._columns)
+        probabilities = self._classify(strip, needed)
+        for i in np.flatnonzero(needed.any(axis=1)).tolist():
+            spread = self._columns.spread(probabilities[i])
+            for row in range(rows.first[strip.begin + i], rows.stop[strip.begin + i]):
+                self._sums[row] = self._sums.get(row, 0) + spread
+        self._mapped |= dict(enumerate(strip.mapped, strip.first_cell))
+        last = strip.end == len(rows.starts)
+        complete = rows.cells if last else int(rows.first[strip.end])
+        for row in sorted(row for row in self._mapped if row < complete):
+            mapped, sums = self._mapped.pop(row), self._sums.pop(row, None)
+            if sums is not None and mapped.any():
+                windows = self._coverage[0][row] * self._coverage[1]
+                yield MapRow(row, sums / windows[:, np.newaxis], mapped)
+
+    def _classify(self, strip: Strip, needed: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """Return probabilities (rows, columns, K), 0 for windows that are not needed."""
+        classes = len(self._predictor.metadata.classes)
+        probabilities = np.zeros((*needed.shape, classes), np.float32)
+        positions = np.argwhere(needed)
+        for start in range(0, len(positions), self._batch_size):
+            batch = positions[start : start + self._batch_size]
+            images = _cut(strip, self._columns, batch)
+            probabilities[tuple(batch.T)] = self._predictor.probabilities(images)
+        self.classified += len(positions)
+        return probabilities
+
+
+def _needed(strip: Strip, columns: WindowAxis) -> NDArray[np.bool_]:
+    """Return which windows cover a cell to be mapped, shape (rows, columns)."""
+    chosen = slice(strip.begin, strip.end)
+    # cells above and left of a corner, so that four corners tell what is between
+    sums = np.pad(strip.mapped, ((1, 0), (1, 0))).cumsum(0).cumsum(1)
+    above = sums[strip.rows.first[chosen] - strip.first_cell]
+    below = sums[strip.rows.stop[chosen] - strip.first_cell]
+    inside = below - above
+    return inside[:, columns.stop] > inside[:, columns.first]
+
+
+def _cut(
+    strip: Strip, columns: WindowAxis, chosen: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Copy windows from a strip, shape (N, bands, height, width)."""
+    size = (strip.rows.tile, columns.tile)
+    views = np.lib.stride_tricks.sliding_window_view(strip.image, size, axis=(1, 2))
+    top = strip.rows.starts[strip.begin]
+    y = strip.rows.starts[strip.begin + chosen[:, 0]] - top
+    x = columns.starts[chosen[:, 1]] - columns.starts[0]
+    return views.transpose(1, 2, 0, 3, 4)[y, x]

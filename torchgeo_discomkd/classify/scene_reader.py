@@ -1,0 +1,258 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Read parts of a scene as raw values: one file, or one file per band."""
+
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio import CRS
+from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.errors import RasterioError
+from rasterio.io import DatasetReader
+from rasterio.vrt import WarpedVRT
+from rasterio.windows import Window
+
+from ..errors import BandError, CorruptFileError, SettingError
+from ..rasters import missing_to_nan
+from ..rasters.opening import open_raster
+from ..rasters.readers import describe
+from ..rasters.selection import named_bands, select_bands
+from ..rasters.sources import Source
+from .ground_control import has_ground_control, warp_to_grid
+
+# Rows of a compressed file are best read in whole blocks, but a file may be one block.
+_MOST_BLOCK_ROWS = 1024
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the pixels of a scene lie."""
+
+    #: Rows.
+    height: int
+
+    #: Columns.
+    width: int
+
+    #: Coordinate reference system; None if unknown.
+    crs: CRS | None
+
+    #: From pixel (column, row) to coordinates; None if the scene is not georeferenced.
+    transform: Affine | None
+
+
+class SceneReader:
+    """A scene that is open for reading.
+
+    Its files are to be read by one thread at a time.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        files: Sequence[tuple[DatasetReader | WarpedVRT, list[int]]],
+        named: bool,
+    ) -> None:
+        """Initialize a new SceneReader instance.
+
+        Args:
+            name: What the scene is called in messages.
+            files: Open files on one grid, each with the positions of its bands (from
+                0), together in the order of the classifier.
+            named: Whether the order of the bands is certain.
+        """
+        self._files = files
+
+        #: What the scene is called in messages.
+        self.name = name
+
+        #: Whether names, or the user, say which band is which.
+        self.named = named
+
+        #: Where its pixels lie.
+        self.grid = _grid(files[0][0])
+
+        #: Number of bands.
+        self.bands = sum(len(positions) for _, positions in files)
+
+        block_rows = max(file.block_shapes[i][0] for file, (i, *_) in files)
+
+        #: Rows that are decoded together.
+        self.block_rows = min(block_rows, _MOST_BLOCK_ROWS)
+
+    def read(self, top: int, bottom: int, left: int, right: int) -> NDArray[np.float32]:
+        """Read a part of the scene.
+
+        Nodata values, pixels that an internal mask hides, and infinite ones become
+        NaN. A declared scale or offset is not applied.
+
+        Args:
+            top: First row.
+            bottom: Row after the last one.
+            left: First column.
+            right: Column after the last one.
+
+        Returns:
+            Raw values, float32, shape (bands, bottom - top, right - left).
+
+        Raises:
+            CorruptFileError: If the file is truncated or has vanished.
+        """
+        window = Window.from_slices((top, bottom), (left, right))
+        try:
+            parts = [_read(file, positions, window) for file, positions in self._files]
+        except RasterioError as error:
+            raise CorruptFileError(
+                f'{self.name} cannot be read in the rows {top} to {bottom} '
+                f'({error.__cause__ or error}): fetch the file again.'
+            ) from error
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def sample(self) -> NDArray[np.float32]:
+        """Read small pieces from all over the scene.
+
+        Returns:
+            Raw values, float32, shape (bands, N); all NaN or few if the scene is mostly
+            missing.
+        """
+        for pieces, size in ((8, 64), (32, 16)):
+            values = self._pieces(pieces, size)
+            if np.isfinite(values).any():
+                break
+        return values
+
+    def _pieces(self, pieces: int, size: int) -> NDArray[np.float32]:
+        height, width = self.grid.height, self.grid.width
+        tops = np.unique(np.linspace(0, max(height - size, 0), pieces).astype(int))
+        lefts = np.unique(np.linspace(0, max(width - size, 0), pieces).astype(int))
+        found = [
+            self.read(t, min(t + size, height), x, min(x + size, width))
+            for t in tops.tolist()
+            for x in lefts.tolist()
+        ]
+        return np.concatenate(
+            [piece.reshape(self.bands, -1) for piece in found], axis=1
+        )
+
+
+@contextmanager
+def open_scene(
+    source: Source, wanted: Sequence[str], bands: Sequence[str] | None = None
+) -> Generator[SceneReader]:
+    """Open a scene.
+
+    A scene with ground control points only, such as a Sentinel-1 GRD measurement, is
+    warped on the fly to UTM (see :func:`~.ground_control.warp_to_grid`).
+
+    Args:
+        source: One file, or one file per band on the same grid.
+        wanted: Names of the bands that the classifier needs, in its order.
+        bands: The file's band for each of *wanted* (names, or numbers from 1), which
+            overrules names and order; only for one file.
+
+    Yields:
+        The scene.
+
+    Raises:
+        BandError: If bands are missing, complex, or positions in a colour palette, or
+            the files of the bands do not lie on the same grid.
+        CorruptFileError: If a file cannot be read as an image.
+        SettingError: If *bands* is given for several files.
+    """
+    if bands is not None and len(source.paths) > 1:
+        raise SettingError(
+            f'bands={",".join(bands)} chooses bands of one file, but {source.name} are '
+            f'{len(source.paths)} files: leave it away.'
+        )
+    with ExitStack() as stack:
+        files = []
+        named = bands is not None or len(source.paths) > 1
+        for path, names in _names_by_file(source, wanted):
+            file = stack.enter_context(open_raster(path))
+            header = describe(file)
+            positions = select_bands(header.descriptions, header.count, names, bands)
+            named = named or named_bands(header.descriptions, names)
+            _check_values(path, file, positions)
+            if has_ground_control(file):
+                file = stack.enter_context(warp_to_grid(file, path))
+            files.append((file, positions))
+        _check_grids(source, [_grid(file) for file, _ in files])
+        yield SceneReader(source.name, files, named)
+
+
+def _names_by_file(
+    source: Source, wanted: Sequence[str]
+) -> list[tuple[str, Sequence[str]]]:
+    if len(source.paths) == 1:
+        return [(source.paths[0], wanted)]
+    if len(source.paths) != len(wanted):
+        raise BandError(
+            f'{source.name} are {len(source.paths)} files, but the classifier needs '
+            f'{len(wanted)} bands ({", ".join(wanted)}): give one file with all bands '
+            'or one file for each.'
+        )
+    return [(path, [name]) for path, name in zip(source.paths, wanted, strict=True)]
+
+
+def _read(
+    file: DatasetReader | WarpedVRT, positions: Sequence[int], window: Window
+) -> NDArray[np.float32]:
+    array = file.read([i + 1 for i in positions], window=window)
+    image = missing_to_nan(array)
+    for row, i in enumerate(positions):
+        if (nodata := file.nodatavals[i]) is not None:
+            image[row][array[row] == nodata] = np.nan
+        elif file.mask_flag_enums[i] == [MaskFlags.per_dataset]:
+            image[row][file.read_masks(i + 1, window=window) == 0] = np.nan
+    return image
+
+
+def _check_values(path: str, file: DatasetReader, positions: Sequence[int]) -> None:
+    for i in positions:
+        if file.dtypes[i].startswith('complex'):
+            raise BandError(
+                f'{path} holds complex values: detect them first (amplitude, power or '
+                'dB).'
+            )
+        if file.colorinterp[i] == ColorInterp.palette:
+            raise BandError(
+                f'{path} holds positions in a colour palette, not measured values: '
+                'give the scene itself.'
+            )
+
+
+def _grid(file: DatasetReader | WarpedVRT) -> Grid:
+    known = file.transform != Affine.identity()
+    return Grid(file.height, file.width, file.crs, file.transform if known else None)
+
+
+def _check_grids(source: Source, grids: Sequence[Grid]) -> None:
+    for path, grid in zip(source.paths, grids, strict=True):
+        if not _same(grids[0], grid):
+            raise BandError(
+                f'{source.paths[0]} ({_describe(grids[0])}) and {path} '
+                f'({_describe(grid)}) do not lie on the same grid: resample one to the '
+                f'other, for example with "rio warp {path} resampled.tif --like '
+                f'{source.paths[0]}".'
+            )
+
+
+def _same(one: Grid, other: Grid) -> bool:
+    if (one.height, one.width, one.crs) != (other.height, other.width, other.crs):
+        return False
+    if one.transform is None or other.transform is None:
+        return one.transform is other.transform
+    # text formats round coordinates: a hundredth of a pixel is the same place
+    shift = ~one.transform @ other.transform
+    corners = [(0, 0), (one.width, 0), (0, one.height)]
+    return all(np.allclose(shift @ c, c, rtol=0, atol=0.01) for c in corners)
+
+
+def _describe(grid: Grid) -> str:
+    where = 'no georeference' if grid.transform is None else f'{grid.transform[:6]}'
+    return f'{grid.width}x{grid.height} pixels, {grid.crs or "no CRS"}, {where}'

@@ -1,0 +1,146 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Settings of a scene: checked before anything is read, and sizes derived from them."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from ..errors import SettingError
+from .predictor import Predictor
+from .windows import WindowAxis
+
+# Memory for the pixels and the sums of a panel, and for a batch of windows, each.
+_MEMORY_BYTES = 96 * 2**20
+
+_FLOAT32, _FLOAT64 = 4, 8
+
+
+@dataclass(frozen=True)
+class SceneSettings:
+    """How a scene is classified."""
+
+    #: Height and width of a window in pixels.
+    tile: tuple[int, int]
+
+    #: Height and width of a map cell in pixels.
+    stride: int
+
+    #: A cell with this share of missing pixels or more is nodata.
+    max_nodata: float
+
+    #: Windows that are classified together at most.
+    batch_size: int
+
+    #: Threads that decode and compress.
+    workers: int
+
+    #: Lower confidence makes a cell 'uncertain'.
+    min_confidence: float
+
+
+def make_settings(
+    predictor: Predictor,
+    stride: int | None,
+    max_nodata: float,
+    batch_size: int,
+    workers: int,
+    min_confidence: float,
+) -> SceneSettings:
+    """Check settings and fill in what the user left open.
+
+    Args:
+        predictor: The classifier.
+        stride: Height and width of a map cell in pixels; None for half a window.
+        max_nodata: A cell with this share of missing pixels or more is nodata.
+        batch_size: Windows that are classified together at most.
+        workers: Threads that decode and compress.
+        min_confidence: Lower confidence makes a cell 'uncertain'.
+
+    Returns:
+        The settings.
+
+    Raises:
+        SettingError: If one is out of range, or the classifier does not say how large
+            its windows are.
+    """
+    metadata = predictor.metadata.modalities[predictor.modality]
+    tile = predictor.fixed_size or metadata.tile_size
+    if tile is None:
+        raise SettingError(
+            'The classifier does not say on tiles of which size it was trained, which '
+            'is the size of the windows: classify tiles into a table instead, or fit '
+            'again with a data module of this package.'
+        )
+    if stride is None:
+        stride = max(min(tile) // 2, 1)
+    problems = {
+        f'stride={stride}: give 1 to {min(tile)}, the size of the windows.': (
+            not 1 <= stride <= min(tile)
+        ),
+        f'max_nodata={max_nodata}: give a number above 0, at most 1.': not (
+            0 < max_nodata <= 1
+        ),
+        f'batch_size={batch_size}: give 1 or more.': batch_size < 1,
+        f'workers={workers}: give 1 or more.': workers < 1,
+        f'min_confidence={min_confidence}: give a number from 0 to 1.': not (
+            0 <= min_confidence <= 1
+        ),
+    }
+    for problem, present in problems.items():
+        if present:
+            raise SettingError(problem)
+    window_bytes = len(metadata.bands) * tile[0] * tile[1] * _FLOAT32
+    batch_size = max(min(batch_size, _MEMORY_BYTES // window_bytes), 1)
+    return SceneSettings(tile, stride, max_nodata, batch_size, workers, min_confidence)
+
+
+def split_panels(
+    columns: WindowAxis, settings: SceneSettings, bands: int, block: int, classes: int
+) -> list[WindowAxis]:
+    """Split a scene into panels that fit into the memory, mostly a single one.
+
+    Windows that cover cells of two panels are classified in both.
+
+    Args:
+        columns: Columns of windows of the scene.
+        settings: How it is classified.
+        bands: Number of bands.
+        block: Rows of pixels that are read together.
+        classes: Number of classes.
+
+    Returns:
+        Columns of windows of each panel, from left to right.
+    """
+    tile, stride = settings.tile[0], settings.stride
+    # the strip at work and the next one, twice as high as a window, and those blocks
+    # that are read, copied and joined
+    pixels = bands * _FLOAT32 * (4 * tile + 4 * max(block, tile))
+    # rows of sums that are open, and the probabilities that are added to them
+    rows = 2 * tile // stride + 2
+    sums = classes * (_FLOAT64 + _FLOAT32) * rows // stride
+    width = max(_MEMORY_BYTES // (pixels + sums), 2 * settings.tile[1])
+    count = -(-columns.cells * stride // width)
+    edges = np.linspace(0, columns.cells, count + 1).astype(int).tolist()
+    return [columns.part(begin, end) for begin, end in pairwise(edges) if begin < end]
+
+
+def rows_per_strip(columns: WindowAxis, settings: SceneSettings, bands: int) -> int:
+    """Return how many rows of windows of a panel are read together.
+
+    Args:
+        columns: Columns of windows of the panel.
+        settings: How the scene is classified.
+        bands: Number of bands.
+
+    Returns:
+        As many as fill a batch, or as are within the height of a window, so that few
+        cells are in two strips; 1 or more, but no more than fit into the memory.
+    """
+    width = int(columns.starts[-1] - columns.starts[0]) + columns.tile
+    row_bytes = 6 * bands * _FLOAT32 * width * settings.stride
+    full = -(-settings.batch_size // len(columns.starts))
+    within = settings.tile[0] // settings.stride
+    return max(within, min(full, _MEMORY_BYTES // row_bytes), 1)

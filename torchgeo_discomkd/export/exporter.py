@@ -1,0 +1,210 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Export a classifier file as one self-contained program."""
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.export import Dim, ExportedProgram
+
+from ..errors import ClassifierFileError, SettingError
+from ..files import write_atomically
+from ..models import LoadedClassifier, load_classifier
+from .comparison import (
+    SIZES,
+    Classify,
+    largest_difference,
+    random_batches,
+    tile_batches,
+)
+from .onnx_file import OPSET, OnnxClassifier, onnx_bytes, require
+from .probability_model import ProbabilityModel
+from .properties import INPUT, to_properties
+from .pt2_file import load_pt2, pt2_bytes
+
+#: Largest difference of a probability that is put down to rounding.
+TOLERANCE = 1e-4
+
+type Format = Literal['onnx', 'pt2']
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was exported, and how well it agrees with the classifier file."""
+
+    #: The file.
+    path: Path
+
+    #: ONNX, or a program of PyTorch.
+    format: Format
+
+    #: Version of the ONNX operator set; None for a program of PyTorch.
+    opset: int | None
+
+    #: The modality that it classifies.
+    modality: str
+
+    #: Number of parameters.
+    parameters: int
+
+    #: Height and width of the images that it takes; None for any.
+    tile_size: tuple[int, int] | None
+
+    #: Number of images that it was checked by.
+    images: int
+
+    #: Whether these were tiles, rather than random numbers.
+    real: bool
+
+    #: Largest difference of a probability from that of the classifier file.
+    difference: float
+
+    #: Size of the file in bytes.
+    size: int
+
+
+def export_classifier(
+    classifier: str | Path,
+    output: str | Path,
+    check: Sequence[str | Path] = (),
+    card: Mapping[str, str] | None = None,
+    overwrite: bool = False,
+) -> ExportReport:
+    """Write a classifier of one modality as one file that needs no other.
+
+    Normalisation, missing-value policy and calibration are inside: raw pixel values go
+    in (``images``, float32 (B, C, H, W), NaN and infinite pixels being missing), and
+    probabilities come out (``probabilities``, float32 (B, K)). B is free; H and W are
+    those of training, or free if they are not known. Nothing is written unless the
+    result agrees with the classifier file.
+
+    Args:
+        classifier: Classifier file, for example 'best/sar.safetensors'.
+        output: The file to write: .onnx, or .pt2 for :func:`torch.export.load`.
+        check: Tiles to compare by, or folders of them; without any, random images of
+            the mean and spread of the training data, some pixels missing.
+        card: Further entries of the model card, such as 'licence'.
+        overwrite: Whether an existing *output* is replaced.
+
+    Returns:
+        What was written.
+
+    Raises:
+        BandError: If a tile to check by has other bands.
+        ClassifierFileError: If *classifier* is no classifier file, its network cannot
+            be exported, or the result differs by more than 1e-4.
+        CorruptFileError: If a tile to check by cannot be read.
+        LayoutError: If there is no tile to check by.
+        ModalityError: If *classifier* needs several modalities.
+        SettingError: If the extension of *output* is unknown, *output* exists or
+            *card* has an entry that is computed; or if *output* cannot be written.
+        TileSizeError: If a tile to check by has another size.
+        UserError: If a package for ONNX is missing.
+    """
+    output = Path(output)
+    kind = _format(output)
+    if output.exists() and not overwrite:
+        raise SettingError(
+            f'{output} exists: choose another name, or allow to replace it with '
+            '--overwrite.'
+        )
+    if kind == 'onnx':
+        for package in ('onnx', 'onnxscript', 'onnxruntime'):
+            require(package)
+    loaded = load_classifier(classifier)
+    model = ProbabilityModel(loaded)
+    properties = to_properties(loaded.metadata, card or {})
+    batches = tile_batches(check, loaded) if check else random_batches(loaded)
+    program = _trace(model, loaded)
+    content = (onnx_bytes if kind == 'onnx' else pt2_bytes)(program, properties)
+    difference = _check(kind, content, loaded, batches)
+    try:
+        write_atomically(output, content)
+    except OSError as error:
+        raise SettingError(
+            f'{output} cannot be written ({error}): choose another folder.'
+        ) from error
+    ((modality, described),) = loaded.metadata.modalities.items()
+    return ExportReport(
+        path=output,
+        format=kind,
+        opset=OPSET if kind == 'onnx' else None,
+        modality=modality,
+        parameters=sum(p.numel() for p in model.parameters()),
+        tile_size=described.tile_size,
+        images=sum(len(images) for images in batches[1::2]),
+        real=bool(check),
+        difference=difference,
+        size=len(content),
+    )
+
+
+def _format(output: Path) -> Format:
+    match output.suffix.lower():
+        case '.onnx':
+            return 'onnx'
+        case '.pt2':
+            return 'pt2'
+    raise SettingError(
+        f"{output}: the extension '{output.suffix}' is unknown. Use .onnx for "
+        'onnxruntime, or .pt2 for PyTorch.'
+    )
+
+
+def _trace(model: ProbabilityModel, loaded: LoadedClassifier) -> ExportedProgram:
+    (described,) = loaded.metadata.modalities.values()
+    free: dict[int, Any] = {0: Dim('batch')}
+    if described.tile_size is None:
+        # networks ask for more than a range: for example that patches fill the image
+        free |= {2: Dim.DYNAMIC, 3: Dim.DYNAMIC}
+    example = torch.zeros(2, described.in_channels, *described.tile_size or SIZES[-1])
+    try:
+        program = torch.export.export(model, (example,), dynamic_shapes={INPUT: free})
+    except (AssertionError, RuntimeError, ValueError) as error:
+        size = described.tile_size or 'any size'
+        raise ClassifierFileError(
+            f"PyTorch cannot export '{loaded.metadata.model}' for images of {size}: "
+            f'{error} Use the classifier file itself, or train on tiles of one size.'
+        ) from error
+    for node in program.graph.nodes:
+        # else the file would tell strangers the paths of this machine
+        node.meta.pop('stack_trace', None)
+    return program
+
+
+def _check(
+    kind: Format,
+    content: bytes,
+    loaded: LoadedClassifier,
+    batches: Sequence[NDArray[np.float32]],
+) -> float:
+    """Compare what is about to be written, as its readers will read it."""
+    if kind == 'onnx':
+        readers: list[Classify] = [OnnxClassifier(content, 'cpu')]
+    else:
+        program = torch.export.load(io.BytesIO(content)).module()
+        readers = [_on_arrays(program), _on_arrays(load_pt2(content).probabilities)]
+    difference = max(largest_difference(loaded, reader, batches) for reader in readers)
+    if difference > TOLERANCE:
+        raise ClassifierFileError(
+            f'The exported probabilities differ by up to {difference:.2g} from those of '
+            f'the classifier file, more than {TOLERANCE:g}: nothing was written. Try '
+            'the other format, or another version of PyTorch.'
+        )
+    return difference
+
+
+def _on_arrays(model: Callable[[Tensor], Tensor]) -> Classify:
+    def classify(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            return model(torch.from_numpy(images)).numpy()
+
+    return classify

@@ -1,0 +1,184 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Exported ONNX files: write them, and run them by onnxruntime."""
+
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.export import ExportedProgram
+
+from ..errors import ClassifierFileError, SettingError, UserError
+from ..models import ClassifierMetadata
+from .properties import INPUT, OUTPUT, from_properties
+
+#: Version of the operator set: onnxruntime reads it since 1.14 (2023).
+OPSET = 18
+
+#: Names of the input's axes that are free, or may be.
+_AXES = {0: 'batch', 2: 'height', 3: 'width'}
+
+
+def onnx_bytes(program: ExportedProgram, properties: Mapping[str, str]) -> bytes:
+    """Return the content of an .onnx file.
+
+    Args:
+        program: The program of a :class:`ProbabilityModel`.
+        properties: Texts to keep in the file.
+
+    Returns:
+        A complete file: the weights are inside.
+
+    Raises:
+        UserError: If onnx or onnxscript is not installed.
+    """
+    require('onnx'), require('onnxscript')
+    exported = torch.onnx.export(
+        program,
+        input_names=[INPUT],
+        output_names=[OUTPUT],
+        # names only: which axes are free is part of the program
+        dynamic_shapes={INPUT: _AXES},
+        opset_version=OPSET,
+        dynamo=True,
+        verbose=False,
+    )
+    # None is returned only for a file
+    exported = cast(torch.onnx.ONNXProgram, exported)
+    exported.model.metadata_props.update(properties)
+    return exported.model_proto.SerializeToString()
+
+
+class OnnxClassifier:
+    """An exported classifier, run by onnxruntime."""
+
+    def __init__(self, source: str | Path | bytes, device: str = 'auto') -> None:
+        """Initialize a new OnnxClassifier instance.
+
+        Args:
+            source: An .onnx file, or its content.
+            device: 'cpu', 'cuda', or 'auto' for CUDA if onnxruntime has it.
+
+        Raises:
+            ClassifierFileError: If the file is none of ours, truncated or damaged.
+            SettingError: If onnxruntime does not have *device*.
+            UserError: If onnxruntime is not installed.
+        """
+        runtime = require('onnxruntime')
+        name = 'the exported model' if isinstance(source, bytes) else str(source)
+        self._session = _session(runtime, source, name, _device(runtime, device))
+        used = self._session.get_providers()
+        #: Device that it computes on: onnxruntime falls back where a driver is missing.
+        self.device = 'cuda' if 'CUDAExecutionProvider' in used else 'cpu'
+        properties = self._session.get_modelmeta().custom_metadata_map
+        try:
+            #: What the file says about the classifier.
+            self.metadata: ClassifierMetadata = from_properties(properties)
+        except ClassifierFileError as error:
+            raise ClassifierFileError(f'{name}: {error}') from error
+        #: The only height and width that it takes; None if it takes any.
+        self.size = _size(self._session, self.metadata, name)
+
+    def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Classify a batch.
+
+        Args:
+            images: Raw values, float32, shape (B, C, H, W), B at least 1; NaN and
+                infinite pixels are missing ones.
+
+        Returns:
+            Probabilities, float32, shape (B, K).
+        """
+        return self._session.run([OUTPUT], {INPUT: images})[0]
+
+
+def require(package: str) -> ModuleType:
+    """Import a package that only ONNX files need.
+
+    Args:
+        package: Its name.
+
+    Returns:
+        The module.
+
+    Raises:
+        UserError: If it is not installed.
+    """
+    try:
+        return import_module(package)
+    except ImportError as error:
+        raise UserError(
+            f'ONNX files need the package {package}, which cannot be imported '
+            f"({error}): pip install 'torchgeo_discomkd[onnx]'."
+        ) from error
+
+
+def _device(runtime: Any, device: str) -> str:
+    providers = runtime.get_available_providers()
+    available = ['cuda', 'cpu'] if 'CUDAExecutionProvider' in providers else ['cpu']
+    if device == 'auto':
+        device = available[0]
+    if device not in available:
+        raise SettingError(
+            f"device='{device}': onnxruntime has {available} here. Use one of them, or "
+            "'auto'; the package onnxruntime-gpu brings 'cuda'."
+        )
+    return device
+
+
+def _session(runtime: Any, source: str | Path | bytes, name: str, device: str) -> Any:
+    state = runtime.capi.onnxruntime_pybind11_state
+    options = runtime.SessionOptions()
+    options.log_severity_level = 3
+    providers = ['CPUExecutionProvider']
+    if device == 'cuda':
+        providers.insert(0, 'CUDAExecutionProvider')
+    try:
+        return runtime.InferenceSession(
+            source if isinstance(source, bytes) else str(source),
+            options,
+            providers=providers,
+        )
+    except (
+        state.Fail,
+        state.InvalidArgument,
+        state.InvalidGraph,
+        state.InvalidProtobuf,
+        state.NoModel,
+        state.NoSuchFile,
+        state.NotImplemented,
+        state.RuntimeException,
+    ) as error:
+        raise ClassifierFileError(
+            f'{name} is no ONNX file that onnxruntime {runtime.__version__} reads, or '
+            f'it is truncated ({error}): export or copy it again.'
+        ) from error
+
+
+def _size(
+    session: Any, metadata: ClassifierMetadata, name: str
+) -> tuple[int, int] | None:
+    ((modality, described),) = metadata.modalities.items()
+    inputs = {value.name: value.shape for value in session.get_inputs()}
+    outputs = {value.name: value.shape for value in session.get_outputs()}
+    images, probabilities = inputs.get(INPUT, []), outputs.get(OUTPUT, [])
+    if (
+        (len(inputs), len(outputs)) != (1, 1)
+        or images[1:2] != [described.in_channels]
+        or probabilities[1:] != [len(metadata.classes)]
+        or len(images) != 4
+    ):
+        raise ClassifierFileError(
+            f'{name}: its inputs {inputs} and outputs {outputs} are not those of a '
+            f"classifier of '{modality}' with {described.in_channels} bands and "
+            f'{len(metadata.classes)} classes: export it again.'
+        )
+    height, width = images[2:]
+    fixed = isinstance(height, int) and isinstance(width, int)
+    return (height, width) if fixed else None

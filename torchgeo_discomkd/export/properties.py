@@ -1,0 +1,101 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""What an exported file says about itself: the same keys whatever its format."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from .. import __version__
+from ..errors import ClassifierFileError, SettingError
+from ..models import ClassifierMetadata
+from ..models.classifier_file import KEY
+
+#: Name of the input: raw pixel values, float32, shape (B, C, H, W).
+INPUT = 'images'
+
+#: Name of the output: probabilities, float32, shape (B, K).
+OUTPUT = 'probabilities'
+
+#: What the exported files say about missing pixels.
+MISSING_VALUES = (
+    'NaN and infinite pixels are missing: they are replaced by the mean of their band '
+    'in the training data.'
+)
+
+
+def to_properties(
+    metadata: ClassifierMetadata, card: Mapping[str, str]
+) -> dict[str, str]:
+    """Describe a classifier of one modality by texts.
+
+    Args:
+        metadata: Its metadata.
+        card: Further entries of the model card, for example 'licence'.
+
+    Returns:
+        'modality', 'unit' and 'version' as they are; 'classes', 'bands', 'tile_size'
+        (height and width, or null) and 'model_card' as JSON; and all of *metadata*
+        for torchgeo_discomkd itself.
+
+    Raises:
+        SettingError: If *card* would replace an entry that is computed.
+    """
+    ((modality, images),) = metadata.modalities.items()
+    properties = {
+        'modality': modality,
+        'classes': json.dumps(metadata.classes),
+        'bands': json.dumps(images.bands),
+        'unit': images.unit,
+        'tile_size': json.dumps(images.tile_size),
+        'version': __version__,
+    }
+    computed: dict[str, Any] = {
+        'model': metadata.model,
+        'kind': metadata.kind,
+        'normalization': metadata.normalization,
+        'missing_values': MISSING_VALUES,
+        'temperature': metadata.temperature,
+        'scores': metadata.scores,
+        'epoch': metadata.epoch,
+        'seed': metadata.seed,
+        'data_fingerprint': metadata.data_fingerprint,
+        'split_hash': metadata.split_hash,
+        'trained_with': f'torchgeo_discomkd {metadata.version}'.strip(),
+    }
+    if taken := sorted(computed.keys() & card.keys()):
+        raise SettingError(
+            f'{taken} of the model card are computed from the classifier: choose other '
+            'names.'
+        )
+    return properties | {
+        'model_card': json.dumps(computed | dict(card)),
+        KEY: metadata.to_json(),
+    }
+
+
+def from_properties(properties: Mapping[str, str]) -> ClassifierMetadata:
+    """Read what :func:`to_properties` wrote.
+
+    Args:
+        properties: Texts by key.
+
+    Returns:
+        The metadata of the classifier.
+
+    Raises:
+        ClassifierFileError: If they are none of ours, or damaged.
+    """
+    if KEY not in properties:
+        raise ClassifierFileError(
+            'it was not exported by torchgeo_discomkd: give a file that `python -m '
+            'torchgeo_discomkd export` wrote.'
+        )
+    metadata = ClassifierMetadata.from_json(properties[KEY])
+    if len(metadata.modalities) != 1:
+        raise ClassifierFileError(
+            f'it has the modalities {list(metadata.modalities)}, but an exported '
+            'classifier has one.'
+        )
+    return metadata

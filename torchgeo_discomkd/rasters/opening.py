@@ -1,0 +1,149 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Open image files, with errors that a user understands."""
+
+import os
+import threading
+import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.io import DatasetReader
+
+from ..errors import CorruptFileError
+
+# Listing the folder at every open is slow where it holds thousands of tiles. A JPEG
+# that ends early is only a warning to GDAL, which fills the rest with grey, and its own
+# PNG decoder (the optimisation) fills the rest with whatever the memory holds.
+_GDAL_OPTIONS = {
+    'GDAL_DISABLE_READDIR_ON_OPEN': 'TRUE',
+    'GDAL_ERROR_ON_LIBJPEG_WARNING': 'TRUE',
+    'GDAL_PNG_WHOLE_IMAGE_OPTIM': 'NO',
+}
+
+# The filters of the warnings module are global: one thread at a time may change them,
+# and a process forked meanwhile must not inherit a lock that nobody will release.
+_FILTERS = threading.RLock()
+if hasattr(os, 'register_at_fork'):  # pragma: no branch (absent on Windows)
+    os.register_at_fork(
+        before=_FILTERS.acquire,
+        after_in_parent=_FILTERS.release,
+        after_in_child=_FILTERS.release,
+    )
+
+# Whether a block around all threads has set the filters.
+_silent = False
+
+
+@contextmanager
+def many_threads() -> Generator[None]:
+    """Let all threads open files at the same time inside the block.
+
+    Outside each waits for the others, because opening a file without georeference
+    warns, and the filters of warnings are global. This sets them once for all: enter
+    it before the threads start and leave it when they have ended.
+
+    Yields:
+        Nothing.
+    """
+    global _silent
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', NotGeoreferencedWarning)
+        earlier, _silent = _silent, True
+        try:
+            yield
+        finally:
+            _silent = earlier
+
+
+@contextmanager
+def open_raster(path: str | Path) -> Generator[DatasetReader]:
+    """Open an image that GDAL reads.
+
+    Args:
+        path: The file, or a URL or virtual path of GDAL.
+
+    Yields:
+        The file.
+
+    Raises:
+        CorruptFileError: If the file is truncated or not an image, also when it is
+            read inside the block.
+    """
+    # asking a server for the files beside an image takes longer than the image
+    remote = {'GDAL_DISABLE_READDIR_ON_OPEN': 'EMPTY_DIR'} if '://' in str(path) else {}
+    with rasterio.Env(**_GDAL_OPTIONS | remote):
+        try:
+            with _open(path) as file:
+                yield file
+        except RasterioError as error:
+            raise CorruptFileError(
+                f'{path} cannot be read as an image ({_reason(error)}): fetch the file '
+                'again or remove it.'
+            ) from error
+
+
+def open_array(path: str | Path) -> NDArray[Any]:
+    """Map an array into memory, so that only what is used is read.
+
+    Args:
+        path: NPY file.
+
+    Returns:
+        Read-only array.
+
+    Raises:
+        CorruptFileError: If the file is truncated, not an array or needs unpickling.
+    """
+    try:
+        return np.load(path, mmap_mode='r', allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise CorruptFileError(
+            f'{path} cannot be read as an array ({error}): fetch the file again or '
+            'remove it.'
+        ) from error
+
+
+def open_image_array(path: str | Path) -> NDArray[Any]:
+    """Map an image into memory.
+
+    Args:
+        path: NPY file.
+
+    Returns:
+        Read-only array of shape (C, H, W).
+
+    Raises:
+        CorruptFileError: If the file is truncated, needs unpickling or is no array of
+            numbers of shape (H, W) or (C, H, W).
+    """
+    array = open_array(path)
+    if array.ndim == 2:
+        array = array[np.newaxis]
+    if array.ndim != 3 or array.size == 0 or array.dtype.kind not in 'buifc':
+        raise CorruptFileError(
+            f'{path} holds {array.dtype} values of shape {array.shape}: an image is '
+            'an array of numbers of shape (H, W) or (C, H, W).'
+        )
+    return array
+
+
+def _open(path: str | Path) -> DatasetReader:
+    if _silent:
+        return rasterio.open(path)
+    with _FILTERS, warnings.catch_warnings():
+        warnings.simplefilter('ignore', NotGeoreferencedWarning)
+        return rasterio.open(path)
+
+
+def _reason(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error)

@@ -1,0 +1,129 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""SAR backscatter in dB or in linear power: which one it is, and the way across."""
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import SettingError, UnitError
+from .units import check_unit
+
+#: Units of backscatter: 10 * log10(power) and power.
+Unit = Literal['dB', 'linear']
+
+#: Unit of the input as the user states it, or a guess for each image.
+Scale = Literal['auto', 'db', 'linear']
+
+# dB of a whole image reach below this; noise removal never takes linear power there.
+_LOWEST_LINEAR = -1
+
+# Half the pixels of no landscape are brighter than 10 dB: what exceeds it are digital
+# numbers of an image that was not calibrated.
+_BRIGHTEST_LINEAR = 10
+
+
+def convert_scale(
+    image: NDArray[np.float32], given: Unit, wanted: Unit
+) -> NDArray[np.float32]:
+    """Convert backscatter between dB and linear power.
+
+    Args:
+        image: Backscatter of any shape, missing pixels NaN.
+        given: Unit of *image*.
+        wanted: Unit to convert to.
+
+    Returns:
+        float32 array of the same shape; *image* itself if nothing is to be done.
+        Linear power of zero or less has no dB and becomes NaN.
+    """
+    if given == wanted:
+        return image
+    if wanted == 'linear':
+        return (10 ** (image / np.float32(10))).astype(np.float32)
+    power = np.where(image > 0, image, np.float32(np.nan))
+    return (10 * np.log10(power)).astype(np.float32)
+
+
+def guess_scale(image: NDArray[np.float32]) -> Unit | None:
+    """Guess the unit of backscatter from its values.
+
+    Backscatter in dB of any landscape is mostly negative, linear power is negative at
+    most by a little, where noise was removed: the 2nd percentile decides.
+
+    Args:
+        image: Backscatter of any shape, missing pixels NaN.
+
+    Returns:
+        'dB' or 'linear'; None if all pixels are missing, or the values are neither (the
+        digital numbers of an image that was not calibrated).
+    """
+    values = image[np.isfinite(image)]
+    if values.size == 0:
+        return None
+    low, middle = np.percentile(values, [2, 50])
+    if low < _LOWEST_LINEAR:
+        return 'dB'
+    if middle > _BRIGHTEST_LINEAR:
+        return None
+    whole = values.max() > _BRIGHTEST_LINEAR and (values == np.rint(values)).all()
+    return None if whole else 'linear'
+
+
+def check_scale(scale: str, unit: str) -> None:
+    """Check the unit that the user states against that of a classifier.
+
+    Args:
+        scale: 'auto', 'db' or 'linear'.
+        unit: Unit of the classifier's images: 'dB', 'linear' or any other text.
+
+    Raises:
+        SettingError: If *scale* is unknown, or *unit* is not one of backscatter, so
+            that nothing can be converted to it.
+    """
+    if scale not in ('auto', 'db', 'linear'):
+        raise SettingError(f"scale='{scale}': use 'auto', 'db' or 'linear'.")
+    if scale != 'auto' and unit not in ('dB', 'linear'):
+        raise SettingError(
+            f"scale='{scale}', but the classifier was trained on values in the unit "
+            f"'{unit}', to which backscatter cannot be converted: give its images as "
+            "they were in training and leave scale='auto'."
+        )
+
+
+def to_unit(
+    image: NDArray[np.float32], scale: Scale, unit: str, where: str
+) -> NDArray[np.float32]:
+    """Convert an image to the unit of a classifier.
+
+    Args:
+        image: Raw values of any shape, missing pixels NaN.
+        scale: Unit of *image* as stated by the user; 'auto' guesses it.
+        unit: Unit of the classifier's images; an image is left alone unless it is 'dB'
+            or 'linear'.
+        where: What the image is, for the message.
+
+    Returns:
+        float32 array of the same shape.
+
+    Raises:
+        UnitError: If the values contradict *scale*, or 'auto' finds neither unit.
+    """
+    values = image[np.isfinite(image)]
+    if unit not in ('dB', 'linear') or values.size == 0:
+        return image
+    if scale == 'auto':
+        given = guess_scale(image)
+        if given is None:
+            raise UnitError(
+                f'{where} is neither in dB nor linear power: half of its values exceed '
+                f'{np.median(values):g}. It looks like digital numbers: calibrate the '
+                'image to backscatter first (sigma or gamma nought).'
+            )
+    else:
+        given = 'dB' if scale == 'db' else 'linear'
+        low, high = np.percentile(values, [2, 98])
+        check_unit(float(low), float(high), given, where)
+    return convert_scale(image, given, unit)

@@ -1,0 +1,213 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Find the images that a user names: files, folders, patterns, lists and URLs."""
+
+import glob
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import BandError, LayoutError
+from .readers import SUFFIXES
+
+# A path that only GDAL understands: '/vsizip/...', 'https://...', 'NETCDF:...'. One
+# letter before the colon is a drive of Windows.
+_VIRTUAL = re.compile(r'/vsi|[A-Za-z][A-Za-z0-9+_.-]+:')
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One image: one file, or one file for each band."""
+
+    #: The files; if there are several, one for each band in the classifier's order.
+    paths: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The path, as in tables; several paths are joined by ';'.
+
+        Bytes of a file's name that are no UTF-8 are written as numbers.
+        """
+        return ';'.join(self.paths).encode('utf-8', 'backslashreplace').decode()
+
+
+def find_sources(
+    inputs: Sequence[str | Path], bands: Sequence[str] = ()
+) -> list[Source]:
+    """Find the images that a user names.
+
+    An input is one of:
+
+    * an image: any file that GDAL reads, or .npy;
+    * a folder: all .tif, .tiff, .png, .jpg, .jpeg and .npy files in it and below, but
+      no hidden ones;
+    * a pattern with ``*``, ``?`` or ``[...]``; ``**`` stands for any folders;
+    * a text file, .txt, with one of the others in each line; paths in it start from
+      the working folder, and empty lines and those that begin with ``#`` are ignored;
+    * a URL or a path of GDAL's virtual file systems, which is not looked up;
+    * ``VV=path``, the file of one band, next to one for each other band; in the order
+      of the classifier's bands if they have no names but B1, B2 and so on.
+
+    Files of one folder whose names differ in the name of the band only, such as
+    ``s1_VV.tif`` and ``s1_VH.tif`` or ``VV.tif`` and ``VH.tif``, are one image if there
+    is one for each of *bands*; upper and lower case are the same.
+
+    Args:
+        inputs: What the user names.
+        bands: Names of the classifier's bands, in order.
+
+    Returns:
+        Images given by band, then all others in the order of *inputs*, those of a
+        folder or a pattern sorted by path; each path once.
+
+    Raises:
+        BandError: If ``VV=path`` names a band that the classifier does not have.
+        LayoutError: If an input does not exist, or a folder or a pattern has no image.
+            A file in a list may be missing: reading it tells.
+    """
+    by_band: list[tuple[str, str]] = []
+    # a dictionary is a set that keeps the order
+    files: dict[str, None] = {}
+    for text in map(str, inputs):
+        band, equals, path = text.partition('=')
+        known = band.casefold() in {name.casefold() for name in bands}
+        if equals and not Path(text).exists() and (known or Path(path).exists()):
+            by_band.append((band, path))
+        else:
+            files |= dict.fromkeys(_expand(text, listed=False))
+    sources = _join_explicit(_name_bands(by_band, bands)) + _join_bands(list(files), bands)
+    sources = list(dict.fromkeys(sources))
+    if not sources:
+        raise LayoutError('No image is given: give tiles, folders, or a scene.')
+    return sources
+
+
+def _name_bands(
+    by_band: Sequence[tuple[str, str]], bands: Sequence[str]
+) -> dict[str, list[str]]:
+    """Return the files of each of the classifier's bands."""
+    names = {band.casefold(): band for band in bands}
+    given = list(dict.fromkeys(band.casefold() for band, _ in by_band))
+    numbered = all(re.fullmatch(r'B\d+', band) for band in bands)
+    if numbered and len(given) == len(bands) and not set(given) & set(names):
+        names = dict(zip(given, bands, strict=True))
+    if unknown := [band for band, _ in by_band if band.casefold() not in names]:
+        raise BandError(
+            f'{unknown[0]}=... names no band of the classifier, which has '
+            f'{", ".join(bands)}: write {bands[0]}=... and so on.'
+        )
+    files: dict[str, list[str]] = {band: [] for band in bands}
+    for band, path in by_band:
+        files[names[band.casefold()]].append(path)
+    return files
+
+
+def _expand(text: str, listed: bool) -> Iterator[str]:
+    """Yield the files of one input; those of a *listed* one need not exist."""
+    if os.path.isdir(text):  # noqa: PTH112 (thousands of times faster than a Path)
+        found = _walk(text)
+        hint = f'no {", ".join(SUFFIXES)} file is in it or below'
+    elif os.path.exists(text) or _VIRTUAL.match(text):  # noqa: PTH110
+        if text.lower().endswith('.txt'):
+            yield from _read_list(text)
+        else:
+            yield text if _VIRTUAL.match(text) else os.path.normpath(text)
+        return
+    elif glob.has_magic(text):
+        found = _match(text)
+        hint = 'no file has such a path'
+    elif listed:
+        yield os.path.normpath(text)
+        return
+    else:
+        raise LayoutError(f'{text} does not exist: give a file, a folder or a pattern.')
+    first = next(found, None)
+    if first is None:
+        raise LayoutError(f'{text}: {hint}.')
+    yield first
+    yield from found
+
+
+def _match(pattern: str) -> Iterator[str]:
+    for path in sorted(glob.glob(pattern, recursive=True)):  # noqa: PTH207
+        if os.path.isdir(path):  # noqa: PTH112
+            yield from _walk(path)
+        else:
+            yield os.path.normpath(path)
+
+
+def _walk(folder: str) -> Iterator[str]:
+    visited = set()
+    for path, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(path)
+        # a link to a folder above would be followed for ever
+        folders[:] = sorted(f for f in folders if f[0] != '.' and real not in visited)
+        visited.add(real)
+        for name in sorted(names):
+            if name[0] != '.' and name.lower().endswith(SUFFIXES):
+                yield os.path.normpath(os.path.join(path, name))  # noqa: PTH118
+
+
+def _read_list(path: str) -> Iterator[str]:
+    try:
+        lines = Path(path).read_text(encoding='utf-8-sig').splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise LayoutError(
+            f'{path} cannot be read as a list of paths ({error}): it should be a text '
+            'file in UTF-8 with one path a line.'
+        ) from error
+    lines = [line.strip() for line in lines]
+    lines = [line for line in lines if line and line[0] != '#']
+    if not lines:
+        raise LayoutError(f'{path} lists no path: write one a line.')
+    for line in lines:
+        if line.lower().endswith('.txt'):
+            raise LayoutError(f'{path} lists another list, {line}: give both instead.')
+        yield from _expand(line, listed=True)
+
+
+def _join_explicit(explicit: dict[str, list[str]]) -> list[Source]:
+    counts = {band: len(paths) for band, paths in explicit.items()}
+    if len(set(counts.values())) > 1:
+        raise LayoutError(
+            f'Files were given by band {counts} times: give one for each band of each '
+            f'image, for example {" ".join(f"{band}=<file>" for band in explicit)}.'
+        )
+    return [Source(paths) for paths in zip(*explicit.values(), strict=True)]
+
+
+def _join_bands(paths: Sequence[str], bands: Sequence[str]) -> list[Source]:
+    """Make one source of the files that differ in the name of their band only."""
+    keys = [_split_band(path, bands) for path in paths]
+    groups: dict[str, dict[str, str]] = {}
+    double = set()
+    for path, (key, band) in zip(paths, keys, strict=True):
+        if band is not None:
+            group = groups.setdefault(key, {})
+            if group.setdefault(band, path) != path:
+                double.add(key)
+    sources = []
+    for path, (key, band) in zip(paths, keys, strict=True):
+        group = groups.get(key, {})
+        if band is None or len(group) < len(bands) or key in double:
+            sources.append(Source((path,)))
+        elif path == next(iter(group.values())):
+            sources.append(Source(tuple(group[name] for name in bands)))
+    return sources
+
+
+def _split_band(path: str, bands: Sequence[str]) -> tuple[str, str | None]:
+    """Return a path without the name of its band, and the band, None if unclear."""
+    folder, name = os.path.split(path)
+    parts = re.split(r'([^A-Za-z0-9]+)', name.casefold())
+    found = [
+        (i, b) for i, part in enumerate(parts) for b in bands if part == b.casefold()
+    ]
+    if len(bands) < 2 or len(found) != 1:
+        return path, None
+    [(position, band)] = found
+    parts[position] = '?'
+    return os.path.join(folder, ''.join(parts)), band  # noqa: PTH118

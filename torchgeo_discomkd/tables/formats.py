@@ -1,0 +1,143 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Write a stream of rows to a file; only a few thousand are in memory at a time."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+from pyarrow import csv
+from pyarrow import parquet as pq
+
+from ..errors import SettingError
+from .schema import GEOMETRY
+
+#: Extensions of the files that can be written, and what they are.
+FORMATS = {
+    '.parquet': 'GeoParquet',
+    '.gpkg': 'GeoPackage',
+    '.geojson': 'GeoJSON',
+    '.csv': 'comma-separated values, outlines as well-known text',
+}
+
+#: Name of the layer in a GeoPackage.
+LAYER = 'tiles'
+
+# Rows of a row group: large enough to compress well, small enough to be held.
+_ROW_GROUP = 16_384
+
+
+def check_format(path: Path, classes: Sequence[str]) -> None:
+    """Check that a table of this name can be written.
+
+    Args:
+        path: The table.
+        classes: Names of the classes, which become names of columns.
+
+    Raises:
+        SettingError: If the extension is unknown, or two classes of a GeoPackage differ
+            in upper and lower case only.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in FORMATS:
+        known = ', '.join(f'{key} ({value})' for key, value in FORMATS.items())
+        raise SettingError(
+            f"{path}: the extension '{path.suffix}' is unknown: use {known}, or .tif "
+            'for the map of a scene.'
+        )
+    if suffix == '.gpkg' and len({name.casefold() for name in classes}) < len(classes):
+        raise SettingError(
+            f'{path}: the classes {list(classes)} would become columns that a '
+            'GeoPackage cannot tell apart: use .parquet.'
+        )
+
+
+def write_table(
+    path: Path, suffix: str, tables: Iterator[pa.Table], schema: pa.Schema, crs: str
+) -> None:
+    """Write rows to a new file.
+
+    Args:
+        path: File to write, whatever its extension.
+        suffix: Extension that says the format, one of :data:`FORMATS`.
+        tables: The rows, some thousands at a time.
+        schema: Their columns.
+        crs: Coordinate reference system of the outlines.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+    match suffix:
+        case '.parquet':
+            with pq.ParquetWriter(path, schema, compression='zstd') as writer:
+                for table in _join(tables, schema):
+                    writer.write_table(table)
+        case '.csv':
+            plain = schema.remove_metadata()
+            text = pa.field(GEOMETRY, pa.string())
+            plain = plain.set(schema.get_field_index(GEOMETRY), text)
+            with csv.CSVWriter(path, plain) as writer:
+                for table in tables:
+                    writer.write_table(_with_text(table, plain))
+        case '.gpkg':
+            _write_layer(path, 'GPKG', map(_with_multipolygons, tables), schema, crs)
+        case _:
+            _write_layer(path, 'GeoJSON', tables, schema, crs)
+
+
+def _join(tables: Iterator[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
+    """Join small tables, so that the file has few row groups."""
+    waiting: list[pa.Table] = []
+    for table in tables:
+        waiting.append(table)
+        if sum(map(len, waiting)) >= _ROW_GROUP:
+            yield pa.concat_tables(waiting)
+            waiting = []
+    yield pa.concat_tables([schema.empty_table(), *waiting])
+
+
+def _write_layer(
+    path: Path, driver: str, tables: Iterator[pa.Table], schema: pa.Schema, crs: str
+) -> None:
+    # imported here: it takes a second
+    import pyogrio
+    import pyproj
+
+    batches = (batch for table in tables for batch in table.to_batches())
+    try:
+        pyogrio.write_arrow(
+            pa.RecordBatchReader.from_batches(schema, batches),
+            path,
+            layer=LAYER,
+            driver=driver,
+            geometry_name=GEOMETRY,
+            # one type for all: QGIS would show a mixed layer as several
+            geometry_type='MultiPolygon' if driver == 'GPKG' else 'Unknown',
+            # GDAL does not read every notation that PROJ reads
+            crs=pyproj.CRS.from_user_input(crs).to_wkt(),
+        )
+    except RuntimeError as error:
+        raise OSError(str(error)) from error
+
+
+def _with_multipolygons(table: pa.Table) -> pa.Table:
+    from shapely import MultiPolygon, Polygon, from_wkb, to_wkb
+
+    shapes = from_wkb(table[GEOMETRY].to_pylist())
+    multiple = [MultiPolygon([s]) if isinstance(s, Polygon) else s for s in shapes]
+    column = pa.array(to_wkb(multiple), pa.binary())
+    return table.set_column(
+        table.schema.get_field_index(GEOMETRY), table.schema.field(GEOMETRY), column
+    )
+
+
+def _with_text(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    from shapely import from_wkb, to_wkt
+
+    texts = to_wkt(from_wkb(table[GEOMETRY].to_pylist()), rounding_precision=-1)
+    column = pa.array(texts, pa.string())
+    table = table.set_column(
+        schema.get_field_index(GEOMETRY), schema.field(GEOMETRY), column
+    )
+    return table.replace_schema_metadata(None)

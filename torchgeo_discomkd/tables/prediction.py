@@ -1,0 +1,100 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""What a classifier says about one tile: one row of a table."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from shapely import MultiPolygon, Polygon
+
+#: Label of a tile whose confidence is below the one that the user asks for.
+UNCERTAIN = 'uncertain'
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One row of a table."""
+
+    #: Path of the tile, as in :attr:`Source.name`.
+    path: str
+
+    #: Name of the most probable class, or 'uncertain'; None if there is none.
+    label: str | None
+
+    #: Probability of the most probable class, 0 to 1; None if there is none.
+    confidence: float | None
+
+    #: Entropy of the probabilities in nats divided by that of K equal ones, ln K: 0
+    #: for certainty, 1 for none at all. None if there are no probabilities.
+    entropy: float | None
+
+    #: One probability for each class, with sum 1; None if there is no prediction.
+    probabilities: tuple[float, ...] | None
+
+    #: 'ok', or a word that says what is special, with a reason after a colon.
+    status: str
+
+    #: Outline of the tile in the table's CRS; None if the tile does not say.
+    footprint: 'Polygon | MultiPolygon | None' = None
+
+    @classmethod
+    def from_probabilities(
+        cls,
+        path: str,
+        probabilities: Sequence[float],
+        classes: Sequence[str],
+        status: str = 'ok',
+        footprint: 'Polygon | MultiPolygon | None' = None,
+        min_confidence: float = 0,
+    ) -> Self:
+        """Make the row of a tile that was classified.
+
+        Args:
+            path: Path of the tile.
+            probabilities: One for each class, with sum 1. If one is not finite, the row
+                has no label and the status 'invalid'.
+            classes: Names of the classes.
+            status: Status of the tile.
+            footprint: Outline of the tile in the table's CRS.
+            min_confidence: Below this confidence the label is 'uncertain'.
+
+        Returns:
+            The row; of equally probable classes the first is the label.
+        """
+        values = tuple(float(p) for p in probabilities)
+        if not all(map(math.isfinite, values)):
+            status = 'invalid: the classifier returned numbers that are not finite'
+            return cls.missing(path, status, footprint)
+        confidence = max(values)
+        label = classes[values.index(confidence)]
+        nats = sum(-p * math.log(p) for p in values if p > 0)
+        return cls(
+            path=path,
+            label=label if confidence >= min_confidence else UNCERTAIN,
+            confidence=confidence,
+            # rounding must not lead out of the range
+            entropy=min(1.0, nats / math.log(len(values))) if len(values) > 1 else 0.0,
+            probabilities=values,
+            status=status,
+            footprint=footprint,
+        )
+
+    @classmethod
+    def missing(
+        cls, path: str, status: str, footprint: 'Polygon | MultiPolygon | None' = None
+    ) -> Self:
+        """Make the row of a tile that was not classified.
+
+        Args:
+            path: Path of the tile.
+            status: Why, for example 'nodata' or 'unreadable: ...'.
+            footprint: Outline of the tile in the table's CRS.
+
+        Returns:
+            A row without label, confidence, entropy and probabilities.
+        """
+        return cls(path, None, None, None, None, status, footprint)

@@ -1,0 +1,210 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Tables of predictions that survive a kill."""
+
+import time
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import pyarrow as pa
+
+from ..errors import OutputError, OutputExistsError, SettingError, UserError
+from .formats import check_format, write_table
+from .prediction import Prediction
+from .schema import make_schema, to_arrow
+from .shards import Shards
+
+# A shard is written as soon as it has so many rows, or is so old: a kill loses no more.
+_ROWS = 4096
+_SECONDS = 5.0
+
+
+class PredictionTable:
+    """Write predictions to one table, batch by batch, whatever their number.
+
+    Finished rows are kept as small Parquet files in ``<path>.partial/``. :meth:`finish`
+    streams them into the table, which appears under its name when it is complete, and
+    removes the folder. After a kill, a new instance with *resume* continues.
+
+    Several processes may write one table: each has its own *part*, part 0 is made
+    first, and :meth:`finish` is called by one of them when all have closed theirs.
+
+    Example:
+        >>> with PredictionTable('tiles.parquet', ('Forest', 'Water')) as table:
+        ...     table.write([Prediction.missing('a.tif', 'nodata')])
+        ...     table.finish()
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        classes: Sequence[str],
+        crs: str = 'EPSG:4326',
+        overwrite: bool = False,
+        resume: bool = False,
+        part: int = 0,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
+        """Initialize a new PredictionTable instance.
+
+        Args:
+            path: Table to write: .parquet (GeoParquet), .gpkg, .geojson or .csv.
+            classes: Names of the classes.
+            crs: Coordinate reference system of the outlines, anything that PROJ knows.
+            overwrite: Replace an existing table; discard rows of an earlier run.
+            resume: Keep the rows of an earlier run that did not end.
+            part: Number of this process, from 0, if several write the table.
+            settings: All that the rows depend on, for example the model: a run with
+                others is not continued.
+
+        Raises:
+            OutputError: If the folder of the table cannot be written.
+            OutputExistsError: If the table or rows of an earlier run exist and neither
+                *overwrite* nor *resume* allows for it.
+            SettingError: If the extension or *crs* is unknown, *overwrite* and
+                *resume* are both given, or the earlier rows have other settings.
+        """
+        self.path = Path(path)
+        self.classes = tuple(classes)
+        self.crs = crs
+        if overwrite and resume:
+            raise SettingError('overwrite and resume exclude each other: give one.')
+        check_format(self.path, self.classes)
+        self._schema = _make_schema(self.classes, crs)
+        self._shards = Shards(self.path.with_name(f'{self.path.name}.partial'), part)
+        # the run that is resumed may have been told to overwrite
+        allowed = overwrite or part > 0 or (resume and self._shards.folder.exists())
+        if self.path.is_dir():
+            raise OutputExistsError(f'{path} is a folder: give the name of a file.')
+        if self.path.exists() and not allowed:
+            raise OutputExistsError(
+                f'{self.path} exists: choose another name, or replace it with '
+                '--overwrite.'
+            )
+        settings = {**(settings or {}), 'classes': ', '.join(self.classes), 'crs': crs}
+        with self._writing():
+            self._shards.open(settings, overwrite, resume)
+        self._rows: list[Prediction] = []
+        self._since = time.monotonic()
+
+    def done(self) -> set[str]:
+        """Return the paths of all rows that are safe, also of earlier runs.
+
+        Returns:
+            Paths as in :attr:`Prediction.path`.
+
+        Raises:
+            CorruptFileError: If a file of rows is damaged.
+        """
+        return {path for path, _ in self.finished()}
+
+    def finished(self) -> Iterator[tuple[str, str]]:
+        """Read path and status of all rows that are safe, also of earlier runs.
+
+        Yields:
+            Path and status of each row.
+
+        Raises:
+            CorruptFileError: If a file of rows is damaged.
+        """
+        for table in self._shards.read(['path', 'status']):
+            columns = (table[name].to_pylist() for name in ('path', 'status'))
+            yield from zip(*columns, strict=True)
+
+    def write(self, rows: Iterable[Prediction]) -> None:
+        """Add rows; they are safe after 5 seconds or 4096 rows, and when closed.
+
+        Args:
+            rows: The rows, each path once.
+
+        Raises:
+            OutputError: If they cannot be written.
+        """
+        self._rows.extend(rows)
+        old = time.monotonic() - self._since > _SECONDS
+        if len(self._rows) >= _ROWS or old:
+            self.close()
+
+    def close(self) -> None:
+        """Make all rows safe.
+
+        Raises:
+            OutputError: If they cannot be written.
+        """
+        if self._rows:
+            with self._writing():
+                self._shards.write(to_arrow(self._rows, self.classes, self._schema))
+            self._rows = []
+        self._since = time.monotonic()
+
+    def finish(self) -> Path:
+        """Write the table from the rows of all parts and remove their folder.
+
+        The rows are in the order of writing, those of part 0 first.
+
+        Returns:
+            The table.
+
+        Raises:
+            CorruptFileError: If a file of rows is damaged.
+            OutputError: If the table cannot be written; all rows are kept.
+        """
+        self.close()
+        suffix = self.path.suffix.lower()
+        # its own extension, because GDAL's driver of GeoPackage insists on it
+        complete = self._shards.folder / f'complete{suffix}'
+        with self._writing():
+            complete.unlink(missing_ok=True)
+            write_table(complete, suffix, self._shards.read(), self._schema, self.crs)
+            complete.replace(self.path)
+            self._shards.remove()
+        return self.path
+
+    def __enter__(self) -> Self:
+        """Return the table itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Make all rows safe, also after an error or an interrupt.
+
+        Args:
+            kind: Class of the error.
+            error: The error; None if there was none.
+            traceback: Where it came from.
+        """
+        # a full disk has been reported already
+        if not isinstance(error, OutputError):
+            self.close()
+
+    @contextmanager
+    def _writing(self) -> Generator[None]:
+        try:
+            yield
+        except UserError:
+            raise
+        except OSError as error:
+            raise OutputError(
+                f'{self.path} cannot be written ({error}). The rows that are finished '
+                f'are kept in {self._shards.folder}: make room or choose a folder that '
+                'you may write to, then continue with --resume.'
+            ) from error
+
+
+def _make_schema(classes: Sequence[str], crs: str) -> pa.Schema:
+    from pyproj.exceptions import CRSError
+
+    try:
+        return make_schema(classes, crs)
+    except CRSError as error:
+        raise SettingError(
+            f"crs='{crs}' is unknown ({error}): use, for example, 'EPSG:4326'."
+        ) from error
