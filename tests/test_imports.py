@@ -101,8 +101,12 @@ print(sorted(own & theirs))
 
 def test_all_is_sorted() -> None:
     for path in PACKAGE.glob('*/__init__.py'):
-        for node in ast.parse(path.read_text()).body:
-            if isinstance(node, ast.Assign):
-                names = ast.literal_eval(node.value)
-                assert isinstance(names, tuple)
-                assert list(names) == sorted(names)
+        tree = ast.parse(path.read_text())
+        [names] = [
+            ast.literal_eval(node.value)
+            for node in tree.body
+            if isinstance(node, ast.Assign)
+            and ast.unparse(node.targets[0]) == '__all__'
+        ]
+        assert isinstance(names, tuple)
+        assert list(names) == sorted(names)

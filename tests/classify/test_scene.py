@@ -327,12 +327,12 @@ def test_linear_power_is_converted(tmp_path: Path) -> None:
 
 
 def test_one_unit_for_the_whole_scene(tmp_path: Path) -> None:
-    # every second column of tiles alone would be taken for linear power
+    # the lower half alone would be taken for linear power
     array = random_scene(64, 64)
-    array[:, :, 32:] = 0.05
-    source = write_scene(tmp_path / 'scene.tif', array)
-    classes, _ = classify(source, tmp_path / 'map.tif', stride=8)
-    assert (classes[:, 4:] == 3).all()
+    array[:, 32:] = 0.05
+    source = write_scene(tmp_path / 'scene.tif', array, blockysize=8)
+    classes, _ = classify(source, tmp_path / 'map.tif', stride=8, batch_size=8)
+    assert (classes[4:] == 3).all()
 
 
 def test_unit_is_found_where_the_samples_found_nothing(tmp_path: Path) -> None:

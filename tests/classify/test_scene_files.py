@@ -83,18 +83,21 @@ def test_maps_are_cloud_optimized(tmp_path: Path) -> None:
 def test_overviews_show_the_most_frequent_class_and_the_mean_confidence(
     tmp_path: Path,
 ) -> None:
-    source = write_scene(tmp_path / 'scene.tif', random_scene(512, 512))
-    classify(source, tmp_path, stride=1, predictor=make_predictor((2, 2)))
+    array = np.random.default_rng(0).uniform(-24, 0, (2, 300, 300)).astype(np.float32)
+    source = write_scene(tmp_path / 'scene.tif', array)
+    classify(source, tmp_path, stride=1, predictor=make_predictor((1, 1)))
     classes, confidence = (
         read(tmp_path / n) for n in ('map.tif', 'map_confidence.tif')
     )
+    quads = classes.reshape(150, 2, 150, 2).swapaxes(1, 2).reshape(150, 150, 4)
     with rasterio.open(tmp_path / 'map.tif', overview_level=0) as file:
         overview = file.read(1)
-    quads = classes.reshape(256, 2, 256, 2).swapaxes(1, 2).reshape(256, 256, 4)
-    clear = (quads == quads[..., :1]).sum(axis=-1) >= 3
-    np.testing.assert_array_equal(overview[clear], quads[..., 0][clear])
+    for value in (1, 2, 3):
+        most = (quads == value).sum(axis=-1) >= 3
+        assert most.sum() > 1000
+        assert (overview[most] == value).all()
     with rasterio.open(tmp_path / 'map_confidence.tif', overview_level=0) as file:
-        mean = confidence.reshape(256, 2, 256, 2).mean(axis=(1, 3))
+        mean = confidence.reshape(150, 2, 150, 2).mean(axis=(1, 3))
         np.testing.assert_allclose(file.read(1), mean, atol=1e-6)
 
 

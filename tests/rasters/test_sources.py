@@ -171,7 +171,7 @@ def test_files_by_band_for_bands_without_names() -> None:
     assert find_sources([f'B2={paths[0]}', f'B1={paths[1]}'], ('B1', 'B2')) == [
         Source((paths[1], paths[0]))
     ]
-    with pytest.raises(BandError, match='VV=... names no band of the classifier'):
+    with pytest.raises(BandError, match=r'VV=\.\.\. names no band of the classifier'):
         find_sources(given[:1], ('B1', 'B2'))
     with pytest.raises(BandError, match='HH'):
         find_sources([f'HH={paths[0]}', f'HV={paths[1]}'], SAR)

@@ -37,7 +37,15 @@ def fit_config(
     Returns:
         What ``python -m torchgeo_discomkd fit --config`` reads.
     """
-    quiet = {'enable_progress_bar': False, 'enable_model_summary': False}
+    quiet = {
+        'enable_progress_bar': False,
+        'enable_model_summary': False,
+        # hundreds of runs: numbers only, no pictures of confusion matrices
+        'logger': {
+            'class_path': 'CSVLogger',
+            'init_args': {'save_dir': str(folder), 'name': 'metrics'},
+        },
+    }
     callbacks = [
         *(config.trainer.get('callbacks') or []),
         {'class_path': 'TrainingCost'},

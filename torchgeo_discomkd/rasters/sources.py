@@ -78,7 +78,9 @@ def find_sources(
             by_band.append((band, path))
         else:
             files |= dict.fromkeys(_expand(text, listed=False))
-    sources = _join_explicit(_name_bands(by_band, bands)) + _join_bands(list(files), bands)
+    sources = _join_explicit(_name_bands(by_band, bands)) + _join_bands(
+        list(files), bands
+    )
     sources = list(dict.fromkeys(sources))
     if not sources:
         raise LayoutError('No image is given: give tiles, folders, or a scene.')
