@@ -14,13 +14,17 @@ from torchgeo_discomkd.models.convolution import (
 )
 
 
+@pytest.mark.parametrize(
+    'memory_format', [torch.contiguous_format, torch.channels_last]
+)
 @pytest.mark.parametrize('stride', [1, 2])
 @pytest.mark.parametrize('size', [(1, 1), (2, 2), (1, 4), (3, 2), (4, 4), (7, 5)])
 def test_values_and_gradients_are_those_of_a_convolution(
-    size: tuple[int, int], stride: int
+    size: tuple[int, int], stride: int, memory_format: torch.memory_format
 ) -> None:
     torch.manual_seed(0)
     layer = TinyMapConv2d(5, 7, 3, stride, 1, bias=False).double().train()
+    layer.to(memory_format=memory_format)  # ty: ignore[no-matching-overload]
     x = torch.randn(3, 5, *size, dtype=torch.float64, requires_grad=True)
     weight = layer.weight.detach().clone().requires_grad_()
     expected = conv2d(x, weight, stride=stride, padding=1)

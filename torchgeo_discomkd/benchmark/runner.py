@@ -51,8 +51,9 @@ def run_benchmark(config: BenchmarkConfig, report: Report | None = None) -> Resu
     if left:
         check_data(config)
     results.claim()
-    # Lightning tells of every trainer anew
-    logging.getLogger('lightning.pytorch').setLevel(logging.ERROR)
+    # Lightning tells of every trainer and seed anew
+    for name in ('lightning.pytorch', 'lightning.fabric'):
+        logging.getLogger(name).setLevel(logging.ERROR)
     clock = _Clock(left)
     for number, training in enumerate(trainings, 1):
         if results.finished(training):

@@ -5,7 +5,7 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
+from torch.nn.functional import linear, pad
 
 #: Pixels of the largest output that is computed as one matrix product.
 LARGEST = 4
@@ -37,9 +37,14 @@ class TinyMapConv2d(nn.Conv2d):
         padded = pad(input.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))
         rows = [slice(i, i + (height - 1) * stride + 1, stride) for i in range(3)]
         columns = [slice(j, j + (width - 1) * stride + 1, stride) for j in range(3)]
-        neighbours = torch.cat([padded[:, i, j] for i in rows for j in columns], dim=-1)
-        kernels = self.weight.permute(2, 3, 1, 0).flatten(0, 2)
-        return (neighbours @ kernels).permute(0, 3, 1, 2)
+        neighbours = [padded[:, i, j] for i in rows for j in columns]
+        # either order of the factors is a view of the weights as they lie in memory
+        if self.weight.is_contiguous():
+            patches, kernels = torch.stack(neighbours, dim=-1).flatten(3), self.weight
+        else:
+            patches = torch.cat(neighbours, dim=-1)
+            kernels = self.weight.permute(0, 2, 3, 1)
+        return linear(patches, kernels.flatten(1)).permute(0, 3, 1, 2)
 
 
 def use_tiny_map_convolutions(module: nn.Module) -> None:
