@@ -192,7 +192,9 @@ def test_function(tmp_path: Path, model: Path, tiles: Path) -> None:
 
 
 SLOW_MODEL = """
-import sys, time
+import signal, sys, time
+# tests that run in the background of a shell ignore it
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from torchgeo_discomkd.classify import predictor
 from torchgeo_discomkd.main import main
 fast = predictor.Predictor.probabilities

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 from numpy.typing import NDArray
 
 from torchgeo_discomkd.classify import scene_settings
@@ -316,6 +317,10 @@ def test_linear_power_is_converted(tmp_path: Path) -> None:
         classes, confidence = classify(power, tmp_path / f'{scale}.tif', scale=scale)
         np.testing.assert_array_equal(classes, decibel[0])
         np.testing.assert_allclose(confidence, decibel[1], atol=1e-5)
+    stated = Source((str(tmp_path / 'db.tif'),))
+    np.testing.assert_array_equal(
+        classify(stated, tmp_path / 'b.tif', scale='db'), decibel
+    )
     with pytest.raises(UnitError, match='is said to be in dB'):
         classify(power, tmp_path / 'map.tif', scale='db')
     with pytest.raises(UnitError, match='is said to be linear power'):
@@ -380,6 +385,16 @@ def test_names_of_bands_win_over_their_order(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match=r'VV is lower than VH .* --bands 2,1'):
         wrong = classify(source, tmp_path / 'wrong.tif')
     assert (wrong[0] != right[0]).any()
+
+
+def test_colours_are_no_values(tmp_path: Path) -> None:
+    path = tmp_path / 'scene.tif'
+    source = write_scene(path, np.ones((1, 20, 20), np.uint8), descriptions=None)
+    with rasterio.open(path, 'r+') as file:
+        file.write_colormap(1, {1: (255, 0, 0)})
+    predictor = make_predictor(bands=['B1'], unit='')
+    with pytest.raises(BandError, match='positions in a colour palette'):
+        classify(source, tmp_path / 'map.tif', predictor=predictor)
 
 
 def test_unsuitable_bands(tmp_path: Path) -> None:

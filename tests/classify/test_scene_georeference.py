@@ -123,7 +123,9 @@ def test_without_georeference(tmp_path: Path) -> None:
         assert f.transform == Affine.identity()
 
 
-def write_ground_control(path: Path, longitude: float, dtype: str) -> Source:
+def write_ground_control(
+    path: Path, longitude: float, dtype: str, latitude: float = 48
+) -> Source:
     """Write a turned scene of 200 x 300 pixels of about 10 m with a bright square."""
     array = np.full((2, 200, 300), -20.0)
     array[:, 80:120, 160:200] = -4
@@ -132,7 +134,7 @@ def write_ground_control(path: Path, longitude: float, dtype: str) -> Source:
     points = []
     for row in np.linspace(0, 200, 6):
         for column in np.linspace(0, 300, 6):
-            x, y = place(longitude, row, column)
+            x, y = place(longitude, row, column, latitude)
             points.append(GroundControlPoint(row, column, x, y, 0))
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', NotGeoreferencedWarning)
@@ -144,10 +146,12 @@ def write_ground_control(path: Path, longitude: float, dtype: str) -> Source:
     return Source((str(path),))
 
 
-def place(longitude: float, row: float, column: float) -> tuple[float, float]:
+def place(
+    longitude: float, row: float, column: float, latitude: float = 48
+) -> tuple[float, float]:
     """Return longitude and latitude of a pixel."""
     x = longitude + column * 1.3e-4 + row * 3e-5
-    return (x + 180) % 360 - 180, 48 - row * 9e-5 + column * 2e-5
+    return (x + 180) % 360 - 180, latitude - row * 9e-5 + column * 2e-5
 
 
 def test_ground_control_points_are_warped_to_utm(tmp_path: Path) -> None:
@@ -173,6 +177,19 @@ def test_ground_control_points_are_warped_to_utm(tmp_path: Path) -> None:
     assert latitude == pytest.approx(expected[1], abs=2e-4)
     assert classes[0, 0] == 0
     assert outside[0] < middle[0]
+
+
+@pytest.mark.parametrize(
+    ('latitude', 'epsg'), [(85, 3413), (-20, 32733), (-85, 3031), (60, 32633)]
+)
+def test_grid_of_ground_control_points(
+    tmp_path: Path, latitude: float, epsg: int
+) -> None:
+    source = write_ground_control(tmp_path / 'scene.tif', 14.9, 'float32', latitude)
+    classify_scene(make_predictor(), source, tmp_path / 'map.tif', progress=False)
+    with rasterio.open(tmp_path / 'map.tif') as file:
+        assert file.crs == CRS.from_epsg(epsg)
+        assert {1, 3} <= set(np.unique(file.read(1)))
 
 
 def test_ground_control_points_of_integers(tmp_path: Path) -> None:
