@@ -461,3 +461,14 @@ def test_python_m() -> None:
         command, capture_output=True, text=True, check=True, env={**os.environ}
     )
     assert result.stdout.strip().endswith(__version__)
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ('', 'classify', 'export', 'benchmark', 'import'):
+        with pytest.raises(SystemExit) as info:
+            main([*([command] if command else []), '--help'])
+        assert info.value.code == 0
+        output = capsys.readouterr().out
+        for name in ('classify', 'export', 'benchmark', 'import'):
+            assert name in output or command
+        assert command in output

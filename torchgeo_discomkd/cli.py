@@ -29,6 +29,13 @@ from .tasks import MultiModalTrainingTask, PretrainedClassification
 #: Settings that GDAL needs to open many small files fast, as in TorchGeo.
 GDAL_SETTINGS = {'GDAL_DISABLE_READDIR_ON_OPEN': 'EMPTY_DIR'}
 
+#: What ``--help`` tells of the commands that are not Lightning's.
+EPILOG = (
+    'Further commands, each with a --help of its own: classify (tiles to a table, a '
+    'scene to a map), export (ONNX or PyTorch), benchmark (the tables of the paper), '
+    'import (weights of the released code).'
+)
+
 
 def quickstart_config() -> Path:
     """Return the configuration of a bare ``fit``."""
@@ -268,7 +275,7 @@ def run(args: list[str] | dict[str, Any]) -> DisCoMKDCLI:
             save_config_callback=RunConfigCallback,
             save_config_kwargs={'overwrite': True},
             seed_everything_default=0,
-            parser_kwargs={'version': __version__},
+            parser_kwargs={'version': __version__, 'epilog': EPILOG},
             subclass_mode_model=True,
             subclass_mode_data=True,
             args=with_quickstart(args) if isinstance(args, list) else args,

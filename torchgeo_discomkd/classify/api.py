@@ -116,10 +116,12 @@ def _map(
     settings: dict[str, Any],
 ) -> 'SceneSummary':
     if len(sources) > 1:
+        bands = predictor.metadata.modalities[predictor.modality].bands
+        by_band = ' '.join(f'{band}=<file>' for band in bands)
         raise SettingError(
             f'{output} is the map of one scene, but {len(sources)} images are given, '
             f'{sources[0].name}, {sources[1].name}, ...: give one, or its files by band '
-            '(VV=<file> VH=<file>), or a table (.parquet) as output for tiles.'
+            f'({by_band}), or a table (.parquet) as output for tiles.'
         )
     from .scene import classify_scene
 

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-# Bands of which the first returns nearly always more than the second.
-_STRONGER = (('VV', 'VH'), ('HH', 'HV'))
+from .swapped import strong_and_weak
 
 
 def warn_if_swapped(
@@ -26,16 +25,15 @@ def warn_if_swapped(
     Warns:
         UserWarning: If the bands seem to be swapped.
     """
-    names = [band.upper() for band in bands]
+    pair = strong_and_weak(bands)
     valid = values[:, np.isfinite(values).all(axis=0)]
-    for pair in _STRONGER:
-        if sorted(names) != sorted(pair) or not valid.size:
-            continue
-        strong, weak = (np.median(valid[names.index(band)]) for band in pair)
-        if strong < weak:
-            warnings.warn(
-                f'{name}: {pair[0]} is lower than {pair[1]} on the whole, which hardly '
-                'ever happens. The file does not name its bands, and seems to have them '
-                'in another order than the classifier. If so, give it: --bands 2,1.',
-                stacklevel=3,
-            )
+    if pair is None or not valid.size:
+        return
+    strong, weak = pair
+    if np.median(valid[strong]) < np.median(valid[weak]):
+        warnings.warn(
+            f'{name}: {bands[strong]} is lower than {bands[weak]} on the whole, which '
+            'hardly ever happens. The file does not name its bands, and seems to have '
+            'them in another order than the classifier. If so, give it: --bands 2,1.',
+            stacklevel=3,
+        )

@@ -11,16 +11,14 @@ import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio import CRS
-from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
 from ..errors import BandError, CorruptFileError, SettingError
-from ..rasters import missing_to_nan
 from ..rasters.opening import open_raster
-from ..rasters.readers import describe
+from ..rasters.readers import check_values, describe, read_bands
 from ..rasters.selection import named_bands, select_bands
 from ..rasters.sources import Source
 from .ground_control import has_ground_control, warp_to_grid
@@ -105,7 +103,9 @@ class SceneReader:
         """
         window = Window.from_slices((top, bottom), (left, right))
         try:
-            parts = [_read(file, positions, window) for file, positions in self._files]
+            parts = [
+                read_bands(file, positions, window) for file, positions in self._files
+            ]
         except RasterioError as error:
             raise CorruptFileError(
                 f'{self.name} cannot be read in the rows {top} to {bottom} '
@@ -177,7 +177,7 @@ def open_scene(
             header = describe(file)
             positions = select_bands(header.descriptions, header.count, names, bands)
             named = named or named_bands(header.descriptions, names)
-            _check_values(path, file, positions)
+            check_values(file, positions)
             if has_ground_control(file):
                 file = stack.enter_context(warp_to_grid(file, path))
             files.append((file, positions))
@@ -197,33 +197,6 @@ def _names_by_file(
             'or one file for each.'
         )
     return [(path, [name]) for path, name in zip(source.paths, wanted, strict=True)]
-
-
-def _read(
-    file: DatasetReader | WarpedVRT, positions: Sequence[int], window: Window
-) -> NDArray[np.float32]:
-    array = file.read([i + 1 for i in positions], window=window)
-    image = missing_to_nan(array)
-    for row, i in enumerate(positions):
-        if (nodata := file.nodatavals[i]) is not None:
-            image[row][array[row] == nodata] = np.nan
-        elif file.mask_flag_enums[i] == [MaskFlags.per_dataset]:
-            image[row][file.read_masks(i + 1, window=window) == 0] = np.nan
-    return image
-
-
-def _check_values(path: str, file: DatasetReader, positions: Sequence[int]) -> None:
-    for i in positions:
-        if file.dtypes[i].startswith('complex'):
-            raise BandError(
-                f'{path} holds complex values: detect them first (amplitude, power or '
-                'dB).'
-            )
-        if file.colorinterp[i] == ColorInterp.palette:
-            raise BandError(
-                f'{path} holds positions in a colour palette, not measured values: '
-                'give the scene itself.'
-            )
 
 
 def _grid(file: DatasetReader | WarpedVRT) -> Grid:

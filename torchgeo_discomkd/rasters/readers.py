@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from rasterio import CRS
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.io import DatasetReader
+from rasterio.vrt import WarpedVRT
+from rasterio.windows import Window
 
 from ..errors import BandError
 from .opening import open_image_array, open_raster
@@ -73,12 +75,17 @@ def read_image(
         return read_bands(file, range(file.count) if indexes is None else indexes)
 
 
-def read_bands(file: DatasetReader, indexes: Sequence[int]) -> NDArray[np.float32]:
+def read_bands(
+    file: DatasetReader | WarpedVRT,
+    indexes: Sequence[int],
+    window: Window | None = None,
+) -> NDArray[np.float32]:
     """Read bands of an open file as raw values, as :func:`read_image` does.
 
     Args:
         file: The file.
         indexes: Positions of the bands to read, the first being 0.
+        window: Part of the image. Default: all of it.
 
     Returns:
         float32 array of shape (C, H, W), missing pixels NaN.
@@ -87,16 +94,30 @@ def read_bands(file: DatasetReader, indexes: Sequence[int]) -> NDArray[np.float3
         BandError: If values are complex or positions in a colour palette.
         RasterioError: If the file is truncated.
     """
-    palette = file.colorinterp[0] == ColorInterp.palette
-    _check_values(file.name, file.dtypes[0].startswith('complex'), palette)
-    array = file.read([band + 1 for band in indexes])
+    check_values(file, indexes)
+    array = file.read([band + 1 for band in indexes], window=window)
     image = missing_to_nan(array)
     for row, band in enumerate(indexes):
         if (nodata := file.nodatavals[band]) is not None:
             image[row][array[row] == nodata] = np.nan
         elif file.mask_flag_enums[band] == [MaskFlags.per_dataset]:
-            image[row][file.read_masks(band + 1) == 0] = np.nan
+            image[row][file.read_masks(band + 1, window=window) == 0] = np.nan
     return image
+
+
+def check_values(file: DatasetReader | WarpedVRT, indexes: Sequence[int]) -> None:
+    """Check that bands of an open file hold measured values.
+
+    Args:
+        file: The file.
+        indexes: Positions of the bands, the first being 0.
+
+    Raises:
+        BandError: If values are complex or positions in a colour palette.
+    """
+    for band in indexes:
+        palette = file.colorinterp[band] == ColorInterp.palette
+        _check_values(file.name, file.dtypes[band].startswith('complex'), palette)
 
 
 def read_header(path: str | Path) -> Header:
