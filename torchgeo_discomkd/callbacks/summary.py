@@ -32,7 +32,8 @@ def summary_table(
         expected calibration error before and after if there are such.
     """
     students = any(name.endswith('_student') for name in best.scores)
-    table = Table(title='Best classifiers (weighted F1 on the validation split)')
+    title = f'Best classifiers in {folder} (weighted F1 on the validation split)'
+    table = Table(title=title)
     headers = ['modality', 'epoch', 'F1', *(['alone'] if students else [])]
     if calibration:
         headers += ['calibration error', 'calibrated']
@@ -51,7 +52,7 @@ def summary_table(
                 for suffix in ('', '_calibrated')
             ]
             row += ['-' if error is None else f'{error:.4f}' for error in errors]
-        table.add_row(*row, str(folder / 'best' / f'{name}.safetensors'))
+        table.add_row(*row, f'best/{name}.safetensors')
     return table
 
 
