@@ -2,6 +2,11 @@
 # Licensed under the MIT License.
 
 import os
+
+# two test processes, and those they start, share the cores: set before NumPy is loaded
+for name in ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS'):
+    os.environ.setdefault(name, '1')
+
 from collections.abc import Callable
 from pathlib import Path
 

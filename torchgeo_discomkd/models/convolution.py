@@ -15,9 +15,10 @@ class TinyMapConv2d(nn.Conv2d):
     """A 3x3 convolution whose training is fast on tiny maps on the CPU, too.
 
     The last maps of a ResNet-18 have 2x2 pixels on tiles of 64x64. PyTorch's weight
-    gradients of such convolutions run at a few percent of a processor's speed: as one
+    gradients of such convolutions run at a few percent of a processor's speed. As one
     matrix product of all 3x3 neighbourhoods they take a quarter of the time, and a
-    training step of the whole network nearly half. Everything else is left to PyTorch.
+    training step of the whole network 0.6 of it (bfloat16, batches of 64, one core of
+    a Xeon with AMX; 0.8 in float32). Everything else is left to PyTorch.
     """
 
     def forward(self, input: Tensor) -> Tensor:
