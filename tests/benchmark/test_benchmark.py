@@ -97,6 +97,7 @@ def test_runs_have_seeds_and_splits_of_their_own(
     assert len(hashes) == 2
 
 
+@pytest.mark.slow
 def test_killed_and_restarted_equals_uninterrupted(
     write_config: WriteConfig, tmp_path: Path
 ) -> None:

@@ -63,6 +63,7 @@ def test_config_reads_the_data_that_it_describes(name: str, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize('name', ['floods', 'quick'])
+@pytest.mark.slow
 def test_config_runs(name: str, tmp_path: Path) -> None:
     root, results = tmp_path / 'data', tmp_path / 'results'
     args = [*write_data(name, root), *REDUCED, '--data.root', str(root)]

@@ -35,6 +35,7 @@ def test_export(
     assert written['contact'] == 'a=b'
 
 
+@pytest.mark.slow
 def test_any_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = write_classifier(
         tmp_path / 'sar.safetensors', modalities={'sar': replace(SAR, tile_size=None)}

@@ -169,6 +169,7 @@ def test_size_of_resnet18(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.slow
 def test_any_size(tmp_path: Path, kind: str) -> None:
     source = write_classifier(
         tmp_path / 'sar.safetensors', modalities={'sar': replace(SAR, tile_size=None)}
@@ -229,6 +230,7 @@ class TestCheck:
         assert report.images == 35  # every second of 70
         assert report.difference < 1e-6
 
+    @pytest.mark.slow
     def test_real(self, sar_file: Path, tmp_path: Path, real_data: Path) -> None:
         tiles = real_data / 'sen1floods11_pairs' / 'S1_SAR'
         report = export_classifier(sar_file, tmp_path / 'sar.onnx', [tiles])
