@@ -1,0 +1,144 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Time alternatives side by side and tell how they compare."""
+
+import json
+import os
+import platform
+import statistics
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True)
+class Row:
+    """One alternative of a comparison."""
+
+    #: What was timed.
+    name: str
+
+    #: Median seconds of a round.
+    seconds: float
+
+    #: Fastest and slowest round in seconds.
+    range: tuple[float, float]
+
+    #: Items (samples, pixels) per second, by the median.
+    rate: float
+
+    #: How many times faster than the baseline: its median over this one's.
+    ratio: float
+
+
+def compare(
+    actions: Mapping[str, Callable[[], object]],
+    items: int,
+    rounds: int = 5,
+    baseline: str | None = None,
+) -> list[Row]:
+    """Time alternatives in turns, so that whatever slows the machine slows them all.
+
+    Args:
+        actions: What to time, by name. Each is run once before, untimed.
+        items: Items that one call works off.
+        rounds: How often each is timed.
+        baseline: The one that the others are compared with. Default: the first.
+
+    Returns:
+        A row for each.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in actions}
+    for action in actions.values():
+        action()
+    for _ in range(rounds):
+        for name, action in actions.items():
+            start = perf_counter()
+            action()
+            seconds[name].append(perf_counter() - start)
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    first = medians[baseline or next(iter(actions))]
+    return [
+        Row(
+            name=name,
+            seconds=median,
+            range=(min(seconds[name]), max(seconds[name])),
+            rate=items / median,
+            ratio=first / median,
+        )
+        for name, median in medians.items()
+    ]
+
+
+def parse(description: str | None, *options: tuple[str, dict[str, Any]]) -> Namespace:
+    """Read the command line of a benchmark.
+
+    Args:
+        description: What it measures.
+        *options: Name and keywords of further options.
+
+    Returns:
+        The options; ``json`` is the file to write, or None.
+    """
+    parser = ArgumentParser(description=description)
+    parser.add_argument('--json', type=Path, help='also write the results to this file')
+    for name, keywords in options:
+        parser.add_argument(name, **keywords)
+    return parser.parse_args()
+
+
+def report(
+    title: str, rows: list[Row], unit: str, path: Path | None = None, **facts: Any
+) -> None:
+    """Print a comparison and, if asked for, append it to a JSON file.
+
+    Args:
+        title: What was compared.
+        rows: What :func:`compare` returned.
+        unit: What an item is, e.g. 'pairs'.
+        path: JSON file, a list of comparisons; made if need be.
+        facts: What else a reader must know: batch size, scores, memory.
+    """
+    width = max(len(row.name) for row in rows)
+    out = sys.stdout.write
+    out(f'\n{title}\n')
+    for row in rows:
+        out(f'  {row.name:{width}} {row.rate:12,.1f} {unit}/s {row.ratio:7.2f} x\n')
+    for name, value in facts.items():
+        out(f'  {name}: {value}\n')
+    sys.stdout.flush()
+    if path is not None:
+        known = json.loads(path.read_text()) if path.exists() else []
+        known = [entry for entry in known if entry['title'] != title]
+        entry = {'title': title, 'unit': unit, 'machine': machine(), 'facts': facts}
+        known.append(entry | {'rows': [asdict(row) for row in rows]})
+        path.write_text(json.dumps(known, indent=2) + '\n')
+
+
+def machine() -> dict[str, Any]:
+    """Return what the speed depends on beside the program."""
+    return {
+        'processor': _processor(),
+        'cores': os.cpu_count(),
+        'threads': torch.get_num_threads(),
+        'cpu_capability': torch.backends.cpu.get_cpu_capability(),
+        'gpu': torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        'python': platform.python_version(),
+        'torch': torch.__version__,
+    }
+
+
+def _processor() -> str:
+    info = Path('/proc/cpuinfo')
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith('model name'):
+                return line.partition(':')[2].strip()
+    return platform.processor()
