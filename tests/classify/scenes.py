@@ -5,6 +5,7 @@
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from rasterio import Affine
 from rasterio.errors import NotGeoreferencedWarning
 
 from torchgeo_discomkd.classify.predictor import Predictor
-from torchgeo_discomkd.models import ClassifierMetadata, ModalityMetadata
+from torchgeo_discomkd.models import ModalityMetadata
 from torchgeo_discomkd.rasters.sources import Source
+
+from .tile_data import make_metadata
 
 CLASSES = ('Water', 'Crop', 'City')
 
@@ -44,20 +47,10 @@ def make_predictor(
     compute: Any = probabilities,
 ) -> Predictor:
     """Return a classifier that follows :func:`probabilities`."""
-    metadata = ClassifierMetadata(
-        kind='fusion',
-        model='test_resnet',
+    metadata = replace(
+        make_metadata(),
         classes=tuple(classes),
         modalities={'sar': ModalityMetadata(len(bands), tuple(bands), unit, tile)},
-        head=None,
-        normalization='none',
-        temperature=1.0,
-        scores={},
-        epoch=0,
-        data_fingerprint='',
-        split_hash='',
-        seed=0,
-        version='0',
     )
     return Predictor(metadata, 'sar', 'rule of the tests', None, 'cpu', compute)
 

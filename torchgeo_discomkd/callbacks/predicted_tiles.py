@@ -13,9 +13,6 @@ from shapely import MultiPolygon, Polygon, from_wkb
 from ..datasets import MultiModalDataset
 from ..rasters.footprints import make_footprint
 
-#: Statuses of tiles that have a label; any other is a reason why there is none.
-CLASSIFIED = ('ok', 'mixed_size')
-
 
 class PredictedTile(NamedTuple):
     """A tile of a batch."""

@@ -16,8 +16,8 @@ from torch import Tensor
 from ..datasets import SARTiles
 from ..errors import OutputError, OutputExistsError, SettingError
 from ..tables import Prediction, PredictionTable
+from ..tables.prediction import CLASSIFIED
 from .predicted_tiles import (
-    CLASSIFIED,
     PredictedTile,
     predict_dataset,
     tiles_of_batch,

@@ -7,8 +7,6 @@ import warnings
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 import rasterio
@@ -39,7 +37,7 @@ class MapWriter:
     * confidence: float32, highest mean probability, nodata NaN; overviews show the
       mean.
 
-    Use it in a ``with`` statement, which closes the files.
+    Whoever makes one has to :meth:`close` it.
     """
 
     def __init__(
@@ -195,22 +193,3 @@ class MapWriter:
     def close(self) -> None:
         """Close the files."""
         self._stack.close()
-
-    def __enter__(self) -> Self:
-        """Return the writer itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close the files.
-
-        Args:
-            kind: Class of the error.
-            error: The error; None if there was none.
-            traceback: Where it came from.
-        """
-        self.close()

@@ -127,7 +127,9 @@ def classify_scene(
         tags = _tags(predictor, source, settings)
         folders = {p: stack.enter_context(partial_folder(p)) for p in outputs.asked}
         folder = folders[outputs.output]
-        writer = stack.enter_context(MapWriter(folder, grid, legend, tags, workers))
+        writer = stack.enter_context(
+            closing(MapWriter(folder, grid, legend, tags, workers))
+        )
         windows = _classify(predictor, reader, convert, settings, writer, progress)
         writer.finish()
         summary = _summarize(outputs, settings, legend, grid, writer, windows)

@@ -7,8 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-#: Statuses of tiles that have a label.
-CLASSIFIED = ('ok', 'mixed_size')
+from ..tables.prediction import CLASSIFIED
 
 
 @dataclass

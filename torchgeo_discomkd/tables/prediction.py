@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 #: Label of a tile whose confidence is below the one that the user asks for.
 UNCERTAIN = 'uncertain'
 
+#: Statuses of tiles that have a label; any other is a reason why there is none.
+CLASSIFIED = ('ok', 'mixed_size')
+
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
