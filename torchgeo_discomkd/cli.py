@@ -33,7 +33,7 @@ GDAL_SETTINGS = {'GDAL_DISABLE_READDIR_ON_OPEN': 'EMPTY_DIR'}
 EPILOG = (
     'Further commands, each with a --help of its own: classify (tiles to a table, a '
     'scene to a map), export (ONNX or PyTorch), benchmark (the tables of the paper), '
-    'import (weights of the released code).'
+    'pack (a data set into one fast file), import (weights of the released code).'
 )
 
 

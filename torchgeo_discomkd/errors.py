@@ -72,6 +72,10 @@ class RunFolderExistsError(UserError, FileExistsError):
     """Raised when a run would overwrite the results of another one."""
 
 
+class PackError(UserError, ValueError):
+    """Raised when a pack is damaged, of other data, or older than its source."""
+
+
 class OutputExistsError(UserError, FileExistsError):
     """Raised when a table or a map would overwrite another one."""
 

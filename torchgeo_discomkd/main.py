@@ -36,6 +36,10 @@ def main(args: Sequence[str] | None = None) -> None:
             from .released.command import run
 
             args = args[1:]
+        case ['pack']:
+            from .pack.command import run
+
+            args = args[1:]
         case _:
             from .cli import run
 

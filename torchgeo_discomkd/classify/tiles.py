@@ -13,6 +13,7 @@ import rasterio
 from numpy.typing import NDArray
 
 from ..errors import SettingError
+from ..progress import progress_bar
 from ..rasters.ahead import batch_tiles, read_ahead
 from ..rasters.opening import many_threads
 from ..rasters.scale import Scale, check_scale
@@ -21,7 +22,6 @@ from ..rasters.tiles import Tile, TileSpec
 from ..tables import Prediction, PredictionTable
 from ..tables.prediction import UNCERTAIN
 from .predictor import Predictor
-from .progress import progress_bar
 from .summary import Summary
 from .swapped import warn_if_swapped
 

@@ -7,15 +7,23 @@ import os
 from collections.abc import Mapping
 from typing import Any, cast
 
+import torch
 from lightning.pytorch.utilities import CombinedLoader
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import BatchSampler, DataLoader
 from torchgeo.datamodules import NonGeoDataModule
 from torchgeo.datasets.utils import Sample
 
-from ..datasets import BandStatistics, MultiModalDataset, cached_statistics
+from ..datasets import (
+    BandStatistics,
+    MultiModalDataset,
+    cached_statistics,
+    collate_samples,
+)
+from ..datasets.packfile import PackFile
 from ..errors import BatchSizeError, SettingError
 from ..transforms import RandomSymmetry
+from .resident import ResidentImages, RowLoader
 from .sampling import RemainderBatchSampler, SeededSampler, seeded_generator
 
 
@@ -43,6 +51,7 @@ class MultiModalDataModule(NonGeoDataModule):
         pin_memory: bool = False,
         prefetch_factor: int | None = None,
         persistent_workers: bool = True,
+        resident: bool = False,
     ) -> None:
         """Initialize a new MultiModalDataModule instance.
 
@@ -62,8 +71,12 @@ class MultiModalDataModule(NonGeoDataModule):
             pin_memory: Whether to copy batches into page-locked memory (GPU only).
             prefetch_factor: Batches that each worker loads ahead. Default: PyTorch's.
             persistent_workers: Whether workers live on between epochs.
+            resident: Whether a pack lives on the device as a whole: batches are then
+                gathered and converted there, and no data loader is needed. For a GPU
+                with room for the file.
         """
         super().__init__(dataset_class, batch_size, num_workers, **dataset_kwargs)
+        self.collate_fn = collate_samples
         self.val_batch_size = eval_batch_size
         self.test_batch_size = eval_batch_size
         self.predict_batch_size = eval_batch_size
@@ -73,9 +86,11 @@ class MultiModalDataModule(NonGeoDataModule):
         self.pin_memory = pin_memory
         self.prefetch_factor = prefetch_factor
         self.persistent_workers = persistent_workers
+        self.resident = resident
         #: Statistics of the training split for each modality, known after setup('fit').
         self.statistics: dict[str, BandStatistics] = {}
         self._train_datasets: dict[str, MultiModalDataset] = {}
+        self._resident: dict[str, ResidentImages] = {}
         self._symmetry_of: dict[str, tuple[int, RandomSymmetry]] = {}
 
     def setup(self, stage: str) -> None:
@@ -94,23 +109,40 @@ class MultiModalDataModule(NonGeoDataModule):
                     f'{self.trainer.world_size} processes: the shuffling of these data '
                     'modules is for one. Set --trainer.devices 1.'
                 )
-            dataset = self._dataset('train')
+            dataset = self.make_dataset('train')
             self.train_dataset = dataset
             self._setup_training(dataset)
         if stage in {'fit', 'validate'}:
-            self.val_dataset = self._dataset('val')
+            self.val_dataset = self.make_dataset('val')
         if stage == 'test':
-            self.test_dataset = self._dataset('test')
+            self.test_dataset = self.make_dataset('test')
         if stage == 'predict':
-            self.predict_dataset = self._dataset('test')
+            self.predict_dataset = self.make_dataset('test')
 
-    def _dataset(self, split: str, **kwargs: Any) -> MultiModalDataset:
-        dataset = self.dataset_class(**{**self.kwargs, 'split': split, **kwargs})
-        return cast(MultiModalDataset, dataset)
+    def make_dataset(self, split: str, **kwargs: Any) -> MultiModalDataset:
+        """Return the data set of a split.
+
+        Args:
+            split: 'train', 'val' or 'test'.
+            kwargs: Arguments in place of those of the data module.
+
+        Raises:
+            UserError: If the data cannot be used.
+        """
+        made = self.dataset_class(**{**self.kwargs, 'split': split, **kwargs})
+        dataset = cast(MultiModalDataset, made)
+        if self.resident and (
+            dataset.pack is None or dataset.missing_values == 'error'
+        ):
+            raise SettingError(
+                "resident=True needs a pack as root, and missing_values='mean': write "
+                'one with `python -m torchgeo_discomkd pack`.'
+            )
+        return dataset
 
     def _setup_training(self, dataset: MultiModalDataset) -> None:
         self._train_datasets = {
-            m: dataset if self.paired else self._dataset('train', modalities=[m])
+            m: dataset if self.paired else self.make_dataset('train', modalities=[m])
             for m in dataset.modalities
         }
         smallest = min(len(d) for d in self._train_datasets.values())
@@ -163,12 +195,14 @@ class MultiModalDataModule(NonGeoDataModule):
 
     def _train_loader(
         self, name: str, dataset: MultiModalDataset
-    ) -> DataLoader[Sample]:
+    ) -> DataLoader[Sample] | RowLoader:
         sampler = SeededSampler(len(dataset), self.run_seed, name, self._epoch)
         batches = RemainderBatchSampler(sampler, self.batch_size, drop_last=False)
+        if self.resident:
+            return RowLoader(dataset, batches, len(batches))
         return DataLoader(dataset, batch_sampler=batches, **self._loader_kwargs())
 
-    def train_dataloader(self) -> DataLoader[Sample] | CombinedLoader:  # ty: ignore[incompatible-method-override]
+    def train_dataloader(self) -> DataLoader[Sample] | RowLoader | CombinedLoader:  # ty: ignore[incompatible-method-override]
         """Return the training loader.
 
         Returns:
@@ -181,9 +215,12 @@ class MultiModalDataModule(NonGeoDataModule):
         loaders = {m: self._train_loader(m, d) for m, d in self._train_datasets.items()}
         return CombinedLoader(loaders, 'max_size_cycle')
 
-    def _dataloader_factory(self, split: str) -> DataLoader[Sample]:
+    def _dataloader_factory(self, split: str) -> DataLoader[Sample] | RowLoader:  # ty: ignore[incompatible-method-override]
         dataset = self._valid_attribute(f'{split}_dataset')
         batch_size = self._valid_attribute(f'{split}_batch_size')
+        if self.resident:
+            batches = BatchSampler(range(len(dataset)), batch_size, drop_last=False)
+            return RowLoader(dataset, batches, len(batches))
         return DataLoader(dataset, batch_size=batch_size, **self._loader_kwargs())
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Sample:
@@ -200,7 +237,8 @@ class MultiModalDataModule(NonGeoDataModule):
             return batch
         merged: Sample = {}
         for modality, part in batch.items():
-            merged[f'image_{modality}'] = part[f'image_{modality}']
+            key = f'row_{modality}' if self.resident else f'image_{modality}'
+            merged[key] = part[key]
             merged[f'label_{modality}'] = part['label']
             merged[f'index_{modality}'] = part['index']
         return merged
@@ -216,6 +254,8 @@ class MultiModalDataModule(NonGeoDataModule):
             The batch with its images flipped and turned: all alike if it is paired,
             each modality on its own if not.
         """
+        if self.resident:
+            batch = self._gather(batch)
         if not (self.augment and self.trainer and self.trainer.training):
             return batch
         images = {k: v for k, v in batch.items() if k.startswith('image_')}
@@ -224,6 +264,30 @@ class MultiModalDataModule(NonGeoDataModule):
         for key, image in images.items():
             batch = batch | self._augment(key.removeprefix('image_'), {key: image})
         return batch
+
+    def _gather(self, batch: Sample) -> Sample:
+        """Replace rows by the images on the device."""
+        gathered: Sample = {}
+        for key, values in batch.items():
+            if key.startswith('row_'):
+                modality = key.removeprefix('row_')
+                key, values = (
+                    f'image_{modality}',
+                    self._images(modality, values.device)[values],
+                )
+            gathered[key] = values
+        return gathered
+
+    def _images(self, modality: str, device: torch.device) -> ResidentImages:
+        if modality not in self._resident:
+            dataset = self.any_dataset
+            self._resident[modality] = ResidentImages(
+                cast(PackFile, dataset.pack),
+                modality,
+                dataset.band_indexes(modality),
+                device,
+            )
+        return self._resident[modality]
 
     def _augment(self, name: str, images: dict[str, Tensor]) -> dict[str, Tensor]:
         epoch = self._epoch()

@@ -7,9 +7,15 @@ from .base import MultiModalDataset
 from .eurosatmssar import EuroSATMSSAR
 from .pairedarrays import PairedArrays
 from .pairedfolders import PairedFolders
+from .samples import collate_samples
 from .sartiles import SARTiles
 from .simulatedmssar import SimulatedMSSAR
-from .statistics import BandStatistics, cached_statistics, compute_statistics
+from .statistics import (
+    BandStatistics,
+    cached_statistics,
+    compute_statistics,
+    statistics_rows,
+)
 
 __all__ = (
     'BandStatistics',
@@ -20,5 +26,7 @@ __all__ = (
     'SARTiles',
     'SimulatedMSSAR',
     'cached_statistics',
+    'collate_samples',
     'compute_statistics',
+    'statistics_rows',
 )

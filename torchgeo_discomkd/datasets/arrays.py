@@ -3,6 +3,7 @@
 
 """Checked arrays of labels and of rows."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,28 +13,99 @@ from numpy.typing import NDArray
 
 from ..errors import LabelError, LayoutError, SplitError
 from ..rasters import open_array
-from .listing import first_few
+from .listing import ARRAY_SUFFIX, first_few, hash_files
+from .packfile import is_pack, open_pack
+from .packsource import check_layout, check_source
 
 
-def load_array(path: Path) -> NDArray[Any]:
-    """Map an array that has to be there into memory.
+class ArrayFolder:
+    """A folder of arrays, or a pack of one."""
 
-    Args:
-        path: NPY file.
+    def __init__(self, root: str | Path) -> None:
+        """Initialize a new ArrayFolder instance.
 
-    Returns:
-        Read-only array.
+        Args:
+            root: The folder, or the pack.
 
-    Raises:
-        CorruptFileError: If the file is truncated, not an array or needs unpickling.
-        LayoutError: If there is no such file.
-    """
-    if not path.is_file():
-        raise LayoutError(
-            f'There is no file {path}: write it, or give the folder that holds it as '
-            'root.'
+        Raises:
+            LayoutError: If there is no such folder.
+            PackError: If the pack cannot be read, is of folders of tiles, or its source
+                has changed.
+        """
+        self.root = Path(root)
+        #: The pack, if it is one.
+        self.pack = open_pack(root) if is_pack(root) else None
+        if self.pack is not None:
+            check_layout(self.pack, 'arrays')
+            check_source(self.pack)
+        elif not self.root.is_dir():
+            raise LayoutError(
+                f'There is no folder {root}: give the folder of the arrays '
+                f'<PREFIX>{ARRAY_SUFFIX} as root.'
+            )
+
+    def modalities(self) -> dict[str, str]:
+        """Return the prefix of every modality that is there."""
+        if self.pack is not None:
+            return {m: v.folder for m, v in self.pack.metadata.modalities.items()}
+        found = sorted(
+            p.name.removesuffix(ARRAY_SUFFIX)
+            for p in self.root.glob(f'*{ARRAY_SUFFIX}')
         )
-    return open_array(path)
+        return {prefix.lower(): prefix for prefix in found}
+
+    def __contains__(self, name: str) -> bool:
+        """Return whether there is an array.
+
+        Args:
+            name: Name of its file.
+        """
+        if self.pack is not None:
+            return self.pack.table(name) is not None
+        return (self.root / name).is_file()
+
+    def read(self, name: str) -> NDArray[Any]:
+        """Return an array that has to be there.
+
+        Args:
+            name: Name of its file.
+
+        Returns:
+            Read-only array; large ones are mapped into memory.
+
+        Raises:
+            CorruptFileError: If the file is truncated, not an array or needs
+                unpickling.
+            LayoutError: If there is no such file.
+        """
+        if self.pack is not None and name.endswith(ARRAY_SUFFIX):
+            prefixes = {prefix: m for m, prefix in self.modalities().items()}
+            if (modality := prefixes.get(name.removesuffix(ARRAY_SUFFIX))) is not None:
+                return self.pack.images[modality]
+        elif name in self:
+            if self.pack is None:
+                return open_array(self.root / name)
+            content = self.pack.table(name) or b''
+            return np.load(io.BytesIO(content), allow_pickle=False)
+        raise LayoutError(
+            f'There is no file {self.root / name}: write it, or give the folder that '
+            'holds it as root.'
+        )
+
+    def tables(self) -> dict[str, bytes]:
+        """Return the content of the labels and of the rows of all splits."""
+        paths = [self.root / 'labels.npy', *sorted(self.root.glob('*_idx*.npy'))]
+        return {path.name: path.read_bytes() for path in paths}
+
+    def fingerprint(self, names: Sequence[str]) -> str:
+        """Return a hash of files; see :func:`~.listing.hash_files`.
+
+        Args:
+            names: Their names; those that are not there are left out.
+        """
+        if self.pack is not None:
+            return self.pack.metadata.fingerprint
+        return hash_files(self.root, [name for name in names if name in self])
 
 
 def check_labels(
@@ -67,22 +139,20 @@ def check_labels(
     return tuple(str(i) for i in range(count)) if classes is None else tuple(classes)
 
 
-def read_index(path: Path, length: int) -> NDArray[np.int64]:
-    """Read the rows of a split.
+def check_index(rows: NDArray[Any], path: str, length: int) -> NDArray[np.int64]:
+    """Check the rows of a split.
 
     Args:
-        path: NPY file of integers.
+        rows: The rows.
+        path: Name of their file, for messages.
         length: Number of samples of the data set.
 
     Returns:
         The rows in the order of the file, int64, shape (M,).
 
     Raises:
-        CorruptFileError: If the file is truncated, not an array or needs unpickling.
-        LayoutError: If there is no such file.
         SplitError: If rows are not integers, out of range or given twice.
     """
-    rows = load_array(path)
     if rows.ndim != 1 or rows.dtype.kind not in 'iu':
         raise SplitError(
             f'{path} holds {rows.dtype} values of shape {rows.shape}: it must hold '

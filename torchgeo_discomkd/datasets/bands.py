@@ -27,7 +27,7 @@ def check_names(known: Iterable[str], *mappings: Mapping[str, Any] | None) -> No
 
 
 def check_band_names(
-    modality: str, names: Sequence[str] | None, count: int, path: Path
+    modality: str, names: Sequence[str] | None, count: int, path: str | Path
 ) -> tuple[str, ...]:
     """Check the names of all bands of a modality, or number them.
 

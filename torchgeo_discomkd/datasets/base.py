@@ -16,8 +16,11 @@ from torch import Tensor
 from torchgeo.datasets import NonGeoDataset
 from torchgeo.datasets.utils import Sample
 
-from ..errors import MissingValueError, ModalityError, TileSizeError
+from ..errors import MissingValueError, ModalityError, SettingError, TileSizeError
+from .imagesource import DataSource
+from .packfile import PackFile
 from .plotting import plot_sample
+from .samples import GatheredSamples
 
 
 class MultiModalDataset(NonGeoDataset, ABC):
@@ -56,6 +59,9 @@ class MultiModalDataset(NonGeoDataset, ABC):
 
     transforms: Callable[[Sample], Sample] | None = None
 
+    #: The pack that the images are read from, if they are not in files of their own.
+    pack: PackFile | None = None
+
     @abstractmethod
     def load(self, index: int, modality: str) -> Tensor:
         """Read one image.
@@ -82,6 +88,17 @@ class MultiModalDataset(NonGeoDataset, ABC):
     @abstractmethod
     def fingerprint(self) -> str:
         """Return a hash of the source files (names and sizes), whatever the split."""
+
+    def source(self) -> DataSource:
+        """Return all images of the data set, whatever the split: what is packed.
+
+        Raises:
+            SettingError: If data of this class cannot be packed.
+        """
+        raise SettingError(
+            f'{type(self).__name__} does not tell where its images are (source()): '
+            'pack PairedFolders, PairedArrays or EuroSATMSSAR.'
+        )
 
     def georeference(self, index: int) -> tuple[CRS, Affine] | None:
         """Return coordinate reference system and transform of a tile.
@@ -126,6 +143,69 @@ class MultiModalDataset(NonGeoDataset, ABC):
         sample['label'] = self.labels[index]
         sample['index'] = torch.tensor(index)
         return sample if self.transforms is None else self.transforms(sample)
+
+    def __getitems__(self, indexes: Sequence[int]) -> Sequence[Sample]:
+        """Return several samples: what PyTorch's data loader asks for.
+
+        Args:
+            indexes: Positions in this split, B of them.
+
+        Returns:
+            The samples. If nothing is to be done with each, they are read together.
+
+        Raises:
+            UserError: As for one sample.
+        """
+        if self.transforms is not None:
+            return [self[index] for index in indexes]
+        batch: Sample = {
+            f'image_{modality}': self.load_batch(indexes, modality)
+            for modality in self.modalities
+        }
+        batch['index'] = torch.tensor(indexes)
+        batch['label'] = self.labels[batch['index']]
+        return GatheredSamples(batch)
+
+    def load_batch(self, indexes: Sequence[int], modality: str) -> Tensor:
+        """Read images and check them.
+
+        Args:
+            indexes: Positions in this split, B of them.
+            modality: One of :attr:`modalities`.
+
+        Returns:
+            Raw values, float32, shape (B, C, H, W), missing pixels NaN.
+
+        Raises:
+            UserError: As for one sample.
+        """
+        if self.pack is None or self.missing_values == 'error':
+            return torch.stack([self.checked_load(i, modality) for i in indexes])
+        rows = self.pack_rows(modality)[indexes]
+        bands = self.band_indexes(modality)
+        return torch.from_numpy(self.pack.gather(modality, rows.tolist(), bands))
+
+    def pack_rows(self, modality: str) -> Tensor:
+        """Return where the images of this split are in the pack.
+
+        Args:
+            modality: One of :attr:`modalities`.
+
+        Returns:
+            int64 (N,).
+
+        Raises:
+            SettingError: If the data are not packed.
+        """
+        raise SettingError(f'{self.root} is no pack.')
+
+    def band_indexes(self, modality: str) -> list[int] | None:
+        """Return the positions of the bands that samples hold; None for all.
+
+        Args:
+            modality: One of :attr:`modalities`.
+        """
+        return None
 
     def tile_size(self, modality: str) -> tuple[int, int]:
         """Return height and width in pixels of the first tile of a modality."""

@@ -22,6 +22,7 @@ from torchgeo.datasets.utils import Sample, download_url, extract_archive
 from ..errors import CorruptFileError, LayoutError
 from .base import check_modalities
 from .listing import Key, first_few
+from .packfile import is_pack
 from .pairedfolders import PairedFolders
 
 
@@ -105,7 +106,7 @@ class EuroSATMSSAR(PairedFolders):
         """Initialize a new EuroSATMSSAR instance.
 
         Args:
-            root: Folder of the data.
+            root: Folder of the data, or a pack of them.
             split: 'train', 'val' or 'test'.
             split_scheme: 'paper' (stratified 70/10/20 at random, as in the paper),
                 'torchgeo' (the files of TorchGeo's EuroSAT) or 'spatial' (those of its
@@ -138,7 +139,7 @@ class EuroSATMSSAR(PairedFolders):
         self.checksum = checksum
         self._scheme = split_scheme
         for modality in check_modalities(modalities, list(self.layouts)):
-            if not self._folder(modality).is_dir():
+            if not is_pack(root) and not self._folder(modality).is_dir():
                 self._fetch(modality)
         super().__init__(
             root,
@@ -203,6 +204,14 @@ class EuroSATMSSAR(PairedFolders):
                 f'and put it into {self.root}.'
             ) from error
 
+    def _table_names(self) -> list[str]:
+        """Return the names of all files of splits."""
+        return [
+            name
+            for source in (EuroSAT, EuroSATSpatial)
+            for name in source.split_filenames.values()
+        ]
+
     def _split_positions(
         self, keys: Sequence[Key], labels: Sequence[int]
     ) -> NDArray[np.int64]:
@@ -212,11 +221,13 @@ class EuroSATMSSAR(PairedFolders):
         source = EuroSAT if self._scheme == 'torchgeo' else EuroSATSpatial
         name = source.split_filenames[self.split]
         path = Path(self.root) / name
-        if not path.is_file():
+        text = self._store.read_table(name)
+        if text is None:
             what = f"The names of the tiles in split '{self.split}' ({path})"
             sha256 = source.split_sha256s[self.split]
             self._download(what, source.url + name, name, sha256)
-        stems = {Path(line).stem for line in path.read_text().split()}
+            text = path.read_text()
+        stems = {Path(line).stem for line in text.split()}
         lost = sorted(stems - {stem for _, stem in keys})
         if lost and self.missing == 'error':
             raise EuroSATNotFoundError(

@@ -4,15 +4,16 @@
 """Groups of samples (events, scenes, blocks) from a table."""
 
 import csv
+import io
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
-from ..errors import LayoutError, SplitError
+from ..errors import SplitError
 from ..rasters.readers import SUFFIXES
 from .listing import Key, first_few
 
 
-def read_groups(path: Path, column: str, keys: Sequence[Key]) -> list[str]:
+def read_groups(text: str, path: str, column: str, keys: Sequence[Key]) -> list[str]:
     """Look up the group of every sample in a CSV file.
 
     The table has a column ``file`` or ``stem`` with the name of the file, with or
@@ -21,7 +22,8 @@ def read_groups(path: Path, column: str, keys: Sequence[Key]) -> list[str]:
     Rows of other files are ignored.
 
     Args:
-        path: CSV file (UTF-8, with a header).
+        text: Content of a CSV file with a header.
+        path: Name of the file, for messages.
         column: Name of the column of groups.
         keys: Class and stem of every sample.
 
@@ -29,11 +31,10 @@ def read_groups(path: Path, column: str, keys: Sequence[Key]) -> list[str]:
         The group of every sample, in the order of *keys*.
 
     Raises:
-        LayoutError: If the file does not exist.
         SplitError: If a column is missing, a sample has no group or a row contradicts
             another one.
     """
-    table = _read_table(path, column)
+    table = _read_table(text, path, column)
     groups = [table.get(key) or table.get(('', key[1])) or '' for key in keys]
     if lost := [key for key, group in zip(keys, groups, strict=True) if not group]:
         raise SplitError(
@@ -43,30 +44,24 @@ def read_groups(path: Path, column: str, keys: Sequence[Key]) -> list[str]:
     return groups
 
 
-def _read_table(path: Path, column: str) -> dict[Key, str]:
-    if not path.is_file():
-        raise LayoutError(
-            f'There is no table of groups {path}: write one with the columns file and '
-            f'{column}, or correct its name.'
-        )
+def _read_table(text: str, path: str, column: str) -> dict[Key, str]:
     table: dict[Key, str] = {}
-    with path.open(encoding='utf-8-sig', newline='') as file:
-        rows = csv.DictReader(file)
-        names = rows.fieldnames or []
-        name = next((n for n in ('file', 'stem') if n in names), None)
-        if name is None or column not in names:
+    rows = csv.DictReader(io.StringIO(text, newline=''))
+    names = rows.fieldnames or []
+    name = next((n for n in ('file', 'stem') if n in names), None)
+    if name is None or column not in names:
+        raise SplitError(
+            f"{path} has the columns {list(names)}: it needs 'file' or 'stem', and "
+            f"'{column}'."
+        )
+    for row in rows:
+        key, group = _key(row[name] or '', row.get('class')), row[column] or ''
+        if table.setdefault(key, group) != group:
             raise SplitError(
-                f"{path} has the columns {list(names)}: it needs 'file' or 'stem', and "
-                f"'{column}'."
+                f"{path} puts {row[name]} into '{table[key]}' and '{group}': give "
+                "each file one group, or add a column 'class' if classes share "
+                'file names.'
             )
-        for row in rows:
-            key, group = _key(row[name] or '', row.get('class')), row[column] or ''
-            if table.setdefault(key, group) != group:
-                raise SplitError(
-                    f"{path} puts {row[name]} into '{table[key]}' and '{group}': give "
-                    "each file one group, or add a column 'class' if classes share "
-                    'file names.'
-                )
     return table
 
 

@@ -11,6 +11,9 @@ from pathlib import Path
 from ..errors import LayoutError, PairingError
 from ..rasters.readers import SUFFIXES
 
+#: What the name of an array of images ends with, after the prefix of its modality.
+ARRAY_SUFFIX = '_data_normalized.npy'
+
 #: Class and stem: what the files of one sample have in common.
 Key = tuple[str, str]
 

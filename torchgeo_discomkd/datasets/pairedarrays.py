@@ -15,13 +15,13 @@ from torchgeo.datasets.utils import Sample
 
 from ..errors import LayoutError, PairingError, SplitError
 from ..rasters import missing_to_nan
-from .arrays import check_labels, load_array, read_index
+from .arrays import ArrayFolder, check_index, check_labels
 from .bands import band_positions, check_band_names, check_names
 from .base import MultiModalDataset, check_modalities
-from .listing import first_few, hash_files
+from .imagesource import DataSource, ImageSource
+from .listing import ARRAY_SUFFIX, first_few
 from .splits import SPLITS, check_split
 
-_SUFFIX = '_data_normalized.npy'
 _INDEX_NAMES = {'train': 'train_idx', 'val': 'valid_idx', 'test': 'test_idx'}
 
 
@@ -56,7 +56,7 @@ class PairedArrays(MultiModalDataset):
         """Initialize a new PairedArrays instance.
 
         Args:
-            root: Folder of the arrays.
+            root: Folder of the arrays, or a pack of them.
             split: 'train', 'val' or 'test'.
             prefixes: Prefix of the file of each modality, for example ``{'ms': 'MS',
                 'sar': 'SAR'}``. By default every file is a modality whose name is the
@@ -91,6 +91,8 @@ class PairedArrays(MultiModalDataset):
         self.missing_values = missing_values
         self.transforms = transforms
 
+        self._folder = ArrayFolder(root)
+        self.pack = self._folder.pack
         self._prefixes = self._find_prefixes(prefixes, modalities)
         if prefixes is not None or modalities is None:
             check_names(self._prefixes, bands, band_names, units)
@@ -98,7 +100,7 @@ class PairedArrays(MultiModalDataset):
             list(self._prefixes) if modalities is None else modalities,
             list(self._prefixes),
         )
-        labels = load_array(Path(root) / 'labels.npy')
+        labels = self._folder.read('labels.npy')
         self.classes = check_labels(labels, classes)
         self._rows = self._read_rows(len(labels))
         self.labels = torch.from_numpy(labels[self._rows].astype(np.int64))
@@ -113,7 +115,7 @@ class PairedArrays(MultiModalDataset):
                 modality,
                 (band_names or {}).get(modality),
                 array.shape[1],
-                self._path(modality),
+                Path(root, self._file(modality)),
             )
             self._indexes[modality] = band_positions(
                 modality, (bands or {}).get(modality), names
@@ -135,9 +137,28 @@ class PairedArrays(MultiModalDataset):
             Raw values, float32, shape (C, H, W), missing pixels NaN.
         """
         if modality not in self._arrays:
-            self._arrays[modality] = load_array(self._path(modality))
+            self._arrays[modality] = self._folder.read(self._file(modality))
         tile = self._arrays[modality][self._rows[index]]
         return torch.from_numpy(missing_to_nan(tile[self._indexes[modality]]))
+
+    def pack_rows(self, modality: str) -> Tensor:
+        """Return where the images of this split are in the pack.
+
+        Args:
+            modality: One of :attr:`modalities`.
+
+        Returns:
+            int64 (N,).
+        """
+        return torch.from_numpy(self._rows)
+
+    def band_indexes(self, modality: str) -> list[int] | None:
+        """Return the positions of the bands that samples hold.
+
+        Args:
+            modality: One of :attr:`modalities`.
+        """
+        return self._indexes[modality]
 
     def identifier(self, index: int) -> str:
         """Return '<class>/<row in the arrays>' of a sample.
@@ -152,37 +173,52 @@ class PairedArrays(MultiModalDataset):
 
         It covers names, sizes and parts of the content.
         """
-        names = [f'{prefix}{_SUFFIX}' for prefix in self._prefixes.values()]
-        root = Path(self.root)
-        return hash_files(
-            root, [n for n in [*names, 'labels.npy'] if (root / n).is_file()]
+        files = [f'{prefix}{ARRAY_SUFFIX}' for prefix in self._prefixes.values()]
+        return self._folder.fingerprint([*files, 'labels.npy'])
+
+    def source(self) -> DataSource:
+        """Return all images of the modalities that samples hold, whatever the split."""
+        return DataSource(
+            root=Path(self.root),
+            layout='arrays',
+            bases=('',),
+            images={m: self._image_source(m) for m in self.modalities},
+            tables=self._folder.tables(),
+            fingerprint=self.fingerprint(),
         )
 
-    def _path(self, modality: str) -> Path:
-        return Path(self.root) / f'{self._prefixes[modality]}{_SUFFIX}'
+    def _image_source(self, modality: str) -> ImageSource:
+        array = self._arrays[modality]
+        return ImageSource(
+            folder=self._prefixes[modality],
+            paths=[f'{modality}/{row}' for row in range(len(array))],
+            descriptions=None,
+            shape=array.shape[1:],
+            dtype=array.dtype,
+            unit=self.units[modality],
+            read=lambda row: missing_to_nan(array[row]),
+            locate=lambda row: None,
+        )
+
+    def _file(self, modality: str) -> str:
+        return f'{self._prefixes[modality]}{ARRAY_SUFFIX}'
 
     def _find_prefixes(
         self, prefixes: Mapping[str, str] | None, modalities: Sequence[str] | None
     ) -> dict[str, str]:
-        root = Path(self.root)
-        if not root.is_dir():
-            raise LayoutError(
-                f'There is no folder {root}: give the folder of the arrays '
-                f'<PREFIX>{_SUFFIX} as root.'
-            )
         if prefixes is not None:
             return dict(prefixes)
-        found = sorted(p.name.removesuffix(_SUFFIX) for p in root.glob(f'*{_SUFFIX}'))
-        if not found:
+        named = self._folder.modalities()
+        if not named:
             raise LayoutError(
-                f'{root} holds no array <PREFIX>{_SUFFIX}: write one for each modality.'
+                f'{self.root} holds no array <PREFIX>{ARRAY_SUFFIX}: write one for each '
+                'modality.'
             )
-        named = {prefix.lower(): prefix for prefix in found}
         return {m: m.upper() for m in modalities or ()} | named
 
     def _open(self, modality: str, length: int) -> NDArray[Any]:
-        path = self._path(modality)
-        array = load_array(path)
+        path = Path(self.root, self._file(modality))
+        array = self._folder.read(path.name)
         if array.ndim != 4 or array.dtype.kind not in 'buif':
             raise LayoutError(
                 f'{path} holds {array.dtype} values of shape {array.shape}: it must '
@@ -201,18 +237,19 @@ class PairedArrays(MultiModalDataset):
                 f"Unknown split '{self.split}': choose one of {list(SPLITS)}."
             )
         number = '' if self.run is None else f'_{self.run}'
-        paths = {
-            split: Path(self.root) / f'{name}{number}.npy'
-            for split, name in _INDEX_NAMES.items()
-        }
-        rows = read_index(paths[self.split], length)
-        for split, path in paths.items():
-            if split == self.split or not path.is_file():
+        names = {split: f'{name}{number}.npy' for split, name in _INDEX_NAMES.items()}
+        rows = self._read_index(names[self.split], length)
+        for split, name in names.items():
+            if split == self.split or name not in self._folder:
                 continue
-            shared = np.intersect1d(rows, read_index(path, length))
+            shared = np.intersect1d(rows, self._read_index(name, length))
             if len(shared):
                 raise SplitError(
-                    f'{len(shared)} samples are in {paths[self.split].name} and in '
-                    f'{path.name} ({first_few(shared)}): every sample belongs to one split.'
+                    f'{len(shared)} samples are in {names[self.split]} and in '
+                    f'{name} ({first_few(shared)}): every sample belongs to one split.'
                 )
         return rows
+
+    def _read_index(self, name: str, length: int) -> NDArray[np.int64]:
+        path = str(Path(self.root, name))
+        return check_index(self._folder.read(name), path, length)

@@ -4,7 +4,7 @@
 """Tiles of several modalities in folders."""
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -15,21 +15,15 @@ from rasterio import CRS
 from torch import Tensor
 from torchgeo.datasets.utils import Sample
 
-from ..errors import LabelError, PairingError, SplitError
-from ..rasters import read_georeference, read_header, read_image
+from ..errors import LabelError, LayoutError, PairingError, SplitError
 from .bands import band_positions, check_band_names, check_names
 from .base import MultiModalDataset, check_modalities
 from .groups import read_groups
-from .listing import (
-    Key,
-    check_folders,
-    complete_samples,
-    describe_incomplete,
-    find_folders,
-    hash_files,
-    list_modalities,
-)
+from .imagesource import DataSource, ImageSource
+from .listing import Key, complete_samples, describe_incomplete
+from .packstore import PackStore, open_store
 from .splits import SPLITS, check_split, group_split, stratified_split
+from .stores import tile_path, tile_paths
 
 
 class PairedFolders(MultiModalDataset):
@@ -67,7 +61,7 @@ class PairedFolders(MultiModalDataset):
         """Initialize a new PairedFolders instance.
 
         Args:
-            root: Folder of the data.
+            root: Folder of the data, or a pack of them.
             split: 'train', 'val' or 'test'.
             folders: Folder below *root* for each modality; by default every folder
                 that holds class folders is a modality of its own name.
@@ -119,7 +113,10 @@ class PairedFolders(MultiModalDataset):
 
         if split not in SPLITS:
             raise SplitError(f"Unknown split '{split}': choose one of {list(SPLITS)}.")
-        self._folders = find_folders(Path(root, self._base), folders, modalities)
+        self._store = open_store(root)
+        self.pack = self._store.pack if isinstance(self._store, PackStore) else None
+        self._pack_rows: dict[str, Tensor] = {}
+        self._folders = self._store.find_folders(self._base, folders, modalities)
         self.modalities = check_modalities(
             list(self._folders) if modalities is None else modalities,
             list(self._folders),
@@ -127,9 +124,9 @@ class PairedFolders(MultiModalDataset):
         if folders is not None or modalities is None:
             check_names(self._folders, bands, band_names, units)
         bases = SPLITS if split_scheme == 'folder' else ('',)
-        self._tiles = {b: list_modalities(Path(root, b), self._folders) for b in bases}
-        check_folders(
-            Path(root, self._base),
+        self._tiles = {b: self._store.list_tiles(b, self._folders) for b in bases}
+        self._store.check_folders(
+            self._base,
             {m: self._folders[m] for m in self.modalities},
             self._tiles[self._base],
         )
@@ -139,7 +136,10 @@ class PairedFolders(MultiModalDataset):
         self.labels = torch.tensor([label_of[c] for c, _ in self._keys]).long()
         check_split(self.labels, self.classes, split)
 
-        self.units = {m: (units or {}).get(m, 'unknown') for m in self.modalities}
+        self.units = {
+            m: (units or {}).get(m) or self._store.unit(m) or 'unknown'
+            for m in self.modalities
+        }
         self._band_names = {
             m: self._name_bands(m, (band_names or {}).get(m)) for m in self.modalities
         }
@@ -166,10 +166,41 @@ class PairedFolders(MultiModalDataset):
             BandError: If the file has other bands than the first one.
             CorruptFileError: If the file is truncated or not an image.
         """
-        names, indexes = self._band_names[modality], self._indexes[modality]
-        whole = indexes == list(range(len(names)))
         path = self._path(self._keys[index], modality)
-        return torch.from_numpy(read_image(path, None if whole else indexes, names))
+        names = self._band_names[modality]
+        return torch.from_numpy(
+            self._store.read_image(path, self.band_indexes(modality), names)
+        )
+
+    def pack_rows(self, modality: str) -> Tensor:
+        """Return where the images of this split are in the pack.
+
+        Args:
+            modality: One of :attr:`modalities`.
+
+        Returns:
+            int64 (N,).
+
+        Raises:
+            SettingError: If the data are not packed.
+        """
+        if self.pack is None:
+            return super().pack_rows(modality)
+        if modality not in self._pack_rows:
+            paths = [self._path(key, modality) for key in self._keys]
+            rows = [self.pack.positions[path][1] for path in paths]
+            self._pack_rows[modality] = torch.tensor(rows)
+        return self._pack_rows[modality]
+
+    def band_indexes(self, modality: str) -> list[int] | None:
+        """Return the positions of the bands that samples hold; None for all.
+
+        Args:
+            modality: One of :attr:`modalities`.
+        """
+        indexes = self._indexes[modality]
+        whole = indexes == list(range(len(self._band_names[modality])))
+        return None if whole else indexes
 
     def identifier(self, index: int) -> str:
         """Return '<Class>/<stem>' of a sample.
@@ -185,14 +216,38 @@ class PairedFolders(MultiModalDataset):
         It covers names, sizes and the beginning of some files, and is the same for
         data sets that deliver some of the modalities only.
         """
-        return hash_files(
-            Path(self.root),
-            (
-                str(PurePosixPath(base, self._folders[m], name, f'{stem}{suffix}'))
-                for base, tiles in self._tiles.items()
-                for m in tiles
-                for (name, stem), suffix in tiles[m].items()
-            ),
+        return self._store.fingerprint(list(tile_paths(self._tiles, self._folders)))
+
+    def source(self) -> DataSource:
+        """Return all images of all modalities on disk, whatever the split."""
+        texts = {name: self._store.read_table(name) for name in self._table_names()}
+        return DataSource(
+            root=Path(self.root),
+            layout='folders',
+            bases=tuple(self._tiles),
+            images={m: self._image_source(m) for m in self._folders},
+            tables={n: t.encode() for n, t in texts.items() if t is not None},
+            fingerprint=self.fingerprint(),
+        )
+
+    def _table_names(self) -> list[str]:
+        """Return the names of the text files that the split is read from."""
+        return [] if self._groups is None else [self._groups]
+
+    def _image_source(self, modality: str) -> ImageSource:
+        tiles = {b: {modality: t.get(modality, {})} for b, t in self._tiles.items()}
+        paths = sorted(tile_paths(tiles, self._folders))
+        header = self._store.read_header(paths[0])
+        names = self._band_names.get(modality, [''] * header.count)
+        return ImageSource(
+            folder=self._folders[modality],
+            paths=paths,
+            descriptions=header.descriptions,
+            shape=(header.count, header.height, header.width),
+            dtype=self._store.read_dtype(paths[0]),
+            unit=self.units.get(modality),
+            read=lambda row: self._store.read_image(paths[row], None, names),
+            locate=lambda row: self._store.read_georeference(paths[row]),
         )
 
     def georeference(self, index: int) -> tuple[CRS, Affine] | None:
@@ -206,7 +261,7 @@ class PairedFolders(MultiModalDataset):
         """
         for modality in self.modalities:
             path = self._path(self._keys[index], modality)
-            if (found := read_georeference(path)) is not None:
+            if (found := self._store.read_georeference(path)) is not None:
                 return found
         return None
 
@@ -223,8 +278,14 @@ class PairedFolders(MultiModalDataset):
                         "split_scheme='groups' needs groups=, the CSV file that gives "
                         'the group of every sample.'
                     )
-                table = Path(self.root) / Path(self._groups).expanduser()
-                groups = read_groups(table, self._group_column, keys)
+                text = self._store.read_table(self._groups)
+                if text is None:
+                    raise LayoutError(
+                        f'There is no table of groups {self._groups} in {self.root}: '
+                        f'write one with the columns file and {self._group_column}, or '
+                        'correct its name.'
+                    )
+                groups = read_groups(text, self._groups, self._group_column, keys)
                 return group_split(groups, self.run, self.split, *self._named_groups)
         return np.arange(len(keys))
 
@@ -271,15 +332,14 @@ class PairedFolders(MultiModalDataset):
             raise LabelError(f'classes={list(classes)} names a class twice.')
         return tuple(classes)
 
-    def _path(self, key: Key, modality: str) -> Path:
+    def _path(self, key: Key, modality: str) -> str:
         suffix = self._tiles[self._base][modality][key]
-        folder = Path(self.root, self._base, self._folders[modality], key[0])
-        return folder / f'{key[1]}{suffix}'
+        return tile_path(self._base, self._folders[modality], key, suffix)
 
     def _name_bands(
         self, modality: str, given: Sequence[str] | None
     ) -> tuple[str, ...]:
         path = self._path(min(self._tiles[self._base][modality]), modality)
-        header = read_header(path)
+        header = self._store.read_header(path)
         names = header.descriptions if given is None else given
         return check_band_names(modality, names, header.count, path)

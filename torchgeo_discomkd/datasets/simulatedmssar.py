@@ -14,6 +14,8 @@ from torchgeo.datasets.utils import Sample
 from .. import __version__
 from ..errors import LayoutError
 from .eurosatmssar import EuroSATMSSAR, EuroSATNotFoundError
+from .packfile import is_pack
+from .packstore import open_store
 from .simulation import simulate, simulate_scene
 
 _MARKER = 'simulated.json'
@@ -46,7 +48,7 @@ class SimulatedMSSAR(EuroSATMSSAR):
         """Initialize a new SimulatedMSSAR instance.
 
         Args:
-            root: Folder of the data, for nothing else.
+            root: Folder of the data, for nothing else; or a pack of them.
             split: 'train', 'val' or 'test', stratified 70/10/20 as in the paper.
             run: Number of the repetition: another one gives another split.
             modalities: Modalities that samples hold.
@@ -78,9 +80,13 @@ class SimulatedMSSAR(EuroSATMSSAR):
             transforms=transforms,
         )
 
+    def _table_names(self) -> list[str]:
+        """Return the name of the file that tells how the data were simulated, too."""
+        return [_MARKER, *super()._table_names()]
+
 
 def _provide(root: Path, parameters: dict[str, int], download: bool) -> None:
-    if root.is_dir() and any(root.iterdir()):
+    if is_pack(root) or (root.is_dir() and any(root.iterdir())):
         _verify(root, parameters)
         return
     if not download:
@@ -106,7 +112,7 @@ def _provide(root: Path, parameters: dict[str, int], download: bool) -> None:
 
 def _verify(root: Path, parameters: dict[str, int]) -> None:
     try:
-        found: dict[str, Any] = json.loads((root / _MARKER).read_text(encoding='utf-8'))
+        found: dict[str, Any] = json.loads(open_store(root).read_table(_MARKER) or '')
     except (OSError, ValueError) as error:
         raise LayoutError(
             f'{root} holds files that are no simulated data (there is no readable '

@@ -17,6 +17,7 @@ from ..errors import MissingValueError
 from ..files import write_atomically
 from ..rasters import check_unit
 from .base import MultiModalDataset
+from .packfile import is_pack, open_pack
 
 #: Most pixels per band that percentiles are taken from: 4 MB in memory.
 MAXIMUM_SAMPLE = 2**20
@@ -134,22 +135,89 @@ def cached_statistics(dataset: MultiModalDataset) -> dict[str, BandStatistics]:
     Warns:
         UserWarning: If pixels are missing, with their number.
     """
-    folder = Path(dataset.root) / '.torchgeo_discomkd'
+    root = Path(dataset.root)
+    folder = (root.parent if is_pack(root) else root) / '.torchgeo_discomkd'
     source = f'{_VERSION}\n{dataset.fingerprint()}\n{dataset.split_hash()}'
     statistics = {}
     for modality in dataset.modalities:
         names = '\n'.join((source, modality, *dataset.bands[modality]))
         key = hashlib.sha256(names.encode()).hexdigest()[:16]
         path = folder / f'statistics-{key}.json'
-        try:
-            values = BandStatistics.from_json(path.read_text(encoding='utf-8'))
-        except (OSError, ValueError):
+        values = packed_statistics(dataset, modality) or _read(path)
+        if values is None:
             values = _compute(dataset, modality)
             with contextlib.suppress(OSError):
                 write_atomically(path, values.to_json().encode())
         _check(dataset, modality, values)
         statistics[modality] = values
     return statistics
+
+
+def packed_statistics(
+    dataset: MultiModalDataset, modality: str
+) -> BandStatistics | None:
+    """Return the statistics that a pack holds.
+
+    Args:
+        dataset: The split.
+        modality: The modality.
+
+    Returns:
+        None if *dataset* is no pack, or the pack's are of another split or other bands.
+    """
+    if not is_pack(dataset.root):
+        return None
+    pack = open_pack(dataset.root)
+    names, rows = pack.metadata.modalities[modality].bands, pack.statistics(modality)
+    known = names is not None and set(dataset.bands[modality]) <= set(names)
+    if not known or rows is None or pack.metadata.split_hash != dataset.split_hash():
+        return None
+    columns = [names.index(band) for band in dataset.bands[modality]]
+    mean, std, low, high, minimum, maximum = rows[:6, columns].tolist()
+    missing, count = rows[6:, columns].astype(int).tolist()
+    return BandStatistics(
+        bands=dataset.bands[modality],
+        mean=tuple(mean),
+        std=tuple(std),
+        low=tuple(low),
+        high=tuple(high),
+        minimum=tuple(minimum),
+        maximum=tuple(maximum),
+        missing=tuple(missing),
+        count=count[0],
+    )
+
+
+def statistics_rows(values: BandStatistics) -> NDArray[np.float64]:
+    """Return statistics as :func:`packed_statistics` finds them in a pack.
+
+    Args:
+        values: The statistics.
+
+    Returns:
+        float64 (8, C).
+    """
+    count = (values.count,) * len(values.bands)
+    return np.array(
+        [
+            values.mean,
+            values.std,
+            values.low,
+            values.high,
+            values.minimum,
+            values.maximum,
+            values.missing,
+            count,
+        ],
+        np.float64,
+    )
+
+
+def _read(path: Path) -> BandStatistics | None:
+    try:
+        return BandStatistics.from_json(path.read_text(encoding='utf-8'))
+    except (OSError, ValueError):
+        return None
 
 
 def _compute(dataset: MultiModalDataset, modality: str) -> BandStatistics:

@@ -4,7 +4,15 @@
 """Images in files: a room without TorchGeo, so that classifying starts fast."""
 
 from .opening import open_array
-from .readers import Header, missing_to_nan, read_georeference, read_header, read_image
+from .readers import (
+    Header,
+    check_bands,
+    missing_to_nan,
+    read_dtype,
+    read_georeference,
+    read_header,
+    read_image,
+)
 from .scale import convert_scale, guess_scale
 from .selection import select_bands
 from .sources import Source, find_sources
@@ -13,12 +21,14 @@ from .units import check_unit
 __all__ = (
     'Header',
     'Source',
+    'check_bands',
     'check_unit',
     'convert_scale',
     'find_sources',
     'guess_scale',
     'missing_to_nan',
     'open_array',
+    'read_dtype',
     'read_georeference',
     'read_header',
     'read_image',

@@ -68,10 +68,10 @@ def read_image(
     if Path(path).suffix.lower() == '.npy':
         array = open_image_array(path)
         _check_values(path, array.dtype.kind == 'c', palette=False)
-        _check_bands(path, Header(None, *array.shape), indexes, expected)
+        check_bands(path, Header(None, *array.shape), indexes, expected)
         return missing_to_nan(array if indexes is None else array[list(indexes)])
     with open_raster(path) as file:
-        _check_bands(path, describe(file), indexes, expected)
+        check_bands(path, describe(file), indexes, expected)
         return read_bands(file, range(file.count) if indexes is None else indexes)
 
 
@@ -137,6 +137,24 @@ def read_header(path: str | Path) -> Header:
         return Header(None, *open_image_array(path).shape)
     with open_raster(path) as file:
         return describe(file)
+
+
+def read_dtype(path: str | Path) -> np.dtype[Any]:
+    """Read the type of an image's values.
+
+    Args:
+        path: GeoTIFF, PNG, JPEG or NPY file.
+
+    Returns:
+        The type; of bands of several types one that holds them all.
+
+    Raises:
+        CorruptFileError: If the file is truncated or not an image.
+    """
+    if Path(path).suffix.lower() == '.npy':
+        return open_image_array(path).dtype
+    with open_raster(path) as file:
+        return np.result_type(*file.dtypes)
 
 
 def describe(file: DatasetReader) -> Header:
@@ -215,12 +233,23 @@ def _check_values(path: str | Path, is_complex: bool, palette: bool) -> None:
         )
 
 
-def _check_bands(
+def check_bands(
     path: str | Path,
     header: Header,
     indexes: Sequence[int] | None,
     expected: Sequence[str] | None,
 ) -> None:
+    """Check the bands of an image.
+
+    Args:
+        path: The image, for the message.
+        header: What it says about itself.
+        indexes: Positions of the bands to read, the first being 0; all if None.
+        expected: Names of all bands that it should have, in order; None for any.
+
+    Raises:
+        BandError: If the bands are not the expected ones or *indexes* are out of range.
+    """
     if expected is not None and header.count != len(expected):
         raise BandError(
             f'{path} has {header.count} bands, but {len(expected)} are expected '

@@ -1,0 +1,84 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""A pack that lives on the device as a whole: batches are rows of it."""
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor
+from torchgeo.datasets.utils import Sample
+
+from ..datasets import MultiModalDataset
+from ..datasets.packfile import PackFile
+
+
+class RowLoader:
+    """Batches of rows, labels and positions, without images and without workers."""
+
+    def __init__(
+        self, dataset: MultiModalDataset, batches: Iterable[list[int]], length: int
+    ) -> None:
+        """Initialize a new RowLoader instance.
+
+        Args:
+            dataset: The split, read from a pack.
+            batches: Positions in the split, anew for each epoch.
+            length: Number of batches.
+        """
+        self.dataset = dataset
+        self.batches = batches
+        self.length = length
+
+    def __len__(self) -> int:
+        """Return the number of batches."""
+        return self.length
+
+    def __iter__(self) -> Iterator[Sample]:
+        """Yield 'index', 'label' and, for each modality, 'row_<modality>', (B,)."""
+        rows = {m: self.dataset.pack_rows(m) for m in self.dataset.modalities}
+        for positions in self.batches:
+            index = torch.tensor(positions)
+            batch: Sample = {'index': index, 'label': self.dataset.labels[index]}
+            yield batch | {f'row_{m}': values[index] for m, values in rows.items()}
+
+
+class ResidentImages:
+    """All images of one modality on the device, in the type of the pack."""
+
+    def __init__(
+        self,
+        pack: PackFile,
+        modality: str,
+        bands: list[int] | None,
+        device: torch.device,
+    ) -> None:
+        """Initialize a new ResidentImages instance.
+
+        Args:
+            pack: The pack.
+            modality: The modality.
+            bands: Positions of the bands to deliver; None for all.
+            device: Where the images live; on the CPU they stay in the mapped file.
+        """
+        images = torch.from_numpy(pack.images[modality])
+        self.unsigned = images.dtype == torch.uint16
+        # PyTorch indexes all types but this one
+        self.images = (images.view(torch.int16) if self.unsigned else images).to(device)
+        self.bands = bands
+
+    def __getitem__(self, rows: Tensor) -> Tensor:
+        """Return images.
+
+        Args:
+            rows: int64 (B,), on the device.
+
+        Returns:
+            Raw values, float32 (B, C, H, W), missing pixels NaN.
+        """
+        images = self.images[rows]
+        if self.bands is not None:
+            images = images[:, self.bands]
+        if self.unsigned:
+            images = images.to(torch.int32) & 0xFFFF
+        return images.to(torch.float32)

@@ -1,0 +1,8 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Pack a data set into one file from which training reads without waiting."""
+
+from .packer import PackReport, pack
+
+__all__ = ('PackReport', 'pack')

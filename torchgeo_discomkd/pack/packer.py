@@ -1,0 +1,188 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Write a pack: in parallel, in pieces that a later run need not repeat."""
+
+import os
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..datamodules import MultiModalDataModule
+from ..datasets import MultiModalDataset, compute_statistics, statistics_rows
+from ..datasets.imagesource import DataSource, ImageSource
+from ..datasets.packfile import SUFFIX, is_pack
+from ..errors import (
+    OutputError,
+    OutputExistsError,
+    SettingError,
+    TileSizeError,
+    UserError,
+)
+from ..progress import progress_bar
+from ..rasters.opening import many_threads
+from .layout import PackLayout
+from .partial import PartialPack
+
+#: Images in a piece: read and written together.
+PIECE = 64
+
+
+@dataclass(frozen=True)
+class PackReport:
+    """What was packed."""
+
+    #: The pack.
+    path: Path
+
+    #: Number of images and type of their values for each modality.
+    images: Mapping[str, tuple[int, str]]
+
+    #: Size of the file in bytes.
+    size: int
+
+
+class _TypeError(Exception):
+    """Raised when values do not fit into the type of the source."""
+
+    def __init__(self, modality: str) -> None:
+        super().__init__(modality)
+        self.modality = modality
+
+
+def pack(
+    datamodule: MultiModalDataModule,
+    output: str | Path,
+    workers: int | None = None,
+    overwrite: bool = False,
+    progress: bool = False,
+) -> PackReport:
+    """Write all images of a data set, all bands and splits, into one file.
+
+    Values are kept as they are. The file appears when it is complete; the same call
+    goes on where one that was stopped had come to.
+
+    Args:
+        datamodule: Data module of the data set; the statistics of its training split
+            become part of the pack.
+        output: The file, ``*.safetensors``.
+        workers: Threads that read. Default: one for each processor core.
+        overwrite: Whether an existing file is replaced.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        What was packed.
+
+    Raises:
+        OutputError: If there is no room, or the file cannot be written.
+        OutputExistsError: If *output* exists.
+        SettingError: If *output* has another suffix, the data are a pack already or
+            cannot be packed.
+        TileSizeError: If the images of a modality differ in size.
+        UserError: If the data cannot be used.
+    """
+    output = Path(output)
+    _check(output, overwrite, workers)
+    dataset = datamodule.make_dataset('train')
+    if is_pack(dataset.root):
+        raise SettingError(f'{dataset.root} is a pack already: give a folder as root.')
+    source = dataset.source()
+    try:
+        with many_threads(), ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+            layout = _write_images(dataset, source, output, pool, progress)
+        with PartialPack(output, layout) as partial:
+            packed = datamodule.make_dataset('train', root=str(partial.path))
+            for modality, values in compute_statistics(packed).items():
+                rows = statistics_rows(values)
+                partial.write(layout.offsets[f'statistics.{modality}'], rows)
+            partial.finish()
+    except OSError as error:
+        if isinstance(error, UserError):
+            raise
+        raise OutputError(f'{output} cannot be written: {error}.') from error
+    images = {m: (len(i.paths), layout.types[m].name) for m, i in source.images.items()}
+    return PackReport(output, images, layout.size)
+
+
+def _check(output: Path, overwrite: bool, workers: int | None) -> None:
+    if output.suffix != SUFFIX:
+        raise SettingError(f'{output}: the name of a pack ends in {SUFFIX}.')
+    if workers is not None and workers < 1:
+        raise SettingError(f'workers={workers}: give 1 or more.')
+    if output.exists() and not overwrite:
+        raise OutputExistsError(
+            f'{output} exists: choose another name, or replace it with --overwrite.'
+        )
+
+
+def _write_images(
+    dataset: MultiModalDataset,
+    source: DataSource,
+    output: Path,
+    pool: Executor,
+    progress: bool,
+) -> PackLayout:
+    bands = {m: dataset.bands[m] for m in dataset.modalities}
+    widened: set[str] = set()
+    while True:
+        layout = PackLayout(source, output, dataset.split_hash(), bands, widened, pool)
+        try:
+            _write_pieces(source, output, layout, pool, progress)
+        except _TypeError as error:
+            widened.add(error.modality)
+        else:
+            return layout
+
+
+def _write_pieces(
+    source: DataSource, output: Path, layout: PackLayout, pool: Executor, progress: bool
+) -> None:
+    with PartialPack(output, layout) as partial:
+
+        def work(piece: tuple[str, int]) -> int:
+            modality, first = piece
+            images, dtype = source.images[modality], layout.types[modality]
+            values = _read(modality, images, first, dtype)
+            size = values[0].nbytes
+            partial.write(layout.offsets[f'image.{modality}'] + first * size, values)
+            partial.mark(f'{modality} {first}')
+            return len(values)
+
+        total = sum(len(images.paths) for images in source.images.values())
+        todo = [p for p in _pieces(source) if f'{p[0]} {p[1]}' not in partial.finished]
+        left = sum(min(PIECE, len(source.images[m].paths) - first) for m, first in todo)
+        with progress_bar(total, 'images', progress, total - left) as advance:
+            for count in pool.map(work, todo):
+                advance(count)
+
+
+def _pieces(source: DataSource) -> Iterator[tuple[str, int]]:
+    for modality, images in source.images.items():
+        for first in range(0, len(images.paths), PIECE):
+            yield modality, first
+
+
+def _read(
+    modality: str, images: ImageSource, first: int, dtype: np.dtype[Any]
+) -> NDArray[Any]:
+    count = min(PIECE, len(images.paths) - first)
+    values = np.empty((count, *images.shape), dtype)
+    for place in range(count):
+        image = images.read(first + place)
+        if image.shape != images.shape:
+            raise TileSizeError(
+                f'{images.paths[first + place]} is of shape {image.shape}, but '
+                f'{images.paths[0]} is of {images.shape}: cut or resample the tiles of '
+                'a modality to one size.'
+            )
+        # missing pixels, NaN, do not fit into integers
+        with np.errstate(invalid='ignore', over='ignore'):
+            values[place] = image
+        if not np.array_equal(values[place].astype(np.float32), image, equal_nan=True):
+            raise _TypeError(modality)
+    return values
