@@ -8,6 +8,7 @@ import os
 import platform
 import statistics
 import sys
+import warnings
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -16,6 +17,9 @@ from time import perf_counter
 from typing import Any
 
 import torch
+
+# Lightning's own use of a class that PyTorch has renamed
+warnings.filterwarnings('ignore', '.*LeafSpec', FutureWarning)
 
 
 @dataclass(frozen=True)

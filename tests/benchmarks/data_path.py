@@ -1,0 +1,124 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Batches of pairs: TorchGeo's readers, our folders, our pack.
+
+Simulated EuroSAT tiles (13 bands uint16 and 2 bands float32, 64x64 pixels, GeoTIFF) in
+the layout of TorchGeo's own data sets, batches of 128, all files in the page cache. An
+epoch of the training split is timed, from the loader to one float32 batch of both
+modalities; augmentation is part of the training step.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from torch.utils.data import DataLoader
+from torchgeo.datasets import CopernicusBenchEuroSATS1, EuroSAT
+
+from torchgeo_discomkd.datamodules import EuroSATMSSARDataModule
+from torchgeo_discomkd.datasets.simulation import simulate
+from torchgeo_discomkd.pack import pack
+
+from .measure import compare, parse, report
+
+BATCH = 128
+
+
+def main() -> None:
+    """Measure and report."""
+    options = parse(
+        __doc__,
+        ('--tiles-per-class', {'type': int, 'default': 100}),
+        ('--rounds', {'type': int, 'default': 5}),
+    )
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name) / 'data'
+        write(root, options.tiles_per_class)
+        packed = Path(name) / 'eurosat.safetensors'
+        pack(EuroSATMSSARDataModule(str(root), split_scheme='torchgeo'), packed)
+        actions = {
+            'TorchGeo readers, 2 workers': torchgeo_epoch(root, 2),
+            'TorchGeo readers, 0 workers': torchgeo_epoch(root, 0),
+            'folders, 0 workers': our_epoch(root, 0),
+            'folders, 2 workers': our_epoch(root, 2),
+            'pack, 0 workers': our_epoch(packed, 0),
+            'pack, 1 worker': our_epoch(packed, 1),
+            'pack, 2 workers': our_epoch(packed, 2),
+        }
+        pairs = 10 * options.tiles_per_class
+        rows = compare(actions, pairs, options.rounds)
+    report('Data path', rows, 'pairs', options.json, pairs=pairs, batch_size=BATCH)
+
+
+def write(root: Path, tiles_per_class: int) -> None:
+    """Simulate tiles in the layout of TorchGeo, all of them for training.
+
+    Args:
+        root: Folder to write.
+        tiles_per_class: Number of tiles of each class.
+    """
+    simulate(root, tiles_per_class)
+    places = {'EuroSAT_MS': EuroSAT.base_dir, 'EuroSAT-SAR': 'eurosat_s1/all_imgs'}
+    for original, place in places.items():
+        (root / place).parent.mkdir(parents=True, exist_ok=True)
+        (root / original).rename(root / place)
+    stems = sorted(path.stem for path in (root / EuroSAT.base_dir).glob('*/*.tif'))
+    text = ''.join(f'{stem}.jpg\n' for stem in stems)
+    (root / EuroSAT.split_filenames['train']).write_text(text)
+    (root / 'eurosat_s1' / 'eurosat-train.txt').write_text(text)
+
+
+def torchgeo_epoch(root: Path, workers: int) -> Callable[[], None]:
+    """Return an epoch of TorchGeo's two data sets.
+
+    Args:
+        root: Folder of the tiles.
+        workers: Worker processes of each loader.
+    """
+    loaders = [
+        DataLoader(
+            dataset,
+            BATCH,
+            shuffle=True,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+        )
+        for dataset in (
+            EuroSAT(str(root), checksum=False),
+            CopernicusBenchEuroSATS1(str(root), checksum=False),
+        )
+    ]
+    return lambda: exhaust(zip(*loaders, strict=True))
+
+
+def our_epoch(root: Path, workers: int) -> Callable[[], None]:
+    """Return an epoch of our data module.
+
+    Args:
+        root: Folder of the tiles, or a pack.
+        workers: Worker processes of each loader.
+    """
+    datamodule = EuroSATMSSARDataModule(
+        str(root), split_scheme='torchgeo', batch_size=BATCH, num_workers=workers
+    )
+    datamodule.train_dataset = datamodule.make_dataset('train')
+    datamodule._setup_training(datamodule.train_dataset)
+    loader = datamodule.train_dataloader()
+    return lambda: exhaust(
+        datamodule.on_before_batch_transfer(batch, 0) for batch, _, _ in loader
+    )
+
+
+def exhaust(batches: Iterable[object]) -> None:
+    """Take all batches.
+
+    Args:
+        batches: The batches.
+    """
+    for _ in batches:
+        pass
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,190 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""How cost and memory grow with the number of samples.
+
+For each size a pack of random 32x32 tiles (13 bands uint16, 2 bands float32) is made and
+the same number of steps trained from it, each in a process of its own: setup (listing,
+split, statistics), seconds per sample, and the most memory. What a process has for itself
+is told apart from the mapped file, whose pages the system takes back when it needs them.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from torchgeo_discomkd.datamodules import PairedArraysDataModule
+from torchgeo_discomkd.pack import pack
+from torchgeo_discomkd.tasks import DisCoMKD
+
+from .measure import Row, parse, report
+
+BATCH, SIZE, CLASSES = 128, 32, 10
+
+
+class Meter(Callback):
+    """Time from start to first step, time of steps, and memory."""
+
+    def __init__(self) -> None:
+        """Initialize a new Meter instance."""
+        self.created = self.started = perf_counter()
+        self.own = self.samples = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop the clock of the setup."""
+        self.started = perf_counter()
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Count the samples and look at the memory."""
+        self.samples += len(batch['image_ms'])
+        self.own = max(self.own, memory('RssAnon'))
+
+
+def main() -> None:
+    """Measure and report."""
+    options = parse(
+        __doc__,
+        (
+            '--samples',
+            {'type': int, 'nargs': '+', 'default': [1000, 4000, 16000, 64000]},
+        ),
+        ('--steps', {'type': int, 'default': 30}),
+        ('--pack', {'help': 'train from this pack (used by the benchmark itself)'}),
+    )
+    if options.pack:
+        sys.stdout.write(json.dumps(train(options.pack, options.steps)))
+        return
+    found = {}
+    for samples in options.samples:
+        with tempfile.TemporaryDirectory() as name:
+            root = write(Path(name) / 'arrays', samples)
+            start = perf_counter()
+            packed = Path(name) / 'arrays.safetensors'
+            pack(PairedArraysDataModule(str(root)), packed)
+            packing = perf_counter() - start
+            arguments = ('--pack', str(packed), '--steps', str(options.steps))
+            output = subprocess.run(
+                (sys.executable, '-m', 'tests.benchmarks.scaling', *arguments),
+                check=True,
+                capture_output=True,
+                text=True,
+            ).stdout
+            found[samples] = json.loads(output.splitlines()[-1]) | {'packing': packing}
+    times = {samples: f['seconds'] / f['samples'] for samples, f in found.items()}
+    first = next(iter(times.values()))
+    rows = [
+        Row(f'{samples} samples', time, (time, time), 1 / time, first / time)
+        for samples, time in times.items()
+    ]
+    report(
+        'Growth with the number of samples',
+        rows,
+        'pairs',
+        options.json,
+        **{
+            f'{samples} samples': (
+                f'setup {f["setup"]:.1f} s, packing {f["packing"]:.1f} s, own memory '
+                f'{f["own"]} MB, with mapped files {f["peak"]} MB'
+            )
+            for samples, f in found.items()
+        },
+    )
+
+
+def write(root: Path, samples: int) -> Path:
+    """Write arrays of random tiles.
+
+    Args:
+        root: Folder to write.
+        samples: Number of tiles.
+
+    Returns:
+        The folder.
+    """
+    root.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for prefix, bands, dtype in (('MS', 13, np.uint16), ('SAR', 2, np.float32)):
+        array = np.lib.format.open_memmap(
+            root / f'{prefix}_data_normalized.npy',
+            'w+',
+            dtype,
+            (samples, bands, SIZE, SIZE),
+        )
+        for first in range(0, samples, 1000):
+            part = array[first : first + 1000]
+            part[:] = rng.integers(0, 10_000, part.shape)
+    rows = rng.permutation(samples)
+    np.save(root / 'labels.npy', np.arange(samples) % CLASSES)
+    bounds = (samples * 7 // 10, samples * 8 // 10)
+    names = ('train_idx', 'valid_idx', 'test_idx')
+    for name, part in zip(names, np.split(rows, bounds), strict=True):
+        np.save(root / f'{name}.npy', part)
+    return root
+
+
+def train(packed: str, steps: int) -> dict[str, float]:
+    """Train a few steps of DisCoM-KD with the smallest encoder.
+
+    Args:
+        packed: The pack.
+        steps: Number of steps.
+
+    Returns:
+        Seconds of setup and of the steps, samples, and memory in MB.
+    """
+    meter = Meter()
+    trainer = Trainer(
+        accelerator='cpu',
+        max_steps=steps,
+        limit_val_batches=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[meter],
+    )
+    task = DisCoMKD(
+        in_channels={'ms': 13, 'sar': 2}, num_classes=CLASSES, model='test_resnet'
+    )
+    trainer.fit(task, datamodule=PairedArraysDataModule(packed, batch_size=BATCH))
+    return {
+        'setup': meter.started - meter.created,
+        'seconds': perf_counter() - meter.started,
+        'samples': meter.samples,
+        'own': meter.own,
+        'peak': memory('VmHWM'),
+    }
+
+
+def memory(name: str) -> int:
+    """Return a figure of the system on this process.
+
+    Args:
+        name: Its name in ``/proc/self/status``.
+
+    Returns:
+        Megabytes.
+    """
+    for line in Path('/proc/self/status').read_text().splitlines():
+        key, _, value = line.partition(':')
+        if key == name:
+            return int(value.split()[0]) // 1000
+    raise KeyError(name)
+
+
+if __name__ == '__main__':
+    main()
