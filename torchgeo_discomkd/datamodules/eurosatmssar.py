@@ -33,7 +33,7 @@ class EuroSATMSSARDataModule(MultiModalDataModule):
         """Initialize a new EuroSATMSSARDataModule instance.
 
         Args:
-            root: Folder that holds, or will hold, the data.
+            root: Folder that holds, or will hold, the data; or a pack of them.
             split_scheme: 'paper' (stratified 70/10/20), 'torchgeo' (its split files) or
                 'spatial' (its split by longitude: no neighbouring tiles across splits).
             run: Number of the split of scheme 'paper', 0 to 4.

@@ -29,7 +29,7 @@ class PairedArraysDataModule(MultiModalDataModule):
         """Initialize a new PairedArraysDataModule instance.
 
         Args:
-            root: Folder with the arrays, labels and split indices.
+            root: Folder with the arrays, labels and split indices, or a pack of them.
             prefixes: Prefix of the array file of each modality, e.g. {ms: MS}.
                 Default: every '<PREFIX>_data_normalized.npy', in lower case.
             modalities: Modalities to load; the others need not be on disk. Default:

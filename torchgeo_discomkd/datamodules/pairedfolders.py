@@ -35,7 +35,7 @@ class PairedFoldersDataModule(MultiModalDataModule):
         """Initialize a new PairedFoldersDataModule instance.
 
         Args:
-            root: Folder that holds one folder per modality.
+            root: Folder that holds one folder per modality, or a pack of them.
             folders: Folder of each modality, below *root*. Default: every folder in
                 *root* that holds class folders is a modality of that name.
             modalities: Modalities to load; the others need not be on disk. Default:

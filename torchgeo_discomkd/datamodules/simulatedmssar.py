@@ -27,7 +27,7 @@ class SimulatedMSSARDataModule(MultiModalDataModule):
         """Initialize a new SimulatedMSSARDataModule instance.
 
         Args:
-            root: Folder that holds, or will hold, the simulated tiles.
+            root: Folder that holds, or will hold, the simulated tiles; or a pack.
             run: Number of the stratified 70/10/20 split.
             modalities: 'ms', 'sar' or both.
             bands: Bands to load for each modality, by name. Default: all.
