@@ -235,6 +235,16 @@ def test_arrays(tmp_path: Path) -> None:
         PairedArrays(str(packed), prefixes={'x': 'X'})
 
 
+def test_changed_table_is_noticed(tmp_path: Path) -> None:
+    root = write_arrays(tmp_path / 'arrays')
+    packed = tmp_path / 'arrays.safetensors'
+    pack(PairedArraysDataModule(str(root)), packed)
+    rows = np.load(root / 'train_idx.npy')
+    np.save(root / 'train_idx.npy', rows[::-1])
+    with pytest.raises(PackError, match='no longer what'):
+        PairedArrays(str(shutil.copy(packed, packed.with_name('x.safetensors'))))
+
+
 @pytest.mark.parametrize('change', ['added', 'removed', 'scaled'])
 def test_changed_source_is_noticed(pairs: Path, change: str) -> None:
     packed = pack_folders(pairs)

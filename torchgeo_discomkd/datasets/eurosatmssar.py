@@ -221,13 +221,13 @@ class EuroSATMSSAR(PairedFolders):
         source = EuroSAT if self._scheme == 'torchgeo' else EuroSATSpatial
         name = source.split_filenames[self.split]
         path = Path(self.root) / name
-        text = self._store.read_table(name)
-        if text is None:
+        table = self._store.read_table(name)
+        if table is None:
             what = f"The names of the tiles in split '{self.split}' ({path})"
             sha256 = source.split_sha256s[self.split]
             self._download(what, source.url + name, name, sha256)
-            text = path.read_text()
-        stems = {Path(line).stem for line in text.split()}
+            table = path.read_bytes()
+        stems = {Path(line).stem for line in table.decode().split()}
         lost = sorted(stems - {stem for _, stem in keys})
         if lost and self.missing == 'error':
             raise EuroSATNotFoundError(

@@ -13,7 +13,7 @@ from ..rasters.readers import SUFFIXES
 from .listing import Key, first_few
 
 
-def read_groups(text: str, path: str, column: str, keys: Sequence[Key]) -> list[str]:
+def read_groups(table: bytes, path: str, column: str, keys: Sequence[Key]) -> list[str]:
     """Look up the group of every sample in a CSV file.
 
     The table has a column ``file`` or ``stem`` with the name of the file, with or
@@ -22,7 +22,7 @@ def read_groups(text: str, path: str, column: str, keys: Sequence[Key]) -> list[
     Rows of other files are ignored.
 
     Args:
-        text: Content of a CSV file with a header.
+        table: Content of a CSV file (UTF-8) with a header.
         path: Name of the file, for messages.
         column: Name of the column of groups.
         keys: Class and stem of every sample.
@@ -34,8 +34,8 @@ def read_groups(text: str, path: str, column: str, keys: Sequence[Key]) -> list[
         SplitError: If a column is missing, a sample has no group or a row contradicts
             another one.
     """
-    table = _read_table(text, path, column)
-    groups = [table.get(key) or table.get(('', key[1])) or '' for key in keys]
+    rows = _read_table(table.decode('utf-8-sig'), path, column)
+    groups = [rows.get(key) or rows.get(('', key[1])) or '' for key in keys]
     if lost := [key for key, group in zip(keys, groups, strict=True) if not group]:
         raise SplitError(
             f'{len(lost)} of {len(keys)} samples have no {column} in {path} '

@@ -164,6 +164,12 @@ class PackFile:
             for row, path in enumerate(paths)
         }
 
+    @property
+    def tables(self) -> list[str]:
+        """Paths of the small files of the source that were packed."""
+        keys = (key.partition('.') for key in self._keys)
+        return [name for kind, _, name in keys if kind == 'table']
+
     def table(self, name: str) -> bytes | None:
         """Return the content of a small file of the source.
 

@@ -52,7 +52,9 @@ def check_source(pack: PackFile) -> None:
     else:
         names = [f'{prefix}{ARRAY_SUFFIX}' for prefix in folders.values()]
         paths = [p for p in [*names, 'labels.npy'] if (source / p).is_file()]
-    if hash_files(source, paths) != metadata.fingerprint:
+    tables = {name: store.read_table(name) for name in pack.tables}
+    changed = [name for name, t in tables.items() if t not in (None, pack.table(name))]
+    if changed or hash_files(source, paths) != metadata.fingerprint:
         raise PackError(
             f'{pack.path} is no longer what {source} holds: files were added, removed '
             'or changed. Pack the data again (--overwrite), or give the folder as root.'

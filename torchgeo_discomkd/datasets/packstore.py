@@ -114,11 +114,11 @@ class PackStore(TileStore):
         """Return where a tile lies on the Earth; None if it does not tell."""
         return self.pack.georeference(*self.pack.positions[path])
 
-    def read_table(self, name: str) -> str | None:
+    def read_table(self, name: str) -> bytes | None:
         """Return a packed table, or read one beside the pack."""
         content = self.pack.table(name)
         if content is not None:
-            return content.decode('utf-8-sig')
+            return content
         return FolderStore(self.pack.path.parent).read_table(name)
 
     def fingerprint(self, paths: Sequence[str]) -> str:

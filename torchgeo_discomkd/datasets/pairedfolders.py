@@ -220,13 +220,13 @@ class PairedFolders(MultiModalDataset):
 
     def source(self) -> DataSource:
         """Return all images of all modalities on disk, whatever the split."""
-        texts = {name: self._store.read_table(name) for name in self._table_names()}
+        tables = {name: self._store.read_table(name) for name in self._table_names()}
         return DataSource(
             root=Path(self.root),
             layout='folders',
             bases=tuple(self._tiles),
             images={m: self._image_source(m) for m in self._folders},
-            tables={n: t.encode() for n, t in texts.items() if t is not None},
+            tables={n: t for n, t in tables.items() if t is not None},
             fingerprint=self.fingerprint(),
         )
 
@@ -278,14 +278,14 @@ class PairedFolders(MultiModalDataset):
                         "split_scheme='groups' needs groups=, the CSV file that gives "
                         'the group of every sample.'
                     )
-                text = self._store.read_table(self._groups)
-                if text is None:
+                table = self._store.read_table(self._groups)
+                if table is None:
                     raise LayoutError(
                         f'There is no table of groups {self._groups} in {self.root}: '
                         f'write one with the columns file and {self._group_column}, or '
                         'correct its name.'
                     )
-                groups = read_groups(text, self._groups, self._group_column, keys)
+                groups = read_groups(table, self._groups, self._group_column, keys)
                 return group_split(groups, self.run, self.split, *self._named_groups)
         return np.arange(len(keys))
 

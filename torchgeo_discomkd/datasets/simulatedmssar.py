@@ -112,7 +112,7 @@ def _provide(root: Path, parameters: dict[str, int], download: bool) -> None:
 
 def _verify(root: Path, parameters: dict[str, int]) -> None:
     try:
-        found: dict[str, Any] = json.loads(open_store(root).read_table(_MARKER) or '')
+        found: dict[str, Any] = json.loads(open_store(root).read_table(_MARKER) or b'')
     except (OSError, ValueError) as error:
         raise LayoutError(
             f'{root} holds files that are no simulated data (there is no readable '

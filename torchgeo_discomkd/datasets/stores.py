@@ -69,8 +69,8 @@ class TileStore(ABC):
         """Read where a tile lies on the Earth; None if it does not tell."""
 
     @abstractmethod
-    def read_table(self, name: str) -> str | None:
-        """Read a text file (UTF-8) beside the tiles; None if there is none."""
+    def read_table(self, name: str) -> bytes | None:
+        """Read a small file beside the tiles; None if there is none."""
 
     @abstractmethod
     def fingerprint(self, paths: Sequence[str]) -> str:
@@ -156,10 +156,10 @@ class FolderStore(TileStore):
         """Read where a tile lies on the Earth; None if it does not tell."""
         return read_georeference(self.root / path)
 
-    def read_table(self, name: str) -> str | None:
-        """Read a text file (UTF-8) below the root, or anywhere by its full path."""
+    def read_table(self, name: str) -> bytes | None:
+        """Read a small file below the root, or anywhere by its full path."""
         path = self.root / Path(name).expanduser()
-        return path.read_text(encoding='utf-8-sig') if path.is_file() else None
+        return path.read_bytes() if path.is_file() else None
 
     def fingerprint(self, paths: Sequence[str]) -> str:
         """Return a hash of the files; see :func:`~.listing.hash_files`."""

@@ -47,7 +47,7 @@ class PackReport:
     size: int
 
 
-class _TypeError(Exception):
+class _NarrowTypeError(Exception):
     """Raised when values do not fit into the type of the source."""
 
     def __init__(self, modality: str) -> None:
@@ -133,7 +133,7 @@ def _write_images(
         layout = PackLayout(source, output, dataset.split_hash(), bands, widened, pool)
         try:
             _write_pieces(source, output, layout, pool, progress)
-        except _TypeError as error:
+        except _NarrowTypeError as error:
             widened.add(error.modality)
         else:
             return layout
@@ -184,5 +184,5 @@ def _read(
         with np.errstate(invalid='ignore', over='ignore'):
             values[place] = image
         if not np.array_equal(values[place].astype(np.float32), image, equal_nan=True):
-            raise _TypeError(modality)
+            raise _NarrowTypeError(modality)
     return values
