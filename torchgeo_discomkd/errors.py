@@ -77,8 +77,8 @@ class PackError(UserError, ValueError):
 
 
 class OutputExistsError(UserError, FileExistsError):
-    """Raised when a table or a map would overwrite another one."""
+    """Raised when a table, a map or a pack would overwrite another one."""
 
 
 class OutputError(UserError, OSError):
-    """Raised when a table or a map cannot be written (disk full, no permission)."""
+    """Raised when a table, map or pack cannot be written (disk full, no permission)."""

@@ -93,7 +93,7 @@ def test_values_are_those_of_the_files_in_their_type(pairs: Path) -> None:
     with safe_open(packed, framework='np') as file:
         assert file.get_slice('image.ms').get_dtype() == 'U16'
         assert file.get_slice('image.sar').get_dtype() == 'F32'
-        paths = file.get_tensor('path.ms').tobytes().decode().splitlines()
+        paths = json.loads(file.get_tensor('path.ms').tobytes())
         images = file.get_tensor('image.ms')
     assert len(paths) == len(images) == 40
     for path, image in zip(paths, images, strict=True):
@@ -106,8 +106,9 @@ def test_missing_pixels_need_a_wider_type(tmp_path: Path) -> None:
     array = np.full((13, 8, 8), 7, np.uint16)
     array[2, 1, 1] = 0
     write_tile(root / 'ms' / 'Crop' / 'Crop_3.tif', array, nodata=0)
-    with pytest.warns(UserWarning, match='Missing pixels'):
-        packed = pack_folders(root)
+    # a value that no signed number of 16 bits is
+    write_tile(root / 'ms' / 'Crop' / 'Crop_4.tif', array + 40_000)
+    packed = pack_folders(root)
     with safe_open(packed, framework='np') as file:
         assert file.get_slice('image.ms').get_dtype() == 'F32'
     for split in ('train', 'val', 'test'):
@@ -120,7 +121,14 @@ def test_missing_pixels_need_a_wider_type(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ('dtype', 'kept'),
-    [('float16', 'F16'), ('float64', 'F32'), ('uint8', 'U8'), ('int32', 'F32')],
+    [
+        ('float16', 'F16'),
+        ('float64', 'F32'),
+        ('uint8', 'U8'),
+        ('int32', 'F32'),
+        ('>u2', 'U16'),
+        ('>f4', 'F32'),
+    ],
 )
 def test_types_of_arrays(tmp_path: Path, dtype: str, kept: str) -> None:
     rng = np.random.default_rng(0)
@@ -164,6 +172,80 @@ def test_a_pack_needs_its_source_no_more(tmp_path: Path) -> None:
     other = PairedFolders(str(packed), **options | {'val_groups': ['0']})
     assert cached_statistics(other) == compute_statistics(other)
     assert len(list((tmp_path / '.torchgeo_discomkd').iterdir())) == 2
+
+
+def test_units_of_arrays(tmp_path: Path) -> None:
+    root = write_arrays(tmp_path / 'arrays')
+    packed = tmp_path / 'arrays.safetensors'
+    pack(PairedArraysDataModule(str(root), units={'sar': 'K'}), packed)
+    assert PairedArrays(str(packed)).units == {'ms': 'unknown', 'sar': 'K'}
+
+
+def test_names_and_order_of_modalities_are_the_users(pairs: Path) -> None:
+    packed = pack_folders(pairs)
+    both = {'sar': 'sar', 'ms': 'ms'}
+    assert_same(
+        PairedFolders(str(packed), folders=both),
+        PairedFolders(str(pairs), folders=both),
+    )
+    assert PairedFolders(str(packed), folders={'sar': 'sar'}).modalities == ('sar',)
+    with pytest.raises(ModalityError, match='s1'):
+        PairedFolders(str(packed), folders={'s1': 'sar', 's2': 'ms'})
+
+
+def test_statistics_are_found_by_position(pairs: Path) -> None:
+    names = [f'B{i}' for i in (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 11, 13)]
+    packed = pack_folders(pairs, bands={'ms': ['B3']})
+    for bands in (['B11', 'B3'], ['B12']):
+        options: dict[str, Any] = {'band_names': {'ms': names}, 'bands': {'ms': bands}}
+        assert cached_statistics(PairedFolders(str(packed), **options)) == (
+            compute_statistics(PairedFolders(str(pairs), **options))
+        )
+    assert not (pairs.parent / '.torchgeo_discomkd').exists()
+
+
+def test_georeference_of_some_tiles(tmp_path: Path) -> None:
+    root = write_pairs(tmp_path / 'pairs', count=20, crs=None)
+    for number, crs in ((5, 'EPSG:32631'), (6, 'EPSG:3857'), (12, 'EPSG:32631')):
+        array = np.ones((13, 8, 8), np.uint16)
+        write_tile(root / 'ms' / 'Crop' / f'Crop_{number}.tif', array, crs=crs)
+    packed = pack_folders(root)
+    found = 0
+    for split in ('train', 'val', 'test'):
+        dataset = PairedFolders(str(packed), split)
+        assert_same(dataset, PairedFolders(str(root), split))
+        found += sum(dataset.georeference(i) is not None for i in range(len(dataset)))
+    assert found == 3
+
+
+def test_modality_that_is_not_on_disk(tmp_path: Path) -> None:
+    root = write_eurosat(tmp_path / 'data')
+    shutil.rmtree(root / 'EuroSAT_MS')
+    packed = tmp_path / 'eurosat.safetensors'
+    pack(EuroSATMSSARDataModule(str(root), modalities=['sar']), packed)
+    assert_same(
+        EuroSATMSSAR(str(packed), modalities=['sar']),
+        EuroSATMSSAR(str(root), modalities=['sar']),
+    )
+    with pytest.raises(ModalityError, match="not \\['ms'\\]"):
+        EuroSATMSSAR(str(packed))
+
+
+def test_folder_of_tiles_is_the_root(tmp_path: Path) -> None:
+    root = write_pairs(tmp_path / 'x', shapes={'ms': (3, 8, 8)}) / 'ms'
+    packed = pack_folders(root, folders={'ms': '.'})
+    options = {'folders': {'ms': '.'}}
+    assert_same(
+        PairedFolders(str(packed), **options), PairedFolders(str(root), **options)
+    )
+
+
+def test_tiles_may_be_removed_but_their_folder(pairs: Path) -> None:
+    packed = pack_folders(pairs)
+    for tile in pairs.rglob('*.tif'):
+        tile.unlink()
+    copy = shutil.copy(packed, packed.with_name('x.safetensors'))
+    assert len(PairedFolders(str(copy))) == 28
 
 
 def test_folders_of_splits(tmp_path: Path) -> None:
@@ -219,7 +301,8 @@ def test_arrays(tmp_path: Path) -> None:
     root = write_arrays(tmp_path / 'arrays')
     write_arrays(root, run=4)
     packed = tmp_path / 'arrays.safetensors'
-    pack(PairedArraysDataModule(str(root)), packed)
+    # all that is there is packed, whatever samples hold
+    pack(PairedArraysDataModule(str(root), modalities=['sar']), packed)
     moved = str(shutil.move(root, tmp_path / 'elsewhere'))
     for run in (None, 4):
         for split in ('train', 'val', 'test'):
@@ -227,12 +310,16 @@ def test_arrays(tmp_path: Path) -> None:
                 PairedArrays(str(packed), split, run=run),
                 PairedArrays(moved, split, run=run),
             )
+    bands = {'ms': ['B7', 'B2']}
+    assert_same(
+        PairedArrays(str(packed), bands=bands), PairedArrays(moved, bands=bands)
+    )
+    with pytest.raises(ModalityError, match='packed with the prefixes'):
+        PairedArrays(str(packed), prefixes={'optical': 'MS'})
     with pytest.raises(PackError, match='read it with PairedArrays'):
         PairedFolders(str(packed))
     with pytest.raises(LayoutError, match=r'train_idx_7\.npy'):
         PairedArrays(str(packed), run=7)
-    with pytest.raises(LayoutError, match='X_data_normalized'):
-        PairedArrays(str(packed), prefixes={'x': 'X'})
 
 
 def test_changed_table_is_noticed(tmp_path: Path) -> None:
@@ -280,6 +367,8 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path) -> None:
     assert not output.exists()
     last.write_bytes(content)
     partial = tmp_path / 'pairs.partial.safetensors'
+    with pytest.raises(PackError, match='is no pack'):
+        PairedFolders(str(partial))
     with partial.open('r+b') as file:
         length = int.from_bytes(file.read(8), 'little')
         first, _ = json.loads(file.read(length))['image.ms']['data_offsets']
@@ -295,6 +384,32 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path) -> None:
     # what was there is not read again, all that was not is there now
     assert not images[0].any()
     assert images[1:].all()
+
+
+def test_a_stopped_run_remembers_wider_types(tmp_path: Path) -> None:
+    root = write_pairs(tmp_path / 'pairs', count=150, crs=None)
+    array = np.full((13, 8, 8), 7, np.uint16)
+    array[2, 1, 1] = 0
+    write_tile(root / 'ms' / 'Water' / 'Water_70.tif', array, nodata=0)
+    last = root / 'sar' / 'Water' / 'Water_83.tif'
+    content = last.read_bytes()
+    last.write_bytes(b'\0' * len(content))
+    module = PairedFoldersDataModule(str(root))
+    output = tmp_path / 'pairs.safetensors'
+    with pytest.raises(CorruptFileError, match='Water_83'):
+        pack(module, output, workers=3)
+    listed = (tmp_path / 'pairs.partial.jsonl').read_text()
+    assert json.loads(listed.splitlines()[0])['widened'] == ['ms']
+    assert listed.count('ms ') == 5
+    last.write_bytes(content)
+    # what a kill leaves
+    (tmp_path / 'pairs.partial.jsonl').write_text(listed + '{"pie')
+    partial = tmp_path / 'pairs.partial.safetensors'
+    inode = partial.stat().st_ino
+    pack(module, output, workers=3)
+    assert output.stat().st_ino == inode
+    for split in ('train', 'val', 'test'):
+        assert_same(PairedFolders(str(output), split), PairedFolders(str(root), split))
 
 
 def test_training_from_a_pack_is_the_same(

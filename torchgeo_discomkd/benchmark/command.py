@@ -47,7 +47,8 @@ def run(args: list[str]) -> None:
     except (KeyboardInterrupt, SystemExit):
         # Lightning turns Ctrl-C into an exit of its own
         sys.stderr.write('Stopped. The same command goes on from here.\n')
-        write_report(Results(config))
+        if (results := Results(config)).rows:
+            write_report(results)
         sys.exit(130)
     for path in write_report(results):
         console.print(str(path), highlight=False, soft_wrap=True)

@@ -3,7 +3,7 @@
 
 """What a benchmark is to compare."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -200,13 +200,18 @@ class BenchmarkConfig:
         names = [n for n in own if n not in EXTENSIBLE and own[n] != other.get(n)]
         found = [f'{n}: {other.get(n)} -> {own[n]}' for n in names]
         # runs may be added, but those there are must stay the same
-        ours, theirs = own['run_data'] or [], other.get('run_data') or []
-        if any(a != b for a, b in zip(ours, theirs, strict=False)):
+        ours, theirs = own['run_data'], other.get('run_data')
+        runs = range(min(self.runs, other.get('runs') or 0))
+        if any(_nth(ours, run) != _nth(theirs, run) for run in runs):
             found.append(f'run_data: {theirs} -> {ours}')
         # the others are numbered by the first
         if own['formulations'][:1] != (other.get('formulations') or [None])[:1]:
             found.append('formulations: the first one differs')
         return found
+
+
+def _nth(values: Sequence[Any] | None, run: int) -> Any:
+    return None if values is None else values[run]
 
 
 def read_config(

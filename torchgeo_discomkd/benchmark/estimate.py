@@ -12,7 +12,7 @@ from torch.optim import Adam
 from torchgeo.datasets import DatasetNotFoundError
 
 from ..datasets import MultiModalDataset
-from ..errors import UserError
+from ..errors import LayoutError
 from ..models import FusionClassifier
 from .config import BenchmarkConfig
 from .data import open_data
@@ -37,8 +37,7 @@ def estimate_seconds(
     """
     try:
         datamodule = open_data(config, download=False)
-        datamodule.setup('fit')
-    except (UserError, DatasetNotFoundError):
+    except (LayoutError, DatasetNotFoundError):
         return None
     dataset = cast(MultiModalDataset, datamodule.train_dataset)
     batch = [dataset[i % len(dataset)] for i in range(SAMPLES)]

@@ -120,6 +120,10 @@ class Results:
         write_atomically(self.folder / 'failures.json', text.encode())
 
     def _check_owner(self) -> None:
+        if self.folder.is_file():
+            raise RunFolderExistsError(
+                f'{self.folder} is a file: choose a folder with --results.'
+            )
         if not self.folder.exists() or not any(self.folder.iterdir()):
             return
         owner = self._read_json('benchmark.json')

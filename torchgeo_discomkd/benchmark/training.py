@@ -10,11 +10,15 @@ from typing import Any
 
 from ..callbacks import TrainingCost
 from ..cli import DisCoMKDCLI, best_files, run
+from ..errors import SettingError
 from ..models import load_classifier, load_metadata
 from ..tasks import PretrainedClassification
 from .config import BenchmarkConfig
 from .data import data_config
 from .plan import SYMBOLS, Training
+
+#: Exit code of a command line that is wrong.
+USAGE = 2
 
 #: Names in the paper of what a classifier decides by (Table 4).
 READOUTS = {'': 'full', '_invariant': 'only z_inv', '_informative': 'only z_inf'}
@@ -85,6 +89,9 @@ def train(fit: dict[str, Any], folder: Path) -> DisCoMKDCLI:
 
     Returns:
         The command line with trainer and data module.
+
+    Raises:
+        SettingError: If the configuration has an unknown setting or a wrong value.
     """
     last = folder / 'last.ckpt'
     if last.exists():
@@ -92,7 +99,16 @@ def train(fit: dict[str, Any], folder: Path) -> DisCoMKDCLI:
     elif folder.exists():
         # stopped before the end of its first epoch: nothing to go on with
         shutil.rmtree(folder)
-    return run({'subcommand': 'fit', 'fit': fit})
+    try:
+        return run({'subcommand': 'fit', 'fit': fit})
+    except SystemExit as error:
+        if error.code != USAGE:
+            raise
+        # jsonargparse ends the program, which here would end all trainings
+        raise SettingError(
+            'the trainer, model or data section has an unknown setting or a wrong '
+            f'value: {folder}.log tells which.'
+        ) from error
 
 
 def score(

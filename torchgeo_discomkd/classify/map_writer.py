@@ -17,8 +17,8 @@ from rasterio.shutil import copy  # ty: ignore[import-not-found]
 from rasterio.windows import Window
 
 from ..errors import OutputError
+from ..outputs import writing
 from .map_legend import NODATA, Legend
-from .partial import writing
 from .scene_reader import Grid
 
 #: Height and width of the tiles inside the files; larger maps have overviews.

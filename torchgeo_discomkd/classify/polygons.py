@@ -12,8 +12,8 @@ import rasterio
 from affine import Affine
 from rasterio.errors import NotGeoreferencedWarning
 
+from ..outputs import writing
 from .map_legend import Legend
-from .partial import writing
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame, GeoSeries

@@ -16,8 +16,8 @@ from rasterio.enums import Resampling
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import DatasetReader
 
+from ..outputs import writing
 from .map_legend import NODATA, Legend
-from .partial import writing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,12 +14,12 @@ import rasterio
 from affine import Affine
 
 from .. import __version__
+from ..outputs import partial_folder
 from ..progress import progress_bar
 from ..rasters.scale import Scale
 from ..rasters.sources import Source
 from .map_legend import NODATA, Legend, make_legend
 from .map_writer import MapWriter
-from .partial import partial_folder
 from .predictor import Predictor
 from .scene_bands import warn_if_swapped
 from .scene_outputs import SceneOutputs, finish_outputs, plan_outputs

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import OutputExistsError, SettingError
+from ..outputs import refuse_existing, writing
 from ..rasters.sources import Source
 from .map_legend import Legend
 from .map_writer import MapWriter
-from .partial import refuse_existing, writing
 from .polygons import write_polygons
 from .preview import write_preview
 from .scene_reader import Grid

@@ -90,7 +90,7 @@ class MultiModalDataModule(NonGeoDataModule):
         #: Statistics of the training split for each modality, known after setup('fit').
         self.statistics: dict[str, BandStatistics] = {}
         self._train_datasets: dict[str, MultiModalDataset] = {}
-        self._resident: dict[str, ResidentImages] = {}
+        self._resident: dict[tuple[str, torch.device], ResidentImages] = {}
         self._symmetry_of: dict[str, tuple[int, RandomSymmetry]] = {}
 
     def setup(self, stage: str) -> None:
@@ -118,6 +118,15 @@ class MultiModalDataModule(NonGeoDataModule):
             self.test_dataset = self.make_dataset('test')
         if stage == 'predict':
             self.predict_dataset = self.make_dataset('test')
+        if self.resident:
+            self._check_resident(self.any_dataset)
+
+    def _check_resident(self, dataset: MultiModalDataset) -> None:
+        if dataset.pack is None or dataset.missing_values == 'error':
+            raise SettingError(
+                "resident=True needs a pack as root, and missing_values='mean': write "
+                'one with `python -m torchgeo_discomkd pack`.'
+            )
 
     def make_dataset(self, split: str, **kwargs: Any) -> MultiModalDataset:
         """Return the data set of a split.
@@ -129,16 +138,8 @@ class MultiModalDataModule(NonGeoDataModule):
         Raises:
             UserError: If the data cannot be used.
         """
-        made = self.dataset_class(**{**self.kwargs, 'split': split, **kwargs})
-        dataset = cast(MultiModalDataset, made)
-        if self.resident and (
-            dataset.pack is None or dataset.missing_values == 'error'
-        ):
-            raise SettingError(
-                "resident=True needs a pack as root, and missing_values='mean': write "
-                'one with `python -m torchgeo_discomkd pack`.'
-            )
-        return dataset
+        dataset = self.dataset_class(**{**self.kwargs, 'split': split, **kwargs})
+        return cast(MultiModalDataset, dataset)
 
     def _setup_training(self, dataset: MultiModalDataset) -> None:
         self._train_datasets = {
@@ -154,6 +155,14 @@ class MultiModalDataModule(NonGeoDataModule):
         self.statistics = {}
         for source in [dataset] if self.paired else self._train_datasets.values():
             self.statistics |= cached_statistics(source)
+
+    def teardown(self, stage: str) -> None:
+        """Give back the memory of images on the device.
+
+        Args:
+            stage: Either 'fit', 'validate', 'test' or 'predict'.
+        """
+        self._resident.clear()
 
     @property
     def any_dataset(self) -> MultiModalDataset:
@@ -199,7 +208,7 @@ class MultiModalDataModule(NonGeoDataModule):
         sampler = SeededSampler(len(dataset), self.run_seed, name, self._epoch)
         batches = RemainderBatchSampler(sampler, self.batch_size, drop_last=False)
         if self.resident:
-            return RowLoader(dataset, batches, len(batches))
+            return RowLoader(dataset, batches)
         return DataLoader(dataset, batch_sampler=batches, **self._loader_kwargs())
 
     def train_dataloader(self) -> DataLoader[Sample] | RowLoader | CombinedLoader:  # ty: ignore[incompatible-method-override]
@@ -220,7 +229,7 @@ class MultiModalDataModule(NonGeoDataModule):
         batch_size = self._valid_attribute(f'{split}_batch_size')
         if self.resident:
             batches = BatchSampler(range(len(dataset)), batch_size, drop_last=False)
-            return RowLoader(dataset, batches, len(batches))
+            return RowLoader(dataset, batches)
         return DataLoader(dataset, batch_size=batch_size, **self._loader_kwargs())
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Sample:
@@ -279,15 +288,16 @@ class MultiModalDataModule(NonGeoDataModule):
         return gathered
 
     def _images(self, modality: str, device: torch.device) -> ResidentImages:
-        if modality not in self._resident:
+        # a new device, a new copy
+        if (modality, device) not in self._resident:
             dataset = self.any_dataset
-            self._resident[modality] = ResidentImages(
+            self._resident[modality, device] = ResidentImages(
                 cast(PackFile, dataset.pack),
                 modality,
                 dataset.band_indexes(modality),
                 device,
             )
-        return self._resident[modality]
+        return self._resident[modality, device]
 
     def _augment(self, name: str, images: dict[str, Tensor]) -> dict[str, Tensor]:
         epoch = self._epoch()

@@ -3,10 +3,11 @@
 
 """A pack that lives on the device as a whole: batches are rows of it."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
+from torch.utils.data import BatchSampler
 from torchgeo.datasets.utils import Sample
 
 from ..datasets import MultiModalDataset
@@ -16,23 +17,19 @@ from ..datasets.packfile import PackFile
 class RowLoader:
     """Batches of rows, labels and positions, without images and without workers."""
 
-    def __init__(
-        self, dataset: MultiModalDataset, batches: Iterable[list[int]], length: int
-    ) -> None:
+    def __init__(self, dataset: MultiModalDataset, batches: BatchSampler) -> None:
         """Initialize a new RowLoader instance.
 
         Args:
             dataset: The split, read from a pack.
             batches: Positions in the split, anew for each epoch.
-            length: Number of batches.
         """
         self.dataset = dataset
         self.batches = batches
-        self.length = length
 
     def __len__(self) -> int:
         """Return the number of batches."""
-        return self.length
+        return len(self.batches)
 
     def __iter__(self) -> Iterator[Sample]:
         """Yield 'index', 'label' and, for each modality, 'row_<modality>', (B,)."""

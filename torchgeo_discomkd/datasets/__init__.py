@@ -12,6 +12,7 @@ from .sartiles import SARTiles
 from .simulatedmssar import SimulatedMSSAR
 from .statistics import (
     BandStatistics,
+    band_statistics,
     cached_statistics,
     compute_statistics,
     statistics_rows,
@@ -25,6 +26,7 @@ __all__ = (
     'PairedFolders',
     'SARTiles',
     'SimulatedMSSAR',
+    'band_statistics',
     'cached_statistics',
     'collate_samples',
     'compute_statistics',

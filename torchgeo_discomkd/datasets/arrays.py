@@ -4,14 +4,20 @@
 """Checked arrays of labels and of rows."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import LabelError, LayoutError, SplitError
+from ..errors import (
+    CorruptFileError,
+    LabelError,
+    LayoutError,
+    ModalityError,
+    SplitError,
+)
 from ..rasters import open_array
 from .listing import ARRAY_SUFFIX, first_few, hash_files
 from .packfile import is_pack, open_pack
@@ -47,12 +53,43 @@ class ArrayFolder:
     def modalities(self) -> dict[str, str]:
         """Return the prefix of every modality that is there."""
         if self.pack is not None:
-            return {m: v.folder for m, v in self.pack.metadata.modalities.items()}
+            packed = self.pack.metadata.modalities.items()
+            return {m: v.folder for m, v in sorted(packed, key=lambda i: i[1].folder)}
         found = sorted(
             p.name.removesuffix(ARRAY_SUFFIX)
             for p in self.root.glob(f'*{ARRAY_SUFFIX}')
         )
         return {prefix.lower(): prefix for prefix in found}
+
+    def check_prefixes(self, prefixes: Mapping[str, str]) -> None:
+        """Check that modalities are called what they were when they were packed.
+
+        Args:
+            prefixes: Prefix of each modality.
+
+        Raises:
+            ModalityError: If one is not.
+        """
+        packed = self.modalities()
+        other = {m: p for m, p in prefixes.items() if packed.get(m) != p}
+        if self.pack is not None and other:
+            raise ModalityError(
+                f'{self.root} was packed with the prefixes {packed}, not {other}: use '
+                'those, or give the folder as root.'
+            )
+
+    def unit(self, modality: str) -> str | None:
+        """Return the unit that was given when the data were packed.
+
+        Args:
+            modality: The modality.
+
+        Returns:
+            None if it is not known.
+        """
+        if self.pack is None:
+            return None
+        return self.pack.metadata.modalities[modality].unit
 
     def __contains__(self, name: str) -> bool:
         """Return whether there is an array.
@@ -61,7 +98,7 @@ class ArrayFolder:
             name: Name of its file.
         """
         if self.pack is not None:
-            return self.pack.table(name) is not None
+            return name in self.pack.tables
         return (self.root / name).is_file()
 
     def read(self, name: str) -> NDArray[Any]:
@@ -83,14 +120,22 @@ class ArrayFolder:
             if (modality := prefixes.get(name.removesuffix(ARRAY_SUFFIX))) is not None:
                 return self.pack.images[modality]
         elif name in self:
-            if self.pack is None:
-                return open_array(self.root / name)
-            content = self.pack.table(name) or b''
-            return np.load(io.BytesIO(content), allow_pickle=False)
+            return self._read_table(name)
         raise LayoutError(
             f'There is no file {self.root / name}: write it, or give the folder that '
             'holds it as root.'
         )
+
+    def _read_table(self, name: str) -> NDArray[Any]:
+        if self.pack is None:
+            return open_array(self.root / name)
+        content = io.BytesIO(self.pack.table(name) or b'')
+        try:
+            return np.load(content, allow_pickle=False)
+        except (EOFError, ValueError) as error:
+            raise CorruptFileError(
+                f'{name} in {self.root} is no array ({error}): mend it, and pack anew.'
+            ) from error
 
     def tables(self) -> dict[str, bytes]:
         """Return the content of the labels and of the rows of all splits."""

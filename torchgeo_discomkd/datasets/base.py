@@ -197,7 +197,9 @@ class MultiModalDataset(NonGeoDataset, ABC):
         Raises:
             SettingError: If the data are not packed.
         """
-        raise SettingError(f'{self.root} is no pack.')
+        raise SettingError(
+            f'{self.root} is no pack: write one with `python -m torchgeo_discomkd pack`.'
+        )
 
     def band_indexes(self, modality: str) -> list[int] | None:
         """Return the positions of the bands that samples hold; None for all.
@@ -205,7 +207,7 @@ class MultiModalDataset(NonGeoDataset, ABC):
         Args:
             modality: One of :attr:`modalities`.
         """
-        return None
+        return self._band_indexes.get(modality)
 
     def tile_size(self, modality: str) -> tuple[int, int]:
         """Return height and width in pixels of the first tile of a modality."""
@@ -229,6 +231,15 @@ class MultiModalDataset(NonGeoDataset, ABC):
             A figure with one panel for each modality.
         """
         return plot_sample(sample, self.bands, self.classes, show_titles, suptitle)
+
+    def _choose_bands(self, modality: str, indexes: list[int], count: int) -> None:
+        """Note which of the bands of a modality samples hold."""
+        if indexes != list(range(count)):
+            self._band_indexes[modality] = indexes
+
+    @property
+    def _band_indexes(self) -> dict[str, list[int]]:
+        return self.__dict__.setdefault('_band_indexes_of', {})
 
     @property
     def _tile_sizes(self) -> dict[str, tuple[int, int]]:

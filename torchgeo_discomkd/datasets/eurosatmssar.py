@@ -189,19 +189,24 @@ class EuroSATMSSAR(PairedFolders):
                     'and fetch it again.'
                 ) from error
 
+    @property
+    def _place(self) -> Path:
+        """Folder for what is downloaded: the root, or that of the pack."""
+        return Path(self.root).parent if is_pack(self.root) else Path(self.root)
+
     def _download(self, what: str, url: str, filename: str, sha256: str) -> None:
         if not self.download:
             raise EuroSATNotFoundError(
                 f'{what} are not there: use download=True, or fetch {url} and put it '
-                f'into {self.root}.'
+                f'into {self._place}.'
             )
         try:
             expected = sha256 if self.checksum else None
-            download_url(url, self.root, filename, sha256=expected)
+            download_url(url, self._place, filename, sha256=expected)
         except (OSError, RuntimeError) as error:
             raise EuroSATNotFoundError(
                 f'{what} cannot be downloaded ({error}): fetch {url} on another way '
-                f'and put it into {self.root}.'
+                f'and put it into {self._place}.'
             ) from error
 
     def _table_names(self) -> list[str]:
@@ -220,7 +225,7 @@ class EuroSATMSSAR(PairedFolders):
             return super()._split_positions(keys, labels)
         source = EuroSAT if self._scheme == 'torchgeo' else EuroSATSpatial
         name = source.split_filenames[self.split]
-        path = Path(self.root) / name
+        path = self._place / name
         table = self._store.read_table(name)
         if table is None:
             what = f"The names of the tiles in split '{self.split}' ({path})"

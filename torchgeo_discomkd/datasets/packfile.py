@@ -7,13 +7,10 @@ It is a safetensors file (no pickle) with, for every modality m, the tensors
 
 * ``image.m``: (N, C, H, W), uint8, int8, uint16, int16, float16 or float32, whichever
   of the source's type and float32 keeps every value; missing pixels are NaN;
-* ``path.m``: the N paths in the source, UTF-8, a line each;
-* ``transform.m`` (N, 6) float64 and ``crs.m`` (N,) int32: where tiles lie on the Earth,
-  if any is known; the number of the coordinate reference system is -1 where not;
-
-* ``statistics.m`` (8, C) float64: mean, standard deviation, 2nd and 98th percentile,
-  minimum, maximum, number of missing pixels and of pixels of each band in the training
-  split;
+* ``path.m``: the N paths in the source, as JSON;
+* ``transform.m`` (N, 6) float64 and ``crs.m`` (N,) int32, for files: where tiles lie on
+  the Earth; the number of the coordinate reference system is -1 where that is not known;
+* ``statistics.m`` (8, C) float64: :data:`STATISTICS` of each band in the training split;
 
 and ``table.<name>``, the bytes of each small file beside the tiles that splits and labels
 are read from. The header says the rest.
@@ -43,6 +40,9 @@ KEY = 'torchgeo_discomkd_pack'
 #: Number of the layout above.
 FORMAT = 1
 
+#: Rows of the statistics: fields of BandStatistics.
+STATISTICS = ('mean', 'std', 'low', 'high', 'minimum', 'maximum', 'missing', 'count')
+
 
 @dataclass(frozen=True)
 class PackedModality:
@@ -53,9 +53,6 @@ class PackedModality:
 
     #: Names of the bands that the files themselves give, in order.
     descriptions: tuple[str, ...] | None
-
-    #: Names of the bands in its statistics; None if it has none.
-    bands: tuple[str, ...] | None
 
     #: Unit of the values that was given when it was packed.
     unit: str | None
@@ -74,7 +71,7 @@ class PackMetadata:
     #: The modalities by name.
     modalities: dict[str, PackedModality]
 
-    #: Coordinate reference systems, as WKT.
+    #: Coordinate reference systems, as 'EPSG:<code>' or WKT.
     crs: tuple[str, ...]
 
     #: Hash of the training split that the statistics are of.
@@ -110,12 +107,7 @@ class PackMetadata:
             for name in ('bases', 'crs'):
                 values[name] = tuple(values[name])
             values['modalities'] = {
-                m: PackedModality(
-                    v['folder'],
-                    _as_tuple(v['descriptions']),
-                    _as_tuple(v['bands']),
-                    v['unit'],
-                )
+                m: PackedModality(v['folder'], _as_tuple(v['descriptions']), v['unit'])
                 for m, v in values['modalities'].items()
             }
             return cls(**values)
@@ -144,14 +136,14 @@ class PackFile:
 
     @cached_property
     def images(self) -> dict[str, NDArray[Any]]:
-        """Images of each modality, (N, C, H, W), read-only views of the file."""
+        """Images of each modality, (N, C, H, W): views of the file, not to be changed."""
         return {m: self._array(f'image.{m}') for m in self.metadata.modalities}
 
     @cached_property
     def paths(self) -> dict[str, list[str]]:
         """Path of every image in the source."""
         return {
-            m: self._array(f'path.{m}').tobytes().decode().splitlines()
+            m: json.loads(self._array(f'path.{m}').tobytes())
             for m in self.metadata.modalities
         }
 
@@ -198,7 +190,7 @@ class PackFile:
         if number < 0:
             return None
         transform = self._array(f'transform.{modality}')[row].tolist()
-        return CRS.from_wkt(self.metadata.crs[number]), Affine(*transform)
+        return self._systems[number], Affine(*transform)
 
     def statistics(self, modality: str) -> NDArray[np.float64] | None:
         """Return the band statistics of the training split.
@@ -233,6 +225,10 @@ class PackFile:
             image = images[row]
             batch[place] = image if bands is None else image[bands]
         return batch
+
+    @cached_property
+    def _systems(self) -> list[CRS]:
+        return [CRS.from_user_input(text) for text in self.metadata.crs]
 
     @cached_property
     def _file(self) -> Any:

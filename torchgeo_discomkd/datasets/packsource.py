@@ -41,7 +41,7 @@ def check_source(pack: PackFile) -> None:
         PackError: If files were added, removed or changed since.
     """
     metadata = pack.metadata
-    source = pack.path.parent / metadata.source
+    source = pack.path.resolve().parent / metadata.source
     if not source.is_dir():
         return
     store = FolderStore(source)
@@ -52,6 +52,9 @@ def check_source(pack: PackFile) -> None:
     else:
         names = [f'{prefix}{ARRAY_SUFFIX}' for prefix in folders.values()]
         paths = [p for p in [*names, 'labels.npy'] if (source / p).is_file()]
+    if not paths:
+        # moved away to save space, or a folder of the same name that holds other things
+        return
     tables = {name: store.read_table(name) for name in pack.tables}
     changed = [name for name, t in tables.items() if t not in (None, pack.table(name))]
     if changed or hash_files(source, paths) != metadata.fingerprint:

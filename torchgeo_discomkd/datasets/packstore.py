@@ -46,29 +46,35 @@ class PackStore(TileStore):
 
         Args:
             base: Not used.
-            folders: Modalities by name; what their folders are called now is no matter.
+            folders: Modalities by name and in order; what their folders are called now
+                is no matter.
             modalities: Modalities that are needed in any case.
 
         Raises:
             ModalityError: If the pack lacks one.
         """
         packed = {m: v.folder for m, v in self.pack.metadata.modalities.items()}
-        if lacking := [m for m in modalities or () if m not in packed]:
+        needed = modalities or folders or ()
+        if lacking := [m for m in needed if m not in packed]:
             raise ModalityError(
                 f'{self.pack.path} has the modalities {list(packed)}, not {lacking}: '
                 'choose among them, or pack data that have all.'
             )
-        return packed
+        if folders is None:
+            return packed
+        return {m: packed[m] for m in folders if m in packed}
 
     def list_tiles(self, base: str, folders: Mapping[str, str]) -> dict[str, Tiles]:
         """Return the tiles of each modality."""
         listed: dict[str, Tiles] = {}
         for modality, folder in folders.items():
-            start = str(PurePosixPath(base, folder)) + '/'
+            start = str(PurePosixPath(base, folder))
+            start = '' if start == '.' else start
             tiles: Tiles = {}
             for path in self.pack.paths[modality]:
-                if path.startswith(start):
-                    class_name, _, name = path[len(start) :].partition('/')
+                parent, _, name = path.rpartition('/')
+                before, _, class_name = parent.rpartition('/')
+                if before == start:
                     stem, dot, suffix = name.rpartition('.')
                     tiles[class_name, stem] = dot + suffix
             if tiles:

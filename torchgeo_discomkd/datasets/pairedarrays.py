@@ -107,8 +107,10 @@ class PairedArrays(MultiModalDataset):
         check_split(self.labels, self.classes, split)
 
         self._arrays = {m: self._open(m, len(labels)) for m in self.modalities}
-        self.units = {m: (units or {}).get(m, 'unknown') for m in self.modalities}
-        self._indexes: dict[str, list[int]] = {}
+        self.units = {
+            m: (units or {}).get(m) or self._folder.unit(m) or 'unknown'
+            for m in self.modalities
+        }
         self.bands = {}
         for modality, array in self._arrays.items():
             names = check_band_names(
@@ -117,10 +119,9 @@ class PairedArrays(MultiModalDataset):
                 array.shape[1],
                 Path(root, self._file(modality)),
             )
-            self._indexes[modality] = band_positions(
-                modality, (bands or {}).get(modality), names
-            )
-            self.bands[modality] = tuple(names[i] for i in self._indexes[modality])
+            indexes = band_positions(modality, (bands or {}).get(modality), names)
+            self._choose_bands(modality, indexes, len(names))
+            self.bands[modality] = tuple(names[i] for i in indexes)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the arrays out: a worker process opens the files itself."""
@@ -139,7 +140,8 @@ class PairedArrays(MultiModalDataset):
         if modality not in self._arrays:
             self._arrays[modality] = self._folder.read(self._file(modality))
         tile = self._arrays[modality][self._rows[index]]
-        return torch.from_numpy(missing_to_nan(tile[self._indexes[modality]]))
+        bands = self.band_indexes(modality)
+        return torch.from_numpy(missing_to_nan(tile if bands is None else tile[bands]))
 
     def pack_rows(self, modality: str) -> Tensor:
         """Return where the images of this split are in the pack.
@@ -151,14 +153,6 @@ class PairedArrays(MultiModalDataset):
             int64 (N,).
         """
         return torch.from_numpy(self._rows)
-
-    def band_indexes(self, modality: str) -> list[int] | None:
-        """Return the positions of the bands that samples hold.
-
-        Args:
-            modality: One of :attr:`modalities`.
-        """
-        return self._indexes[modality]
 
     def identifier(self, index: int) -> str:
         """Return '<class>/<row in the arrays>' of a sample.
@@ -177,25 +171,27 @@ class PairedArrays(MultiModalDataset):
         return self._folder.fingerprint([*files, 'labels.npy'])
 
     def source(self) -> DataSource:
-        """Return all images of the modalities that samples hold, whatever the split."""
+        """Return all images of all modalities on disk, whatever the split."""
+        length = len(self._folder.read('labels.npy'))
+        there = [m for m in self._prefixes if self._file(m) in self._folder]
         return DataSource(
             root=Path(self.root),
             layout='arrays',
             bases=('',),
-            images={m: self._image_source(m) for m in self.modalities},
+            images={m: self._image_source(m, length) for m in there},
             tables=self._folder.tables(),
             fingerprint=self.fingerprint(),
         )
 
-    def _image_source(self, modality: str) -> ImageSource:
-        array = self._arrays[modality]
+    def _image_source(self, modality: str, length: int) -> ImageSource:
+        array = self._open(modality, length)
         return ImageSource(
             folder=self._prefixes[modality],
-            paths=[f'{modality}/{row}' for row in range(len(array))],
+            paths=[f'{modality}/{row}' for row in range(length)],
             descriptions=None,
             shape=array.shape[1:],
             dtype=array.dtype,
-            unit=self.units[modality],
+            unit=self.units.get(modality),
             read=lambda row: missing_to_nan(array[row]),
             locate=lambda row: None,
         )
@@ -207,6 +203,7 @@ class PairedArrays(MultiModalDataset):
         self, prefixes: Mapping[str, str] | None, modalities: Sequence[str] | None
     ) -> dict[str, str]:
         if prefixes is not None:
+            self._folder.check_prefixes(prefixes)
             return dict(prefixes)
         named = self._folder.modalities()
         if not named:

@@ -122,7 +122,7 @@ class PairedFolders(MultiModalDataset):
             list(self._folders),
         )
         if folders is not None or modalities is None:
-            check_names(self._folders, bands, band_names, units)
+            check_names(folders or self._folders, bands, band_names, units)
         bases = SPLITS if split_scheme == 'folder' else ('',)
         self._tiles = {b: self._store.list_tiles(b, self._folders) for b in bases}
         self._store.check_folders(
@@ -143,14 +143,11 @@ class PairedFolders(MultiModalDataset):
         self._band_names = {
             m: self._name_bands(m, (band_names or {}).get(m)) for m in self.modalities
         }
-        self._indexes = {
-            m: band_positions(m, (bands or {}).get(m), self._band_names[m])
-            for m in self.modalities
-        }
-        self.bands = {
-            m: tuple(self._band_names[m][i] for i in self._indexes[m])
-            for m in self.modalities
-        }
+        self.bands = {}
+        for m, names in self._band_names.items():
+            indexes = band_positions(m, (bands or {}).get(m), names)
+            self._choose_bands(m, indexes, len(names))
+            self.bands[m] = tuple(names[i] for i in indexes)
 
     def load(self, index: int, modality: str) -> Tensor:
         """Read one image.
@@ -192,16 +189,6 @@ class PairedFolders(MultiModalDataset):
             self._pack_rows[modality] = torch.tensor(rows)
         return self._pack_rows[modality]
 
-    def band_indexes(self, modality: str) -> list[int] | None:
-        """Return the positions of the bands that samples hold; None for all.
-
-        Args:
-            modality: One of :attr:`modalities`.
-        """
-        indexes = self._indexes[modality]
-        whole = indexes == list(range(len(self._band_names[modality])))
-        return None if whole else indexes
-
     def identifier(self, index: int) -> str:
         """Return '<Class>/<stem>' of a sample.
 
@@ -225,7 +212,11 @@ class PairedFolders(MultiModalDataset):
             root=Path(self.root),
             layout='folders',
             bases=tuple(self._tiles),
-            images={m: self._image_source(m) for m in self._folders},
+            images={
+                m: self._image_source(m)
+                for m in self._folders
+                if any(m in tiles for tiles in self._tiles.values())
+            },
             tables={n: t for n, t in tables.items() if t is not None},
             fingerprint=self.fingerprint(),
         )
@@ -238,7 +229,10 @@ class PairedFolders(MultiModalDataset):
         tiles = {b: {modality: t.get(modality, {})} for b, t in self._tiles.items()}
         paths = sorted(tile_paths(tiles, self._folders))
         header = self._store.read_header(paths[0])
-        names = self._band_names.get(modality, [''] * header.count)
+        # of one that samples do not hold, too, all files must have one order
+        names = (
+            self._band_names.get(modality) or header.descriptions or [''] * header.count
+        )
         return ImageSource(
             folder=self._folders[modality],
             paths=paths,

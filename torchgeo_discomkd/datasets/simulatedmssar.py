@@ -111,9 +111,10 @@ def _provide(root: Path, parameters: dict[str, int], download: bool) -> None:
 
 
 def _verify(root: Path, parameters: dict[str, int]) -> None:
+    marker = open_store(root).read_table(_MARKER)
     try:
-        found: dict[str, Any] = json.loads(open_store(root).read_table(_MARKER) or b'')
-    except (OSError, ValueError) as error:
+        found: dict[str, Any] = json.loads(marker or b'')
+    except ValueError as error:
         raise LayoutError(
             f'{root} holds files that are no simulated data (there is no readable '
             f'{_MARKER}): give simulated data a folder of their own as root.'

@@ -17,7 +17,7 @@ from ..errors import MissingValueError
 from ..files import write_atomically
 from ..rasters import check_unit
 from .base import MultiModalDataset
-from .packfile import is_pack, open_pack
+from .packfile import STATISTICS, is_pack, open_pack
 
 #: Most pixels per band that percentiles are taken from: 4 MB in memory.
 MAXIMUM_SAMPLE = 2**20
@@ -108,7 +108,7 @@ def compute_statistics(dataset: MultiModalDataset) -> dict[str, BandStatistics]:
     Warns:
         UserWarning: If pixels are missing, with their number.
     """
-    statistics = {m: _compute(dataset, m) for m in dataset.modalities}
+    statistics = {m: band_statistics(dataset, m) for m in dataset.modalities}
     for modality, values in statistics.items():
         _check(dataset, modality, values)
     return statistics
@@ -140,12 +140,13 @@ def cached_statistics(dataset: MultiModalDataset) -> dict[str, BandStatistics]:
     source = f'{_VERSION}\n{dataset.fingerprint()}\n{dataset.split_hash()}'
     statistics = {}
     for modality in dataset.modalities:
-        names = '\n'.join((source, modality, *dataset.bands[modality]))
+        positions = str(dataset.band_indexes(modality))
+        names = '\n'.join((source, modality, positions, *dataset.bands[modality]))
         key = hashlib.sha256(names.encode()).hexdigest()[:16]
         path = folder / f'statistics-{key}.json'
         values = packed_statistics(dataset, modality) or _read(path)
         if values is None:
-            values = _compute(dataset, modality)
+            values = band_statistics(dataset, modality)
             with contextlib.suppress(OSError):
                 write_atomically(path, values.to_json().encode())
         _check(dataset, modality, values)
@@ -163,28 +164,24 @@ def packed_statistics(
         modality: The modality.
 
     Returns:
-        None if *dataset* is no pack, or the pack's are of another split or other bands.
+        None if *dataset* is no pack, or it has none of this split.
     """
     if not is_pack(dataset.root):
         return None
     pack = open_pack(dataset.root)
-    names, rows = pack.metadata.modalities[modality].bands, pack.statistics(modality)
-    known = names is not None and set(dataset.bands[modality]) <= set(names)
-    if not known or rows is None or pack.metadata.split_hash != dataset.split_hash():
+    rows = pack.statistics(modality)
+    if rows is None or pack.metadata.split_hash != dataset.split_hash():
         return None
-    columns = [names.index(band) for band in dataset.bands[modality]]
-    mean, std, low, high, minimum, maximum = rows[:6, columns].tolist()
-    missing, count = rows[6:, columns].astype(int).tolist()
+    columns = rows if (b := dataset.band_indexes(modality)) is None else rows[:, b]
+    values = dict(zip(STATISTICS, columns.tolist(), strict=True))
+    missing, count = (list(map(int, values.pop(n))) for n in ('missing', 'count'))
+    if not all(count):
+        return None
     return BandStatistics(
         bands=dataset.bands[modality],
-        mean=tuple(mean),
-        std=tuple(std),
-        low=tuple(low),
-        high=tuple(high),
-        minimum=tuple(minimum),
-        maximum=tuple(maximum),
         missing=tuple(missing),
         count=count[0],
+        **{name: tuple(column) for name, column in values.items()},
     )
 
 
@@ -197,20 +194,8 @@ def statistics_rows(values: BandStatistics) -> NDArray[np.float64]:
     Returns:
         float64 (8, C).
     """
-    count = (values.count,) * len(values.bands)
-    return np.array(
-        [
-            values.mean,
-            values.std,
-            values.low,
-            values.high,
-            values.minimum,
-            values.maximum,
-            values.missing,
-            count,
-        ],
-        np.float64,
-    )
+    columns = asdict(values) | {'count': (values.count,) * len(values.bands)}
+    return np.array([columns[name] for name in STATISTICS], np.float64)
 
 
 def _read(path: Path) -> BandStatistics | None:
@@ -220,7 +205,19 @@ def _read(path: Path) -> BandStatistics | None:
         return None
 
 
-def _compute(dataset: MultiModalDataset, modality: str) -> BandStatistics:
+def band_statistics(dataset: MultiModalDataset, modality: str) -> BandStatistics:
+    """Compute the statistics of one modality, without comparing them with its unit.
+
+    Args:
+        dataset: The split, usually the one for training.
+        modality: The modality.
+
+    Returns:
+        The statistics.
+
+    Raises:
+        MissingValueError: If a band has no valid pixel.
+    """
     bands = dataset.bands[modality]
     height, width = dataset.tile_size(modality)
     pixels = height * width

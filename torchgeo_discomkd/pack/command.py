@@ -3,12 +3,11 @@
 
 """``python -m torchgeo_discomkd pack``."""
 
+import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from time import perf_counter
 
 import yaml
 from jsonargparse import ArgumentParser
@@ -36,10 +35,8 @@ def run(args: Sequence[str]) -> None:
             interrupted.
     """
     parser = _parser()
-    options = parser.parse_args(_expand_config(list(args)))
+    options = parser.parse_args(_expand_config(args))
     datamodule = parser.instantiate(options).data
-    os.environ.setdefault('GDAL_DISABLE_READDIR_ON_OPEN', 'EMPTY_DIR')
-    start = perf_counter()
     try:
         report = pack(
             datamodule,
@@ -51,7 +48,7 @@ def run(args: Sequence[str]) -> None:
     except KeyboardInterrupt:
         sys.stderr.write('interrupted: run the same command again to continue\n')
         sys.exit(130)
-    sys.stdout.write(_text(report, perf_counter() - start))
+    sys.stdout.write(_text(report))
 
 
 def _parser() -> ArgumentParser:
@@ -68,17 +65,19 @@ def _parser() -> ArgumentParser:
         '--workers', type=int | None, help='threads that read (default: one a core)'
     )
     parser.add_argument(
-        '--overwrite', type=bool, default=False, help='replace an existing file'
+        '--overwrite', action='store_true', help='replace an existing file'
     )
     return parser
 
 
-def _expand_config(args: list[str]) -> list[str]:
+def _expand_config(args: Sequence[str]) -> list[str]:
     """Replace ``--config FILE`` by the data module that the file configures."""
-    if '--config' not in args[:-1]:
-        return args
-    place = args.index('--config')
-    path = Path(args[place + 1])
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument('--config')
+    given, others = parser.parse_known_args(args)
+    if given.config is None:
+        return others
+    path = Path(given.config)
     try:
         config = yaml.safe_load(path.read_text(encoding='utf-8'))
         data = json.dumps(config['data'])
@@ -87,13 +86,12 @@ def _expand_config(args: list[str]) -> list[str]:
             f'{path} configures no data module ({error}): give the configuration of a '
             'run, with a section data:.'
         ) from error
-    return ['--data', data, *args[:place], *args[place + 2 :]]
+    return ['--data', data, *others]
 
 
-def _text(report: PackReport, seconds: float) -> str:
-    total = sum(count for count, _ in report.images.values())
+def _text(report: PackReport) -> str:
     kinds = ', '.join(f'{c} {m} ({kind})' for m, (c, kind) in report.images.items())
     return (
-        f'{report.path}: {kinds}, {report.size / 1e9:.2f} GB, {total / seconds:,.0f} '
-        f'images/s\nTrain with --data.root {report.path}\n'
+        f'{report.path}: {kinds}, {report.size / 1e9:.2f} GB\n'
+        f'Train with --data.root {report.path}\n'
     )

@@ -4,26 +4,26 @@
 """Where everything lies in a pack, before any image is read.
 
 safetensors writes a file from tensors that are all in memory. A pack is larger than
-that: its header is written first, the images follow in any order.
+that: room for the header is left, the images follow in any order, and the header that
+makes it a pack comes last.
 """
 
+import hashlib
 import json
 import os
-from collections.abc import Collection
-from concurrent.futures import Executor
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from rasterio import CRS
 
 from .. import __version__
-from ..datasets.imagesource import DataSource, ImageSource
-from ..datasets.packfile import KEY, PackedModality, PackMetadata
+from ..datasets.imagesource import DataSource
+from ..datasets.packfile import KEY, STATISTICS, PackedModality, PackMetadata
+from ..errors import OutputError
 
-#: Types of images that are kept as they are: safetensors' name of each.
-TYPES = {
+#: safetensors' names of types.
+NAMES = {
     'uint8': 'U8',
     'int8': 'I8',
     'uint16': 'U16',
@@ -34,24 +34,24 @@ TYPES = {
     'float64': 'F64',
 }
 
-#: Types of tensors that are no images.
-_OTHER = {'int32', 'float64'}
+#: Types that images keep; all others become float32.
+KEPT = ('uint8', 'int8', 'uint16', 'int16', 'float16', 'float32')
 
-#: Rows of the statistics.
-STATISTICS_ROWS = 8
+#: Bytes in the header for the coordinate reference systems, which are known last: some
+#: 80 of them without an EPSG code, or 6000 with one.
+RESERVE = 2**16
 
 
 class PackLayout:
-    """Header and small tensors of a pack, and the places of its images."""
+    """Places of all tensors of a pack, and its header."""
 
     def __init__(
         self,
         source: DataSource,
         output: Path,
         split_hash: str,
-        bands: dict[str, tuple[str, ...]],
+        statistics: Collection[str],
         widened: Collection[str],
-        pool: Executor,
     ) -> None:
         """Initialize a new PackLayout instance.
 
@@ -59,93 +59,95 @@ class PackLayout:
             source: What is packed.
             output: The pack.
             split_hash: Hash of the training split that statistics are of.
-            bands: Names of the bands of each modality that has statistics.
+            statistics: Modalities that have statistics.
             widened: Modalities whose values the type of the source does not hold.
-            pool: What reads where tiles lie.
         """
-        self.types = {m: image_type(i, m in widened) for m, i in source.images.items()}
-        self._shapes: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {
-            f'image.{m}': (self.types[m], (len(i.paths), *i.shape))
-            for m, i in source.images.items()
-        }
-        systems: dict[str, int] = {}
-        self.small: dict[str, NDArray[Any]] = {}
+        #: Type of the images of each modality, in the byte order of the file.
+        self.types: dict[str, np.dtype[Any]] = {}
+        #: Contents of the tensors that are known from the start.
+        self.small = {f'table.{name}': table for name, table in source.tables.items()}
+        self._shapes: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {}
         for modality, images in source.images.items():
-            names = '\n'.join(images.paths).encode()
-            self.small[f'path.{modality}'] = np.frombuffer(names, np.uint8)
-            if (places := _places(images, systems, pool)) is not None:
-                self.small[f'crs.{modality}'] = places[0]
-                self.small[f'transform.{modality}'] = places[1]
-            if modality in bands:
-                shape = (STATISTICS_ROWS, len(bands[modality]))
-                self.small[f'statistics.{modality}'] = np.zeros(shape)
-        for name, content in source.tables.items():
-            self.small[f'table.{name}'] = np.frombuffer(content, np.uint8)
-        self._shapes |= {k: (v.dtype, v.shape) for k, v in self.small.items()}
-        self.metadata = PackMetadata(
-            layout=source.layout,
-            bases=source.bases,
-            modalities={
-                m: PackedModality(i.folder, i.descriptions, bands.get(m), i.unit)
+            keep = images.dtype.name in KEPT and modality not in widened
+            dtype = images.dtype.newbyteorder('<') if keep else np.dtype('<f4')
+            count = len(images.paths)
+            self.types[modality] = dtype
+            self.small[f'path.{modality}'] = json.dumps(list(images.paths)).encode()
+            self._shapes[f'image.{modality}'] = (dtype, (count, *images.shape))
+            if source.layout == 'folders':
+                self._shapes[f'crs.{modality}'] = (np.dtype('<i4'), (count,))
+                self._shapes[f'transform.{modality}'] = (np.dtype('<f8'), (count, 6))
+            if modality in statistics:
+                shape = (len(STATISTICS), images.shape[0])
+                self._shapes[f'statistics.{modality}'] = (np.dtype('<f8'), shape)
+        for key, content in self.small.items():
+            self._shapes[key] = (np.dtype('u1'), (len(content),))
+        self._metadata: Mapping[str, Any] = {
+            'layout': source.layout,
+            'bases': source.bases,
+            'modalities': {
+                m: PackedModality(i.folder, i.descriptions, i.unit)
                 for m, i in source.images.items()
             },
-            crs=tuple(systems),
-            split_hash=split_hash,
-            fingerprint=source.fingerprint,
-            source=os.path.relpath(source.root, output.parent),
-            version=__version__,
-        )
-        self.header, self.offsets, self.size = self._place()
+            'split_hash': split_hash,
+            'fingerprint': source.fingerprint,
+            'source': os.path.relpath(source.root.resolve(), output.parent.resolve()),
+            'version': __version__,
+        }
+        self._place()
 
-    def _place(self) -> tuple[bytes, dict[str, int], int]:
-        entries: dict[str, Any] = {'__metadata__': {KEY: self.metadata.to_json()}}
-        offsets: dict[str, int] = {}
+    def header(self, systems: Sequence[str] | None = None) -> bytes:
+        """Return the header of the file.
+
+        Args:
+            systems: Coordinate reference systems. Without them the file is none that
+                can be read as a pack.
+
+        Returns:
+            As many bytes as there are before the first tensor.
+
+        Raises:
+            OutputError: If there are too many coordinate reference systems.
+        """
+        metadata = {}
+        if systems is not None:
+            described = PackMetadata(crs=tuple(systems), **self._metadata)
+            metadata = {'__metadata__': {KEY: described.to_json()}}
+        text = json.dumps(metadata | self._entries).encode()
+        if len(text) > self._start - 8:
+            raise OutputError(
+                f'the tiles are in {len(systems or ())} coordinate reference systems, '
+                'more than a pack holds: warp them to fewer.'
+            )
+        text += b' ' * (self._start - 8 - len(text))
+        return len(text).to_bytes(8, 'little') + text
+
+    def state(self) -> str:
+        """Return a hash of all that is known before the first image is read."""
+        digest = hashlib.sha256(self.header(()))
+        for content in self.small.values():
+            digest.update(content)
+        return digest.hexdigest()
+
+    def _place(self) -> None:
+        self._entries: dict[str, Any] = {}
         end = 0
         # wide types first, so that every tensor is aligned to its type
         for key in sorted(self._shapes, key=lambda k: -self._shapes[k][0].itemsize):
             dtype, shape = self._shapes[key]
-            offsets[key] = end
-            end += dtype.itemsize * int(np.prod(shape))
-            entries[key] = {
-                'dtype': TYPES[dtype.name],
+            start, end = end, end + dtype.itemsize * int(np.prod(shape))
+            self._entries[key] = {
+                'dtype': NAMES[dtype.name],
                 'shape': shape,
-                'data_offsets': (offsets[key], end),
+                'data_offsets': (start, end),
             }
-        text = json.dumps(entries).encode()
-        text += b' ' * (-len(text) % 8)
-        header = len(text).to_bytes(8, 'little') + text
-        start = len(header)
-        return header, {k: start + v for k, v in offsets.items()}, start + end
-
-
-def image_type(images: ImageSource, widened: bool) -> np.dtype[Any]:
-    """Return the type that images are packed in.
-
-    Args:
-        images: The images.
-        widened: Whether their own type does not hold their values, because pixels are
-            missing.
-
-    Returns:
-        Their own type, or float32.
-    """
-    keep = images.dtype.name in TYPES.keys() - _OTHER and not widened
-    return images.dtype if keep else np.dtype(np.float32)
-
-
-def _places(
-    images: ImageSource, systems: dict[str, int], pool: Executor
-) -> tuple[NDArray[np.int32], NDArray[np.float64]] | None:
-    """Return where images lie; None if the first does not tell."""
-    if images.locate(0) is None:
-        return None
-    numbers = np.full(len(images.paths), -1, np.int32)
-    transforms = np.zeros((len(images.paths), 6))
-    known: dict[CRS, int] = {}
-    for row, place in enumerate(pool.map(images.locate, range(len(images.paths)))):
-        if place is not None:
-            crs, transform = place
-            if crs not in known:
-                known[crs] = systems.setdefault(crs.to_wkt(), len(systems))
-            numbers[row], transforms[row] = known[crs], transform[:6]
-    return numbers, transforms
+        described = PackMetadata(crs=(), **self._metadata).to_json()
+        length = len(json.dumps(self._entries)) + 2 * len(json.dumps(described))
+        self._start = -(-(length + RESERVE) // 4096) * 4096
+        #: First byte of every tensor.
+        self.offsets = {
+            key: self._start + entry['data_offsets'][0]
+            for key, entry in self._entries.items()
+        }
+        #: Size of the file in bytes.
+        self.size = self._start + end

@@ -3,9 +3,10 @@
 
 """Write a pack: in parallel, in pieces that a later run need not repeat."""
 
+import contextlib
 import os
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,20 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..datamodules import MultiModalDataModule
-from ..datasets import MultiModalDataset, compute_statistics, statistics_rows
+from ..datasets import band_statistics, statistics_rows
 from ..datasets.imagesource import DataSource, ImageSource
 from ..datasets.packfile import SUFFIX, is_pack
-from ..errors import (
-    OutputError,
-    OutputExistsError,
-    SettingError,
-    TileSizeError,
-    UserError,
-)
+from ..errors import MissingValueError, SettingError, TileSizeError
+from ..outputs import refuse_existing, writing
 from ..progress import progress_bar
 from ..rasters.opening import many_threads
 from .layout import PackLayout
-from .partial import PartialPack
+from .partial import PartialPack, widened_before
 
 #: Images in a piece: read and written together.
 PIECE = 64
@@ -87,78 +83,77 @@ def pack(
         UserError: If the data cannot be used.
     """
     output = Path(output)
-    _check(output, overwrite, workers)
-    dataset = datamodule.make_dataset('train')
-    if is_pack(dataset.root):
-        raise SettingError(f'{dataset.root} is a pack already: give a folder as root.')
-    source = dataset.source()
-    try:
-        with many_threads(), ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-            layout = _write_images(dataset, source, output, pool, progress)
-        with PartialPack(output, layout) as partial:
-            packed = datamodule.make_dataset('train', root=str(partial.path))
-            for modality, values in compute_statistics(packed).items():
-                rows = statistics_rows(values)
-                partial.write(layout.offsets[f'statistics.{modality}'], rows)
-            partial.finish()
-    except OSError as error:
-        if isinstance(error, UserError):
-            raise
-        raise OutputError(f'{output} cannot be written: {error}.') from error
-    images = {m: (len(i.paths), layout.types[m].name) for m, i in source.images.items()}
-    return PackReport(output, images, layout.size)
-
-
-def _check(output: Path, overwrite: bool, workers: int | None) -> None:
     if output.suffix != SUFFIX:
         raise SettingError(f'{output}: the name of a pack ends in {SUFFIX}.')
     if workers is not None and workers < 1:
         raise SettingError(f'workers={workers}: give 1 or more.')
-    if output.exists() and not overwrite:
-        raise OutputExistsError(
-            f'{output} exists: choose another name, or replace it with --overwrite.'
-        )
+    refuse_existing([output], overwrite)
+    dataset = datamodule.make_dataset('train')
+    if is_pack(dataset.root):
+        raise SettingError(f'{dataset.root} is a pack already: give a folder as root.')
+    source = dataset.source()
+    widened = widened_before(output)
+    with writing(output):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            layout = PackLayout(
+                source, output, dataset.split_hash(), dataset.modalities, widened
+            )
+            try:
+                with PartialPack(output, layout, widened) as partial:
+                    _write_pieces(source, layout, partial, workers, progress)
+                    partial.complete()
+                    _write_statistics(datamodule, partial)
+                    partial.finish()
+                break
+            except _NarrowTypeError as error:
+                widened.add(error.modality)
+    images = {m: (len(i.paths), str(layout.types[m])) for m, i in source.images.items()}
+    return PackReport(output, images, layout.size)
 
 
-def _write_images(
-    dataset: MultiModalDataset,
-    source: DataSource,
-    output: Path,
-    pool: Executor,
-    progress: bool,
-) -> PackLayout:
-    bands = {m: dataset.bands[m] for m in dataset.modalities}
-    widened: set[str] = set()
-    while True:
-        layout = PackLayout(source, output, dataset.split_hash(), bands, widened, pool)
-        try:
-            _write_pieces(source, output, layout, pool, progress)
-        except _NarrowTypeError as error:
-            widened.add(error.modality)
-        else:
-            return layout
+def _write_statistics(datamodule: MultiModalDataModule, partial: PartialPack) -> None:
+    packed = datamodule.make_dataset('train', root=str(partial.path), bands=None)
+    for modality in packed.modalities:
+        # without a valid pixel there are none: training will tell
+        with contextlib.suppress(MissingValueError):
+            rows = statistics_rows(band_statistics(packed, modality))
+            partial.write(f'statistics.{modality}', rows)
 
 
 def _write_pieces(
-    source: DataSource, output: Path, layout: PackLayout, pool: Executor, progress: bool
+    source: DataSource,
+    layout: PackLayout,
+    partial: PartialPack,
+    workers: int | None,
+    progress: bool,
 ) -> None:
-    with PartialPack(output, layout) as partial:
+    def work(modality: str, first: int) -> int:
+        images, dtype = source.images[modality], layout.types[modality]
+        values = _read(modality, images, first, dtype)
+        partial.write(f'image.{modality}', values, first, values[0].nbytes)
+        if source.layout == 'folders':
+            _write_places(modality, images, first, len(values), partial)
+        partial.mark(f'{modality} {first}')
+        return len(values)
 
-        def work(piece: tuple[str, int]) -> int:
-            modality, first = piece
-            images, dtype = source.images[modality], layout.types[modality]
-            values = _read(modality, images, first, dtype)
-            size = values[0].nbytes
-            partial.write(layout.offsets[f'image.{modality}'] + first * size, values)
-            partial.mark(f'{modality} {first}')
-            return len(values)
-
-        total = sum(len(images.paths) for images in source.images.values())
-        todo = [p for p in _pieces(source) if f'{p[0]} {p[1]}' not in partial.finished]
-        left = sum(min(PIECE, len(source.images[m].paths) - first) for m, first in todo)
-        with progress_bar(total, 'images', progress, total - left) as advance:
-            for count in pool.map(work, todo):
-                advance(count)
+    total = sum(len(images.paths) for images in source.images.values())
+    todo = [p for p in _pieces(source) if f'{p[0]} {p[1]}' not in partial.finished]
+    left = sum(min(PIECE, len(source.images[m].paths) - first) for m, first in todo)
+    with (
+        many_threads(),
+        ThreadPoolExecutor(workers or os.cpu_count()) as pool,
+        progress_bar(total, 'images', progress, total - left) as advance,
+    ):
+        futures = [pool.submit(work, *piece) for piece in todo]
+        try:
+            for future in as_completed(futures):
+                advance(future.result())
+        finally:
+            # none may write any more when the file is closed
+            for future in futures:
+                future.cancel()
+            wait(futures)
 
 
 def _pieces(source: DataSource) -> Iterator[tuple[str, int]]:
@@ -186,3 +181,17 @@ def _read(
         if not np.array_equal(values[place].astype(np.float32), image, equal_nan=True):
             raise _NarrowTypeError(modality)
     return values
+
+
+def _write_places(
+    modality: str, images: ImageSource, first: int, count: int, partial: PartialPack
+) -> None:
+    numbers = np.full(count, -1, '<i4')
+    transforms = np.zeros((count, 6), '<f8')
+    for place in range(count):
+        if (found := images.locate(first + place)) is not None:
+            crs, transform = found
+            numbers[place] = partial.system(crs.to_string())
+            transforms[place] = transform[:6]
+    partial.write(f'crs.{modality}', numbers, first, numbers.itemsize)
+    partial.write(f'transform.{modality}', transforms, first, 6 * transforms.itemsize)

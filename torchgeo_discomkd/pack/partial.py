@@ -1,11 +1,12 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""A pack that is being written, and a list of the pieces that are there."""
+"""A pack that is being written, and a list of what is there."""
 
-import hashlib
+import json
 import os
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -20,18 +21,21 @@ from .layout import PackLayout
 
 
 class PartialPack:
-    """``<stem>.partial.safetensors`` and ``<stem>.partial.txt`` beside the pack.
+    """``<stem>.partial.safetensors`` and ``<stem>.partial.jsonl`` beside the pack.
 
     A piece is listed when it was written, so that a run that was killed goes on where
-    it was; another header (other data, other settings) begins anew.
+    it was; other data or other settings begin anew.
     """
 
-    def __init__(self, output: Path, layout: PackLayout) -> None:
+    def __init__(
+        self, output: Path, layout: PackLayout, widened: Collection[str]
+    ) -> None:
         """Initialize a new PartialPack instance.
 
         Args:
             output: The pack.
             layout: Where everything lies in it.
+            widened: Modalities whose values the type of the source does not hold.
 
         Raises:
             OutputError: If there is no room for it.
@@ -39,29 +43,51 @@ class PartialPack:
         """
         self.output = output
         self.path = output.with_name(f'{output.stem}.partial{SUFFIX}')
-        self._list = self.path.with_suffix('.txt')
+        self._layout = layout
+        self._list = _list_path(output)
         self._lock = Lock()
-        first = hashlib.sha256(layout.header).hexdigest()
-        output.parent.mkdir(parents=True, exist_ok=True)
-        finished = self._read_list(first)
-        if finished is None:
-            self._create(layout)
-            self._list.write_text(f'{first}\n')
         #: Names of the pieces that are there.
-        self.finished: frozenset[str] = finished or frozenset()
+        self.finished: set[str] = set()
+        self._systems: dict[str, int] = {}
+        first = {'state': layout.state(), 'widened': sorted(widened)}
+        lines = _read_lines(self._list)
+        if lines[:1] == [first] and self.path.is_file():
+            for line in lines[1:]:
+                self._adopt(line)
+        else:
+            self._create()
+            lines = [first]
+        # also without a line that a kill cut off
+        self._list.write_text(''.join(f'{json.dumps(line)}\n' for line in lines))
         self._file = os.open(self.path, os.O_RDWR)
 
-    def write(self, offset: int, array: NDArray[Any]) -> None:
-        """Write a part of the file; several threads may.
+    def write(
+        self, key: str, values: NDArray[Any], first: int = 0, row: int = 1
+    ) -> None:
+        """Write a part of a tensor; several threads may.
 
         Args:
-            offset: First byte.
-            array: What to write.
+            key: Name of the tensor.
+            values: What to write.
+            first: Row to begin with.
+            row: Bytes in a row.
         """
-        data = memoryview(np.ascontiguousarray(array)).cast('B')
+        data = memoryview(np.ascontiguousarray(values)).cast('B')
+        offset = self._layout.offsets[key] + first * row
         while len(data):
             written = os.pwrite(self._file, data, offset)
             data, offset = data[written:], offset + written
+
+    def system(self, text: str) -> int:
+        """Return the number of a coordinate reference system.
+
+        Args:
+            text: 'EPSG:<code>' or WKT.
+        """
+        with self._lock:
+            if text not in self._systems:
+                self._append({'system': text})
+            return self._systems[text]
 
     def mark(self, piece: str) -> None:
         """Note that a piece is there.
@@ -69,11 +95,19 @@ class PartialPack:
         Args:
             piece: Its name.
         """
-        with self._lock, self._list.open('a') as file:
-            file.write(f'{piece}\n')
+        with self._lock:
+            self._append({'piece': piece})
+
+    def complete(self) -> None:
+        """Write the header: all images are there, and it can be read as a pack.
+
+        Raises:
+            OutputError: If there are too many coordinate reference systems.
+        """
+        os.pwrite(self._file, self._layout.header(list(self._systems)), 0)
 
     def finish(self) -> None:
-        """Give the file its name: all is there."""
+        """Give the file its name."""
         os.fsync(self._file)
         self.path.replace(self.output)
         self._list.unlink()
@@ -97,25 +131,53 @@ class PartialPack:
         """
         os.close(self._file)
 
-    def _read_list(self, first: str) -> frozenset[str] | None:
-        if not (self._list.is_file() and self.path.is_file()):
-            return None
-        # a line that was cut off by a kill has no end
-        lines = self._list.read_text().split('\n')[:-1]
-        return frozenset(lines[1:]) if lines[:1] == [first] else None
+    def _append(self, line: dict[str, str]) -> None:
+        with self._list.open('a') as file:
+            file.write(f'{json.dumps(line)}\n')
+        self._adopt(line)
 
-    def _create(self, layout: PackLayout) -> None:
+    def _adopt(self, line: dict[str, str]) -> None:
+        if 'piece' in line:
+            self.finished.add(line['piece'])
+        else:
+            self._systems.setdefault(line['system'], len(self._systems))
+
+    def _create(self) -> None:
         self._list.unlink(missing_ok=True)
         self.path.unlink(missing_ok=True)
         free = shutil.disk_usage(self.output.parent).free
-        if free < layout.size:
+        if free < self._layout.size:
             raise OutputError(
-                f'{self.output} needs {layout.size / 1e9:.1f} GB, but only '
+                f'{self.output} needs {self._layout.size / 1e9:.1f} GB, but only '
                 f'{free / 1e9:.1f} GB are free: choose another disk.'
             )
         with self.path.open('wb') as file:
-            file.write(layout.header)
-            file.truncate(layout.size)
-            for key, array in layout.small.items():
-                file.seek(layout.offsets[key])
-                file.write(array.tobytes())
+            file.write(self._layout.header())
+            file.truncate(self._layout.size)
+            for key, content in self._layout.small.items():
+                file.seek(self._layout.offsets[key])
+                file.write(content)
+
+
+def widened_before(output: Path) -> set[str]:
+    """Return the modalities that a run that was stopped had to widen.
+
+    Args:
+        output: The pack.
+    """
+    lines = _read_lines(_list_path(output))
+    return set(lines[0].get('widened', ())) if lines else set()
+
+
+def _list_path(output: Path) -> Path:
+    return output.with_name(f'{output.stem}.partial.jsonl')
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    try:
+        # a line that a kill cut off has no end
+        return [json.loads(line) for line in path.read_text().split('\n')[:-1]]
+    except ValueError:
+        return []

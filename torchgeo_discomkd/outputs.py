@@ -12,7 +12,7 @@ from pathlib import Path
 from rasterio._err import CPLE_BaseError  # ty: ignore[import-not-found]
 from rasterio.errors import RasterioError
 
-from ..errors import OutputError, OutputExistsError, UserError
+from .errors import OutputError, OutputExistsError, UserError
 
 
 def refuse_existing(paths: Iterable[Path], overwrite: bool) -> None:
