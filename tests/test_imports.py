@@ -13,7 +13,7 @@ LOWEST = {'datasets', 'transforms', 'models', 'losses', 'rasters', 'tables'}
 MIDDLE = {'tasks', 'callbacks', 'datamodules'}
 #: Commands that start fast: they use nothing that imports TorchGeo or Lightning.
 FAST = {'models', 'losses', 'rasters', 'tables'}
-COMMON = {'errors', 'files', '__init__', 'torchgeo_discomkd'}
+COMMON = {'errors', 'files', 'precision', '__init__', 'torchgeo_discomkd'}
 
 #: Rooms of this package that a room may import.
 ROOMS = {

@@ -6,8 +6,9 @@
 import os
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from lightning.fabric.plugins.precision.precision import _PRECISION_INPUT
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
 from lightning.pytorch.cli import (
@@ -16,6 +17,8 @@ from lightning.pytorch.cli import (
     SaveConfigCallback,
 )
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.plugins import MixedPrecision
+from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torchgeo.datamodules import BaseDataModule
 from torchgeo.datasets import DatasetNotFoundError
@@ -24,6 +27,7 @@ from torchgeo.tasks import BaseTask
 from . import __version__
 from .callbacks import LastCheckpoint, PredictionWriter
 from .errors import LayoutError, RunFolderExistsError, UserError
+from .precision import fast_precision
 from .tasks import MultiModalTrainingTask, PretrainedClassification
 
 #: Settings that GDAL needs to open many small files fast, as in TorchGeo.
@@ -92,6 +96,27 @@ class RunConfigCallback(SaveConfigCallback):
 
 class RunTrainer(Trainer):
     """Trainer that keeps everything in its root folder, whatever its loggers."""
+
+    def __init__(
+        self,
+        *,
+        precision: _PRECISION_INPUT | Literal['auto'] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Initialize a new RunTrainer instance.
+
+        Args:
+            precision: As for Lightning's trainer; 'auto' is 'bf16-mixed' on a device
+                that has instructions for bfloat16, else '32-true'. Default: '32-true'.
+            kwargs: Arguments of Lightning's trainer.
+        """
+        super().__init__(precision=None if precision == 'auto' else precision, **kwargs)
+        if precision == 'auto':
+            device = self.strategy.root_device
+            name, reason = fast_precision(device)
+            rank_zero_info(f'precision: {name}, because {reason}')
+            if name == 'bf16-mixed':
+                self.strategy.precision_plugin = MixedPrecision(name, device.type)
 
     @property
     def log_dir(self) -> str:

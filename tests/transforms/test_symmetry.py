@@ -113,3 +113,23 @@ def test_transformation_matrix_moves_a_marker() -> None:
 
 def test_keepdim() -> None:
     assert RandomSymmetry(keepdim=True)(torch.rand(2, 6, 6)).shape == (2, 6, 6)
+
+
+@pytest.mark.parametrize('shape', [(64, 2, 6, 6), (64, 2, 4, 6)])
+def test_each_sample_gets_its_own_symmetry(shape: tuple[int, ...]) -> None:
+    x = torch.rand(shape, generator=torch.Generator().manual_seed(1))
+    symmetry = torch.arange(64) % (8 if shape[-1] == shape[-2] else 4)
+    expected = []
+    for image, number in zip(x, symmetry.tolist(), strict=True):
+        flips = [axis for axis, bit in ((-1, 1), (-2, 2)) if number & bit]
+        image = image.flip(flips)
+        expected.append(image.transpose(-1, -2) if number & 4 else image)
+    assert torch.equal(apply_symmetry(x, symmetry), torch.stack(expected))
+    other = x.to(memory_format=torch.channels_last)
+    assert torch.equal(apply_symmetry(other, symmetry), torch.stack(expected))
+
+
+def test_the_draw_on_the_cpu_waits_for_no_other_device() -> None:
+    # reading a value of a meta tensor is an error
+    for shape in ((16, 2, 6, 6), (16, 2, 4, 6)):
+        assert RandomSymmetry()(torch.empty(shape, device='meta')).shape == shape

@@ -14,6 +14,7 @@ from torchgeo.datasets import DatasetNotFoundError
 from ..datasets import MultiModalDataset
 from ..errors import LayoutError
 from ..models import FusionClassifier
+from ..precision import fast_precision
 from .config import BenchmarkConfig
 from .data import open_data
 from .plan import Training
@@ -63,7 +64,10 @@ def _seconds_per_sample(
     with torch.random.fork_rng(devices=[]):
         network = FusionClassifier(channels, config.num_classes, config.model)
     optimizer = Adam(network.parameters(), fused=True)
-    half = 'bf16' in str(config.trainer.get('precision', ''))
+    precision = str(config.trainer.get('precision', ''))
+    if precision == 'auto':
+        precision = fast_precision(torch.device('cpu')).name
+    half = 'bf16' in precision
     started = 0.0
     for step in range(STEPS + 1):
         if step == 1:  # the first step prepares

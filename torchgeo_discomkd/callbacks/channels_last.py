@@ -10,7 +10,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 class ChannelsLast(Callback):
     """Train with the weights in channels-last memory format, which many devices prefer.
 
-    Results differ by rounding only; files of classifiers are the same.
+    Every training on a CPU has it, where steps are faster in float32 and in bfloat16;
+    on other devices it is a choice. Results differ by rounding only; files of
+    classifiers are the same.
     """
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -18,6 +18,7 @@ from .. import __version__
 from ..callbacks import (
     BestClassifiers,
     Calibration,
+    ChannelsLast,
     LastCheckpoint,
     RunManifest,
     RunSummary,
@@ -91,7 +92,8 @@ class MultiModalTrainingTask(MultiModalTask):
 
         Returns:
             Best classifiers, manifest, calibration, summary and, unless the trainer was
-            told to keep no checkpoints, the last checkpoint.
+            told to keep no checkpoints, the last checkpoint; channels-last weights on
+            a CPU.
         """
         given: list[Callback] = self.trainer.callbacks  # ty: ignore[missing-attribute]
         # in this order: the summary tells what the calibration brought
@@ -103,6 +105,8 @@ class MultiModalTrainingTask(MultiModalTask):
         ]
         if self.trainer.checkpoint_callbacks:
             needed.append(LastCheckpoint)
+        if self.trainer.strategy.root_device.type == 'cpu':
+            needed.append(ChannelsLast)
         return [c() for c in needed if not any(isinstance(g, c) for g in given)]
 
     @abstractmethod

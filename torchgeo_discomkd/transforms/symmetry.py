@@ -33,17 +33,25 @@ def apply_symmetry(x: Tensor, symmetry: Tensor) -> Tensor:
     Raises:
         ValueError: If a transposition is asked of images that are not square.
     """
-    symmetry = symmetry.to(x.device).view(-1, 1, 1, 1)
-    x = torch.where((symmetry & 1).bool(), x.flip(-1), x)
-    x = torch.where((symmetry & 2).bool(), x.flip(-2), x)
-    if x.shape[-2] == x.shape[-1]:
-        return torch.where((symmetry & 4).bool(), x.transpose(-2, -1), x)
-    if (symmetry & 4).any():
+    height, width = x.shape[-2:]
+    # a symmetry on the CPU is checked there: no other device is waited for
+    if height != width and (symmetry & 4).any():
         raise ValueError(
-            f'symmetry={symmetry.flatten().tolist()} turns images of '
-            f'{x.shape[-2]}x{x.shape[-1]} pixels by 90 degrees: they must be square.'
+            f'symmetry={symmetry.tolist()} turns images of {height}x{width} pixels by '
+            '90 degrees: they must be square.'
         )
-    return x
+    source = _sources(height, width, x.device)[symmetry.to(x.device, non_blocking=True)]
+    pixels = x.flatten(2)
+    return pixels.gather(2, source.unsqueeze(1).expand_as(pixels)).view(x.shape)
+
+
+def _sources(height: int, width: int, device: torch.device) -> Tensor:
+    """Return where each pixel comes from under each symmetry, (8, H * W)."""
+    pixels = torch.arange(height * width, device=device).view(height, width)
+    moved = [pixels, pixels.flip(-1), pixels.flip(-2), pixels.flip(-1, -2)]
+    # of oblong images no symmetry with a transposition gets here
+    transposed = [m.T if height == width else m for m in moved]
+    return torch.stack(moved + transposed).flatten(1)
 
 
 class RandomSymmetry(K.GeometricAugmentationBase2D):

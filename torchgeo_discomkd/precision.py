@@ -1,0 +1,45 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""The precision that a device is fast in."""
+
+from typing import Literal, NamedTuple
+
+import torch
+
+
+class FastPrecision(NamedTuple):
+    """A choice of precision."""
+
+    #: As Lightning calls it.
+    name: Literal['bf16-mixed', '32-true']
+
+    #: Why, to be read after 'because'.
+    reason: str
+
+
+def fast_precision(device: torch.device) -> FastPrecision:
+    """Choose mixed bfloat16 precision where the device itself computes in it.
+
+    Args:
+        device: Where the network is trained.
+
+    Returns:
+        'bf16-mixed' or '32-true', and why. PyTorch is asked what the device can do.
+    """
+    match device.type:
+        case 'cuda':
+            name = torch.cuda.get_device_name(device)
+            # of an older device PyTorch only says that it can emulate bfloat16
+            with torch.cuda.device(device):
+                native = torch.cuda.is_bf16_supported(including_emulation=False)
+        case 'cpu':
+            name = 'the processor'
+            # public as torch.cpu.get_capabilities() in releases later than our oldest
+            native = torch.cpu._is_avx512_bf16_supported()
+        case _:
+            name = f"'{device.type}'"
+            native = False
+    if native:
+        return FastPrecision('bf16-mixed', f'{name} has instructions for bfloat16')
+    return FastPrecision('32-true', f'{name} is not known to be fast in bfloat16')
