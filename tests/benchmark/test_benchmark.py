@@ -16,7 +16,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from torchgeo_discomkd.benchmark import Results, plan, read_config, run_benchmark
+from torchgeo_discomkd.benchmark import (
+    BenchmarkConfig,
+    Results,
+    plan,
+    read_config,
+    run_benchmark,
+)
 from torchgeo_discomkd.errors import CorruptFileError, RunFolderExistsError
 from torchgeo_discomkd.main import main
 
@@ -173,6 +179,50 @@ def test_the_folder_of_another_configuration_is_refused(
     assert (
         Results(read_config(write_config(runs=4, methods=['DKD', 'KDv1']))).rows == []
     )
+
+
+def test_a_mistake_in_the_trainer_is_no_interrupt(
+    write_config: WriteConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_config(trainer={'max_epoch': 1}, methods=[], targets=['sar'])
+    with pytest.raises(SystemExit) as info:
+        main(['benchmark', str(path)])
+    assert info.value.code == 1
+    assert 'unknown setting' in capsys.readouterr().out
+    log = tmp_path / 'results/runs/run0/student-sar.log'
+    assert 'max_epoch' in log.read_text()
+
+
+def test_an_interrupt_before_the_first_training_leaves_the_folder_usable(
+    write_config: WriteConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(config: BenchmarkConfig) -> None:
+        raise KeyboardInterrupt
+
+    path = write_config()
+    with monkeypatch.context() as patch:
+        patch.setattr('torchgeo_discomkd.benchmark.runner.check_data', interrupt)
+        with pytest.raises(SystemExit) as info:
+            main(['benchmark', str(path)])
+    assert info.value.code == 130
+    assert Results(read_config(path)).rows == []
+
+
+def test_data_of_runs_that_change_are_refused(
+    write_config: WriteConfig, tmp_path: Path
+) -> None:
+    Results(read_config(write_config(runs=2))).claim()
+    same = [{'run': 0}, {'run': 1}, {'run': 2}]
+    with pytest.raises(RunFolderExistsError, match='run_data'):
+        Results(read_config(write_config(runs=3, run_data=same)))
+
+
+def test_a_file_in_place_of_the_folder_is_refused(
+    write_config: WriteConfig, tmp_path: Path
+) -> None:
+    (tmp_path / 'results').write_text('mine')
+    with pytest.raises(RunFolderExistsError, match='is a file'):
+        Results(read_config(write_config()))
 
 
 def test_a_foreign_folder_is_refused(write_config: WriteConfig, tmp_path: Path) -> None:
