@@ -20,7 +20,7 @@ from ..files import write_atomically
 from ..models import LoadedClassifier, load_classifier
 from .agreement import Agreement
 from .comparison import SIZES, Classify, largest_difference, random_batches, read_tiles
-from .int8 import to_int8
+from .int8 import read_calibration, to_int8
 from .onnx_file import OPSET, OnnxClassifier, onnx_bytes, require
 from .probability_model import ProbabilityModel
 from .properties import INPUT, to_properties
@@ -134,11 +134,12 @@ def export_classifier(
     model = ProbabilityModel(loaded)
     properties = to_properties(loaded.metadata, card or {})
     batches, agreement = _batches(check, loaded), None
+    tiles = read_calibration(calibrate, check, loaded) if quantize else None
     program = _trace(model, loaded)
     content = (onnx_bytes if kind == 'onnx' else pt2_bytes)(program, properties)
     difference = _check(kind, content, loaded, batches)
-    if quantize:
-        content, agreement = to_int8(content, loaded, properties, calibrate, check)
+    if tiles is not None:
+        content, agreement = to_int8(content, loaded, properties, tiles)
     try:
         write_atomically(output, content)
     except OSError as error:

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,34 +34,37 @@ _MOST_CHECKED = 2048
 _BATCH = 16
 
 
-def to_int8(
-    content: bytes,
-    loaded: LoadedClassifier,
-    properties: Mapping[str, str],
+class Tiles(NamedTuple):
+    """Raw values, float32, shape (N, C, H, W) each, missing pixels NaN."""
+
+    #: Tiles of the training data that the ranges are chosen by.
+    calibrate: NDArray[np.float32]
+
+    #: Tiles that the result is compared by.
+    check: NDArray[np.float32]
+
+
+def read_calibration(
     calibrate: Sequence[str | Path],
-    check: Sequence[str | Path] = (),
-) -> tuple[bytes, Agreement]:
-    """Quantize an exported classifier and measure what that changed.
+    check: Sequence[str | Path],
+    loaded: LoadedClassifier,
+) -> Tiles:
+    """Read the tiles that quantization needs.
 
     Args:
-        content: The .onnx file with float32 numbers.
-        loaded: The classifier as its file has it.
-        properties: Texts to keep in the file; how well it agrees is added.
         calibrate: Tiles of the training data, or folders of them.
-        check: Tiles to compare by, or folders of them. Default: *calibrate*.
+        check: Tiles to compare by, or folders of them; *calibrate* if there are none.
+        loaded: The classifier of one modality.
 
     Returns:
-        The int8 file, and how well it agrees with the classifier file in the worst of
-        the runtimes that are installed.
+        The tiles.
 
     Raises:
         BandError: If a tile has other bands.
-        ClassifierFileError: If it gives another label to more than 10 % of the tiles.
         CorruptFileError: If a tile cannot be read.
         LayoutError: If there is no tile.
         SettingError: If there are too few tiles to calibrate by.
         TileSizeError: If a tile has another size.
-        UserError: If onnx or onnxruntime is not installed.
     """
     tiles = read_tiles(calibrate, loaded, MOST, 'calibrate')
     if len(tiles) < LEAST:
@@ -69,10 +72,35 @@ def to_int8(
             f'{len(tiles)} tiles to calibrate by are too few: give {LEAST} or more of '
             'the training data, of all classes.'
         )
-    checked = read_tiles(check, loaded, _MOST_CHECKED) if check else tiles
-    content = quantize(content, tiles, properties)
-    readers = _readers(content)
-    agreement = measure_agreement(loaded, readers, checked, len(tiles))
+    return Tiles(tiles, read_tiles(check, loaded, _MOST_CHECKED) if check else tiles)
+
+
+def to_int8(
+    content: bytes,
+    loaded: LoadedClassifier,
+    properties: Mapping[str, str],
+    tiles: Tiles,
+) -> tuple[bytes, Agreement]:
+    """Quantize an exported classifier and measure what that changed.
+
+    Args:
+        content: The .onnx file with float32 numbers.
+        loaded: The classifier as its file has it.
+        properties: Texts to keep in the file; how well it agrees is added.
+        tiles: What to calibrate and to compare by.
+
+    Returns:
+        The int8 file, and how well it agrees with the classifier file in the worst of
+        the runtimes that are installed.
+
+    Raises:
+        ClassifierFileError: If it gives another label to more than 10 % of the tiles.
+        UserError: If onnx or onnxruntime is not installed.
+    """
+    content = quantize(content, tiles.calibrate, properties)
+    agreement = measure_agreement(
+        loaded, _readers(content), tiles.check, len(tiles.calibrate)
+    )
     text = json.dumps(agreement.describe())
     return with_property(content, QUANTIZATION, text), agreement
 
