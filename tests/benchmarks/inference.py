@@ -4,8 +4,9 @@
 """Tiles per second and weighted F1 of every kind of model file.
 
 The first row is :class:`PlainClassifier` in eager float32 PyTorch. Without --classifier
-a ResNet-18 classifier with random weights is timed, and scores are left out. Labelled
-tiles are those of one split; int8 is calibrated by the training split.
+a ResNet-18 classifier with random weights is timed, and scores are left out. int8 is
+calibrated by the training split of --data-root, or of another root of the same kind,
+--train-root; score differences need a thousand tiles or more: one label is 0.1 points then.
 """
 
 import sys
@@ -88,7 +89,8 @@ def main() -> None:
         __doc__,
         ('--classifier', {'type': Path, 'help': 'best/<modality>.safetensors'}),
         ('--data-root', {'type': Path, 'help': 'its data, for scores'}),
-        ('--split', {'default': 'test', 'help': 'split to score'}),
+        ('--train-root', {'type': Path, 'help': 'data to calibrate by, if other'}),
+        ('--splits', {'nargs': '+', 'default': ['test'], 'help': 'splits to score'}),
         ('--batch', {'type': int, 'default': 256}),
         ('--rounds', {'type': int, 'default': 7}),
         ('--quick', {'action': 'store_true', 'help': 'batch 64, 3 rounds'}),
@@ -105,12 +107,17 @@ def main() -> None:
         metadata = load_metadata(classifier)
         ((modality, described),) = metadata.modalities.items()
         train = random_tiles(described, options.batch)
-        if options.data_root is not None:
-            train = read_split(options.data_root, 'train', modality)
+        train_root = options.train_root or options.data_root
+        if train_root is not None:
+            train = read_split(train_root, 'train', modality)
         runs = routes(classifier, write_tiles(folder / 'tiles', train.images), folder)
         facts = {'batch': options.batch, 'tile size': described.tile_size}
         if options.data_root is not None:
-            tiles = read_split(options.data_root, options.split, modality)
+            parts = [
+                read_split(options.data_root, split, modality)
+                for split in options.splits
+            ]
+            tiles = LabelledTiles(*map(np.concatenate, zip(*parts, strict=True)))
             facts['scored tiles'] = len(tiles.labels)
             facts |= scores(tiles, runs, options.batch)
         images = np.resize(train.images, (options.batch, *train.images.shape[1:]))
