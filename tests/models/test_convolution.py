@@ -10,6 +10,7 @@ from torch.nn.functional import conv2d
 from torchgeo_discomkd.models import create_encoder
 from torchgeo_discomkd.models.convolution import (
     TinyMapConv2d,
+    use_plain_convolutions,
     use_tiny_map_convolutions,
 )
 
@@ -66,3 +67,14 @@ def test_other_convolutions_stay() -> None:
 def test_encoders_have_them() -> None:
     encoder = create_encoder('resnet18', 2)
     assert any(isinstance(m, TinyMapConv2d) for m in encoder.modules())
+
+
+def test_back_to_plain_convolutions() -> None:
+    encoder = create_encoder('test_resnet', 2).eval()
+    weights = dict(encoder.named_parameters())
+    assert any(isinstance(m, TinyMapConv2d) for m in encoder.modules())
+    use_plain_convolutions(encoder)
+    assert not any(isinstance(m, TinyMapConv2d) for m in encoder.modules())
+    assert not any(m.training for m in encoder.modules())
+    assert dict(encoder.named_parameters()).keys() == weights.keys()
+    assert all(p is weights[name] for name, p in encoder.named_parameters())

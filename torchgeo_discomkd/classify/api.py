@@ -30,6 +30,7 @@ def classify(
     batch_size: int = 256,
     workers: int = 1,
     device: str = 'auto',
+    precision: Literal['auto', 'float32', 'bfloat16'] = 'auto',
     min_confidence: float = 0.0,
     max_nodata: float | None = None,
     crs: str | None = None,
@@ -57,6 +58,8 @@ def classify(
         batch_size: Images that are classified at a time.
         workers: Threads that read.
         device: 'auto', or a device of PyTorch such as 'cpu' or 'cuda'.
+        precision: As for :func:`.load_predictor`: 'auto' for that of the file,
+            'float32' or the faster, less exact 'bfloat16'.
         min_confidence: Below this confidence the label is 'uncertain'.
         max_nodata: A tile or a cell of the map is nodata if at least this part of its
             pixels is missing. Default: 1 for tiles, 0.5 for a map.
@@ -85,7 +88,7 @@ def classify(
     from ..rasters.sources import find_sources
     from .predictor import load_predictor
 
-    predictor = load_predictor(model, modality, device)
+    predictor = load_predictor(model, modality, device, precision)
     sources = find_sources(
         inputs, predictor.metadata.modalities[predictor.modality].bands
     )

@@ -111,6 +111,13 @@ def _parser() -> ArgumentParser:
     )
     add('--device', default='auto', help='auto, cpu, cuda, ... (default: %(default)s)')
     add(
+        '--precision',
+        choices=('auto', 'float32', 'bfloat16'),
+        default='auto',
+        help='bfloat16 is faster on processors that have it; probabilities differ in '
+        'the third digit (default: that of the model, mostly float32)',
+    )
+    add(
         '--min-confidence',
         type=float,
         default=0.0,

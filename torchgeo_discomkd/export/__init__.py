@@ -7,22 +7,28 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .agreement import Agreement
     from .exporter import ExportReport, export_classifier
     from .onnx_file import OnnxClassifier
+    from .openvino_file import OpenvinoClassifier
     from .probability_model import ProbabilityModel
     from .pt2_file import load_pt2
 
 __all__ = (
+    'Agreement',
     'ExportReport',
     'OnnxClassifier',
+    'OpenvinoClassifier',
     'ProbabilityModel',
     'export_classifier',
     'load_pt2',
 )
 
 _MODULES = {
+    'Agreement': 'agreement',
     'ExportReport': 'exporter',
     'OnnxClassifier': 'onnx_file',
+    'OpenvinoClassifier': 'openvino_file',
     'ProbabilityModel': 'probability_model',
     'export_classifier': 'exporter',
     'load_pt2': 'pt2_file',

@@ -38,7 +38,13 @@ def run(args: Sequence[str]) -> None:
     from .exporter import export_classifier
 
     report = export_classifier(
-        options.classifier, options.output, options.check, card, options.overwrite
+        options.classifier,
+        options.output,
+        options.check,
+        card,
+        options.overwrite,
+        quantize=options.quantize,
+        calibrate=options.calibrate,
     )
     sys.stdout.write(_text(report))
 
@@ -66,6 +72,20 @@ def _parser() -> ArgumentParser:
         metavar='TILES',
         help='tiles, or folders of them, by which the result is compared with the '
         'classifier file (default: random images)',
+    )
+    parser.add_argument(
+        '--quantize',
+        action='store_true',
+        help='compute the convolutions of an .onnx file in 8-bit integers: faster, a '
+        'little less exact; needs --calibrate',
+    )
+    parser.add_argument(
+        '--calibrate',
+        nargs='+',
+        default=[],
+        metavar='TILES',
+        help='training tiles, or folders of them, that show the range of values; 32 or '
+        'more, of which 512 are used',
     )
     parser.add_argument(
         '--license', help='licence of the classifier, for its model card'
@@ -102,10 +122,26 @@ def _text(report: 'ExportReport') -> str:
     size = 'any height and width'
     if report.tile_size is not None:
         size = f'{report.tile_size[0]}x{report.tile_size[1]} pixels'
-    images = 'tiles' if report.real else 'random images'
     return (
         f"{report.path}: '{report.modality}', {kind}, {size}, "
         f'{report.parameters:,} parameters, {report.size / 1e6:.1f} MB\n'
-        f'largest difference of a probability from the classifier file: '
-        f'{report.difference:.1e} ({report.images} {images})\n'
+        f'{_comparison(report)}\n'
+    )
+
+
+def _comparison(report: 'ExportReport') -> str:
+    if report.agreement is None:
+        images = 'tiles' if report.real else 'random images'
+        return (
+            'largest difference of a probability from the classifier file: '
+            f'{report.difference:.1e} ({report.images} {images})'
+        )
+    agreement = report.agreement
+    images = 'tiles' if report.real else 'tiles of the calibration'
+    return (
+        f'int8, calibrated by {agreement.calibration_tiles} tiles; compared with the '
+        f'classifier file by {agreement.check_tiles} {images}: '
+        f'{agreement.label_agreement:.2%} of the labels are the same, a probability '
+        f'differs by up to {agreement.largest_difference:.3f}, on average by '
+        f'{agreement.mean_difference:.4f}'
     )

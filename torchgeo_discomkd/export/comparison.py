@@ -6,7 +6,7 @@
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -28,19 +28,24 @@ LIMIT = 64
 SIZES = ((64, 64), (64, 96))
 
 
-def tile_batches(
-    paths: Sequence[str | Path], loaded: LoadedClassifier
-) -> list[NDArray[np.float32]]:
-    """Read tiles to compare by, one alone and all together.
+def read_tiles(
+    paths: Sequence[str | Path],
+    loaded: LoadedClassifier,
+    limit: int = LIMIT,
+    purpose: Literal['check', 'calibrate'] = 'check',
+) -> NDArray[np.float32]:
+    """Read tiles.
 
-    Of more than 64, every n-th is taken, so that no folder is left out.
+    Of more than *limit*, every n-th is taken, so that no folder is left out.
 
     Args:
         paths: Image files, or folders that are searched for some.
         loaded: The classifier of one modality.
+        limit: The most tiles to read.
+        purpose: What they are for, for messages.
 
     Returns:
-        Batches of raw values, float32, shape (B, C, H, W), missing pixels NaN.
+        Raw values, float32, shape (N, C, H, W), missing pixels NaN.
 
     Raises:
         BandError: If a tile has other bands than the classifier takes.
@@ -50,30 +55,30 @@ def tile_batches(
             classifier was trained with.
     """
     (described,) = loaded.metadata.modalities.values()
-    files = [file for path in paths for file in _files(Path(path))]
-    files = files[:: math.ceil(len(files) / LIMIT) or 1]
+    files = [file for path in paths for file in _files(Path(path), purpose)]
+    files = files[:: math.ceil(len(files) / limit) or 1]
     if not files:
         raise LayoutError(
-            f'{[str(path) for path in paths]}: no image to check by. Give image files '
-            f'({", ".join(SUFFIXES)}) or folders of them.'
+            f'{[str(path) for path in paths]}: no image to {purpose} by. Give image '
+            f'files ({", ".join(SUFFIXES)}) or folders of them.'
         )
     images = [read_image(file, expected=described.bands) for file in files]
     expected = described.tile_size or images[0].shape[1:]
     for file, image in zip(files, images, strict=True):
         if image.shape[1:] != expected:
             raise TileSizeError(
-                f'{file} has {image.shape[1]}x{image.shape[2]} pixels, but the check '
-                f'needs {expected[0]}x{expected[1]}: give tiles of this size.'
+                f'{file} has {image.shape[1]}x{image.shape[2]} pixels, but to {purpose} '
+                f'takes {expected[0]}x{expected[1]}: give tiles of this size.'
             )
-    return [np.stack(images[:1]), np.stack(images)]
+    return np.stack(images)
 
 
-def _files(path: Path) -> list[Path]:
+def _files(path: Path, purpose: str) -> list[Path]:
     if path.is_dir():
         found = (file for file in path.rglob('*') if file.suffix.lower() in SUFFIXES)
         return sorted(found)
     if not path.is_file():
-        raise LayoutError(f'{path}: there is no such file or folder to check by.')
+        raise LayoutError(f'{path}: there is no such file or folder to {purpose} by.')
     return [path]
 
 

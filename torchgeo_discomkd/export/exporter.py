@@ -18,13 +18,9 @@ from torch.export import Dim, ExportedProgram
 from ..errors import ClassifierFileError, SettingError
 from ..files import write_atomically
 from ..models import LoadedClassifier, load_classifier
-from .comparison import (
-    SIZES,
-    Classify,
-    largest_difference,
-    random_batches,
-    tile_batches,
-)
+from .agreement import Agreement
+from .comparison import SIZES, Classify, largest_difference, random_batches, read_tiles
+from .int8 import read_calibration, to_int8
 from .onnx_file import OPSET, OnnxClassifier, onnx_bytes, require
 from .probability_model import ProbabilityModel
 from .properties import INPUT, to_properties
@@ -70,6 +66,9 @@ class ExportReport:
     #: Size of the file in bytes.
     size: int
 
+    #: What int8 arithmetic changed; None for a file that has none.
+    agreement: Agreement | None = None
+
 
 def export_classifier(
     classifier: str | Path,
@@ -77,6 +76,9 @@ def export_classifier(
     check: Sequence[str | Path] = (),
     card: Mapping[str, str] | None = None,
     overwrite: bool = False,
+    *,
+    quantize: bool = False,
+    calibrate: Sequence[str | Path] = (),
 ) -> ExportReport:
     """Write a classifier of one modality as one file that needs no other.
 
@@ -93,20 +95,28 @@ def export_classifier(
             the mean and spread of the training data, some pixels missing.
         card: Further entries of the model card, such as 'licence'.
         overwrite: Whether an existing *output* is replaced.
+        quantize: Whether an .onnx file computes its convolutions in 8-bit integers:
+            several times as fast on most processors, and a little less exact.
+        calibrate: Tiles that the ranges of these integers are chosen by, or folders of
+            them: 32 or more training tiles, of which 512 are used. Without *check*
+            the result is compared by them, too.
 
     Returns:
         What was written.
 
     Raises:
-        BandError: If a tile to check by has other bands.
+        BandError: If a tile has other bands.
         ClassifierFileError: If *classifier* is no classifier file, its network cannot
-            be exported, or the result differs by more than 1e-4.
-        CorruptFileError: If a tile to check by cannot be read.
-        LayoutError: If there is no tile to check by.
+            be exported, or the result differs by more than 1e-4; in int8, if it gives
+            another label to more than 10 % of the tiles.
+        CorruptFileError: If a tile cannot be read.
+        LayoutError: If there is no tile to check or calibrate by.
         ModalityError: If *classifier* needs several modalities.
         SettingError: If the extension of *output* is unknown, *output* exists or
-            *card* has an entry that is computed; or if *output* cannot be written.
-        TileSizeError: If a tile to check by has another size.
+            *card* has an entry that is computed; if *output* cannot be written; or if
+            one of *quantize* and *calibrate* is given without the other, or too few
+            tiles.
+        TileSizeError: If a tile has another size.
         UserError: If a package for ONNX is missing.
     """
     output = Path(output)
@@ -116,16 +126,20 @@ def export_classifier(
             f'{output} exists: choose another name, or allow to replace it with '
             '--overwrite.'
         )
+    _check_quantization(kind, quantize, calibrate)
     if kind == 'onnx':
         for package in ('onnx', 'onnxscript', 'onnxruntime'):
             require(package)
     loaded = load_classifier(classifier)
     model = ProbabilityModel(loaded)
     properties = to_properties(loaded.metadata, card or {})
-    batches = tile_batches(check, loaded) if check else random_batches(loaded)
+    batches, agreement = _batches(check, loaded), None
+    tiles = read_calibration(calibrate, check, loaded) if quantize else None
     program = _trace(model, loaded)
     content = (onnx_bytes if kind == 'onnx' else pt2_bytes)(program, properties)
     difference = _check(kind, content, loaded, batches)
+    if tiles is not None:
+        content, agreement = to_int8(content, loaded, properties, tiles)
     try:
         write_atomically(output, content)
     except OSError as error:
@@ -144,7 +158,35 @@ def export_classifier(
         real=bool(check),
         difference=difference,
         size=len(content),
+        agreement=agreement,
     )
+
+
+def _check_quantization(
+    kind: Format, quantize: bool, calibrate: Sequence[str | Path]
+) -> None:
+    if quantize and kind != 'onnx':
+        raise SettingError('Only .onnx files can be quantized: choose such an output.')
+    if quantize and not calibrate:
+        raise SettingError(
+            'Quantization needs tiles of the training data to choose its ranges by: '
+            'give some with --calibrate.'
+        )
+    if calibrate and not quantize:
+        raise SettingError(
+            'Tiles to calibrate by are for int8 files only: add --quantize, or leave '
+            'them out.'
+        )
+
+
+def _batches(
+    check: Sequence[str | Path], loaded: LoadedClassifier
+) -> list[NDArray[np.float32]]:
+    """Return images to compare by: one alone, and all together."""
+    if not check:
+        return random_batches(loaded)
+    tiles = read_tiles(check, loaded)
+    return [tiles[:1], tiles]
 
 
 def _format(output: Path) -> Format:

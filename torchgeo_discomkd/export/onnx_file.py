@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -16,13 +16,17 @@ from torch.export import ExportedProgram
 
 from ..errors import ClassifierFileError, SettingError, UserError
 from ..models import ClassifierMetadata
-from .properties import INPUT, OUTPUT, from_properties
+from .properties import INPUT, OUTPUT, QUANTIZATION, from_properties
 
 #: Version of the operator set: onnxruntime reads it since 1.14 (2023).
 OPSET = 18
 
 #: Names of the input's axes that are free, or may be.
 _AXES = {0: 'batch', 2: 'height', 3: 'width'}
+
+
+#: What needs the packages of an extra.
+_NEEDED_BY = {'onnx': 'ONNX files need', 'openvino': 'ONNX files in bfloat16 need'}
 
 
 def onnx_bytes(program: ExportedProgram, properties: Mapping[str, str]) -> bytes:
@@ -55,6 +59,25 @@ def onnx_bytes(program: ExportedProgram, properties: Mapping[str, str]) -> bytes
     return exported.model_proto.SerializeToString()
 
 
+def with_property(content: bytes, key: str, text: str) -> bytes:
+    """Add a text to the metadata of an .onnx file.
+
+    Args:
+        content: The file.
+        key: Name of the text, a new one.
+        text: The text.
+
+    Returns:
+        The file with it.
+
+    Raises:
+        UserError: If onnx is not installed.
+    """
+    model = require('onnx').load_from_string(content)
+    model.metadata_props.add(key=key, value=text)
+    return model.SerializeToString()
+
+
 class OnnxClassifier:
     """An exported classifier, run by onnxruntime."""
 
@@ -82,6 +105,8 @@ class OnnxClassifier:
             self.metadata: ClassifierMetadata = from_properties(properties)
         except ClassifierFileError as error:
             raise ClassifierFileError(f'{name}: {error}') from error
+        #: Whether its convolutions are computed in int8.
+        self.int8 = QUANTIZATION in properties
         #: The only height and width that it takes; None if it takes any.
         self.size = _size(self._session, self.metadata, name)
 
@@ -98,11 +123,12 @@ class OnnxClassifier:
         return self._session.run([OUTPUT], {INPUT: images})[0]
 
 
-def require(package: str) -> ModuleType:
+def require(package: str, extra: Literal['onnx', 'openvino'] = 'onnx') -> ModuleType:
     """Import a package that only ONNX files need.
 
     Args:
         package: Its name.
+        extra: The extra of this package that brings it.
 
     Returns:
         The module.
@@ -114,8 +140,8 @@ def require(package: str) -> ModuleType:
         return import_module(package)
     except ImportError as error:
         raise UserError(
-            f'ONNX files need the package {package}, which cannot be imported '
-            f"({error}): pip install 'torchgeo_discomkd[onnx]'."
+            f'{_NEEDED_BY[extra]} the package {package}, which cannot be imported '
+            f"({error}): pip install 'torchgeo_discomkd[{extra}]'."
         ) from error
 
 

@@ -18,6 +18,9 @@ INPUT = 'images'
 #: Name of the output: probabilities, float32, shape (B, K).
 OUTPUT = 'probabilities'
 
+#: Key of what int8 files say about their calibration and agreement, as JSON.
+QUANTIZATION = 'quantization'
+
 #: What the exported files say about missing pixels.
 MISSING_VALUES = (
     'NaN and infinite pixels are missing: they are replaced by the mean of their band '

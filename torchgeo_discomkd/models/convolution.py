@@ -56,18 +56,33 @@ def use_tiny_map_convolutions(module: nn.Module) -> None:
     """
     for name, child in list(module.named_modules()):
         if isinstance(child, nn.Conv2d) and _replaceable(child):
-            # on no device, so that it draws no random weights
-            replacement = TinyMapConv2d(
-                child.in_channels,
-                child.out_channels,
-                kernel_size=3,
-                stride=child.stride[0],
-                padding=1,
-                bias=False,
-                device='meta',
-            )
-            replacement.weight = child.weight
-            module.set_submodule(name, replacement)
+            module.set_submodule(name, _alike(child, TinyMapConv2d))
+
+
+def use_plain_convolutions(module: nn.Module) -> None:
+    """Undo :func:`use_tiny_map_convolutions`, for what knows PyTorch's layers only.
+
+    Args:
+        module: The network, changed in place; its state dict stays the same.
+    """
+    for name, child in list(module.named_modules()):
+        if isinstance(child, TinyMapConv2d):
+            module.set_submodule(name, _alike(child, nn.Conv2d))
+
+
+def _alike(conv: nn.Conv2d, kind: type[nn.Conv2d]) -> nn.Conv2d:
+    # on no device, so that it draws no random weights
+    replacement = kind(
+        conv.in_channels,
+        conv.out_channels,
+        kernel_size=3,
+        stride=conv.stride[0],
+        padding=1,
+        bias=False,
+        device='meta',
+    )
+    replacement.weight = conv.weight
+    return replacement.train(conv.training)
 
 
 def _replaceable(conv: nn.Conv2d) -> bool:

@@ -1,0 +1,179 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Convolutions of an ONNX file in 8-bit integers."""
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import SettingError
+from ..models import LoadedClassifier
+from .agreement import Agreement, measure_agreement
+from .comparison import Classify, read_tiles
+from .onnx_file import OnnxClassifier, require, with_property
+from .openvino_file import OpenvinoClassifier
+from .properties import INPUT, QUANTIZATION
+
+#: What is computed in int8: where the time goes, and what lies between.
+OPERATORS = ('Conv', 'Add', 'MaxPool')
+
+#: Fewer tiles do not show the range of values; more do not change it much.
+LEAST, MOST = 32, 512
+
+#: The most tiles that the result is compared by.
+_MOST_CHECKED = 2048
+
+#: Tiles per run of the network.
+_BATCH = 16
+
+
+class Tiles(NamedTuple):
+    """Raw values, float32, shape (N, C, H, W) each, missing pixels NaN."""
+
+    #: Tiles of the training data that the ranges are chosen by.
+    calibrate: NDArray[np.float32]
+
+    #: Tiles that the result is compared by.
+    check: NDArray[np.float32]
+
+
+def read_calibration(
+    calibrate: Sequence[str | Path],
+    check: Sequence[str | Path],
+    loaded: LoadedClassifier,
+) -> Tiles:
+    """Read the tiles that quantization needs.
+
+    Args:
+        calibrate: Tiles of the training data, or folders of them.
+        check: Tiles to compare by, or folders of them; *calibrate* if there are none.
+        loaded: The classifier of one modality.
+
+    Returns:
+        The tiles.
+
+    Raises:
+        BandError: If a tile has other bands.
+        CorruptFileError: If a tile cannot be read.
+        LayoutError: If there is no tile.
+        SettingError: If there are too few tiles to calibrate by.
+        TileSizeError: If a tile has another size.
+    """
+    tiles = read_tiles(calibrate, loaded, MOST, 'calibrate')
+    if len(tiles) < LEAST:
+        raise SettingError(
+            f'{len(tiles)} tiles to calibrate by are too few: give {LEAST} or more of '
+            'the training data, of all classes.'
+        )
+    return Tiles(tiles, read_tiles(check, loaded, _MOST_CHECKED) if check else tiles)
+
+
+def to_int8(
+    content: bytes,
+    loaded: LoadedClassifier,
+    properties: Mapping[str, str],
+    tiles: Tiles,
+) -> tuple[bytes, Agreement]:
+    """Quantize an exported classifier and measure what that changed.
+
+    Args:
+        content: The .onnx file with float32 numbers.
+        loaded: The classifier as its file has it.
+        properties: Texts to keep in the file; how well it agrees is added.
+        tiles: What to calibrate and to compare by.
+
+    Returns:
+        The int8 file, and how well it agrees with the classifier file in the worst of
+        the runtimes that are installed.
+
+    Raises:
+        ClassifierFileError: If it gives another label to more than 10 % of the tiles.
+        UserError: If onnx or onnxruntime is not installed.
+    """
+    content = quantize(content, tiles.calibrate, properties)
+    agreement = measure_agreement(
+        loaded, _readers(content), tiles.check, len(tiles.calibrate)
+    )
+    text = json.dumps(agreement.describe())
+    return with_property(content, QUANTIZATION, text), agreement
+
+
+def _readers(content: bytes) -> list[Classify]:
+    classifier = OnnxClassifier(content, 'cpu')
+    if find_spec('openvino') is None:
+        return [classifier]
+    return [classifier, OpenvinoClassifier(content, classifier)]
+
+
+def quantize(
+    content: bytes, tiles: NDArray[np.float32], properties: Mapping[str, str]
+) -> bytes:
+    """Compute the convolutions of an exported classifier in 8-bit integers.
+
+    Weights have a scale for each output channel, activations one each, which covers
+    their range on *tiles*. The first convolution of each encoder and all before it stay
+    in float32, and so does all after the last one: a single scale for pixels, whose
+    distribution has long tails, cost most of the accuracy.
+
+    Args:
+        content: An .onnx file with float32 numbers.
+        tiles: Training tiles, raw values, float32, shape (N, C, H, W).
+        properties: Texts to keep in the file.
+
+    Returns:
+        An .onnx file of a quarter of the size.
+
+    Raises:
+        UserError: If onnx or onnxruntime is not installed.
+    """
+    onnx, quantization = require('onnx'), require('onnxruntime.quantization')
+    model = onnx.load_from_string(content)
+    # what this means has been done by PyTorch, and it warns if it were not
+    quantization.quant_utils.add_pre_process_metadata(model)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / 'int8.onnx'
+        quantization.quantize_static(
+            model,
+            path,
+            _reader(quantization, tiles),
+            quant_format=quantization.QuantFormat.QDQ,
+            op_types_to_quantize=OPERATORS,
+            per_channel=True,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+            nodes_to_exclude=_until_first_convolutions(model.graph),
+        )
+        quantized = onnx.load(path)
+    onnx.helper.set_model_props(quantized, dict(properties))
+    return quantized.SerializeToString()
+
+
+def _until_first_convolutions(graph: Any) -> list[str]:
+    behind: set[str] = set()
+    kept = []
+    for node in graph.node:
+        if not behind.intersection(node.input):
+            kept.append(node.name)
+            if node.op_type != 'Conv':
+                continue
+        behind.update(node.output)
+    return kept
+
+
+def _reader(quantization: Any, tiles: NDArray[np.float32]) -> Any:
+    batches = iter([tiles[i : i + _BATCH] for i in range(0, len(tiles), _BATCH)])
+
+    # a base class that is there only if onnxruntime is
+    class Reader(quantization.CalibrationDataReader):
+        def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+            batch = next(batches, None)
+            return None if batch is None else {INPUT: batch}
+
+    return Reader()
