@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TextIO
 
 from .api import MAPS, classify
-from .summary import Summary
 
 EPILOG = """statuses of tiles:
   ok            classified as it is
@@ -60,6 +59,9 @@ def run(args: Sequence[str]) -> None:
             hint = ': run the same command with --resume to continue' if table else ''
             sys.stderr.write(f'interrupted{hint}\n')
             sys.exit(130)
+    # its tables take time to import, which --help need not wait for
+    from .summary import Summary
+
     failed = isinstance(summary, Summary) and summary.failed
     if failed:
         sys.stderr.write(f'first tile without a label: {summary.example}\n')
