@@ -4,6 +4,7 @@
 """Time alternatives side by side and tell how they compare."""
 
 import json
+import logging
 import os
 import platform
 import statistics
@@ -20,6 +21,8 @@ import torch
 
 # Lightning's own use of a class that PyTorch has renamed
 warnings.filterwarnings('ignore', '.*LeafSpec', FutureWarning)
+for name in ('lightning.pytorch', 'lightning.fabric'):
+    logging.getLogger(name).setLevel(logging.ERROR)
 
 
 @dataclass(frozen=True)

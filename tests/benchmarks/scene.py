@@ -64,13 +64,13 @@ print(json.dumps({
 """
 
 
-def write_scene(path: Path, size: int) -> None:
-    """Write backscatter in dB, (2, size, size), in deflated blocks of 512 pixels."""
+def write_scene(path: Path, height: int, size: int) -> None:
+    """Write backscatter in dB, (2, height, size), in deflated blocks of 512 pixels."""
     rng = np.random.default_rng(0)
     noise = rng.normal(0, 2, (2, STEP, size)).astype(np.float32).round(2)
     profile: dict[str, Any] = {
         'driver': 'GTiff',
-        'height': size,
+        'height': height,
         'width': size,
         'count': 2,
         'dtype': 'float32',
@@ -83,8 +83,8 @@ def write_scene(path: Path, size: int) -> None:
         'blockysize': STEP,
     }
     with rasterio.open(path, 'w', **profile) as file:
-        for top in range(0, size, STEP):
-            rows = min(STEP, size - top)
+        for top in range(0, height, STEP):
+            rows = min(STEP, height - top)
             values = noise[:, :rows] - rng.uniform(8, 20)
             file.write(values, window=Window(0, top, size, rows))
 
@@ -105,6 +105,7 @@ def main() -> None:
             {'type': Path, 'help': 'of two bands (default: random weights)'},
         ),
         ('--size', {'type': int, 'default': 10_980, 'help': 'default: %(default)s'}),
+        ('--height', {'type': int, 'help': 'default: the size'}),
         ('--stride', {'type': int, 'default': 32, 'help': 'default: %(default)s'}),
         ('--precision', {'default': 'auto', 'help': 'default: %(default)s'}),
     )
@@ -115,7 +116,8 @@ def main() -> None:
             model='resnet18',
             modalities={'sar': ModalityMetadata(2, ('VV', 'VH'), 'dB', (64, 64))},
         )
-        write_scene(folder / 'scene.tif', options.size)
+        height = options.height or options.size
+        write_scene(folder / 'scene.tif', height, options.size)
         found = measure(
             model,
             folder / 'scene.tif',
@@ -124,10 +126,10 @@ def main() -> None:
             options.precision,
         )
     seconds = found['seconds']
-    pixels = options.size**2
+    pixels = height * options.size
     row = Row('classify', seconds, (seconds, seconds), pixels / seconds, 1.0)
     report(
-        f'scene of {options.size} x {options.size} pixels, {options.precision}',
+        f'scene of {options.size} x {height} pixels, {options.precision}',
         [row],
         'pixels',
         options.json,

@@ -27,7 +27,7 @@ def classify(
     modality: str | None = None,
     scale: Literal['auto', 'db', 'linear'] = 'auto',
     bands: Sequence[str] | None = None,
-    batch_size: int = 256,
+    batch_size: int = 128,
     workers: int = 1,
     device: str = 'auto',
     precision: Literal['auto', 'float32', 'bfloat16'] = 'auto',

@@ -104,7 +104,7 @@ def _parser() -> ArgumentParser:
         help="names or numbers (from 1) of the files' bands for those of the "
         'classifier, with commas (default: by name, or else by order)',
     )
-    add('--batch-size', type=int, default=256, help='default: %(default)s')
+    add('--batch-size', type=int, default=128, help='default: %(default)s')
     add(
         '--workers',
         type=int,

@@ -44,7 +44,7 @@ def classify_scene(
     bands: Sequence[str] | None = None,
     stride: int | None = None,
     max_nodata: float = 0.5,
-    batch_size: int = 256,
+    batch_size: int = 128,
     workers: int = 1,
     min_confidence: float = 0.0,
     polygons: str | Path | None = None,

@@ -36,7 +36,7 @@ def classify_tiles(
     *,
     scale: Scale = 'auto',
     bands: Sequence[str] | None = None,
-    batch_size: int = 256,
+    batch_size: int = 128,
     workers: int = 1,
     min_confidence: float = 0.0,
     crs: str = 'EPSG:4326',

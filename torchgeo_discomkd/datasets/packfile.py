@@ -1,7 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""A pack: all tiles of a data set in one file that is mapped into memory.
+"""A pack: all tiles of a data set in one file.
 
 It is a safetensors file (no pickle) with, for every modality m, the tensors
 
@@ -17,6 +17,8 @@ are read from. The header says the rest.
 """
 
 import json
+import os
+import weakref
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
@@ -220,11 +222,42 @@ class PackFile:
         images = self.images[modality]
         count = images.shape[1] if bands is None else len(bands)
         batch = np.empty((len(rows), count, *images.shape[2:]), np.float32)
+        image = np.empty(images.shape[1:], images.dtype)
         # row by row: copied and converted at once, while it is in the cache
         for place, row in enumerate(rows):
-            image = images[row]
+            self._read(modality, row, image)
             batch[place] = image if bands is None else image[bands]
         return batch
+
+    def _read(self, modality: str, row: int, image: NDArray[Any]) -> None:
+        """Copy an image out of the file.
+
+        Reading costs less than the map: no page of a file that is larger than the
+        memory has to be mapped first, and none counts as memory of the process.
+        """
+        if not hasattr(os, 'preadv'):
+            image[:] = self.images[modality][row]
+            return
+        offset = self._offsets[modality] + row * image.nbytes
+        if os.preadv(self._descriptor, [image], offset) < image.nbytes:
+            raise PackError(f'{self.path} was truncated while it was read: pack anew.')
+
+    @cached_property
+    def _offsets(self) -> dict[str, int]:
+        """First byte of the images of each modality."""
+        with self.path.open('rb') as file:
+            length = int.from_bytes(file.read(8), 'little')
+            header = json.loads(file.read(length))
+        return {
+            m: 8 + length + header[f'image.{m}']['data_offsets'][0]
+            for m in self.metadata.modalities
+        }
+
+    @cached_property
+    def _descriptor(self) -> int:
+        descriptor = os.open(self.path, os.O_RDONLY)
+        weakref.finalize(self, os.close, descriptor)
+        return descriptor
 
     @cached_property
     def _systems(self) -> list[CRS]:

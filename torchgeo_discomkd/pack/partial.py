@@ -59,7 +59,7 @@ class PartialPack:
             lines = [first]
         # also without a line that a kill cut off
         self._list.write_text(''.join(f'{json.dumps(line)}\n' for line in lines))
-        self._file = os.open(self.path, os.O_RDWR)
+        self._file = self.path.open('r+b')
 
     def write(
         self, key: str, values: NDArray[Any], first: int = 0, row: int = 1
@@ -72,11 +72,10 @@ class PartialPack:
             first: Row to begin with.
             row: Bytes in a row.
         """
-        data = memoryview(np.ascontiguousarray(values)).cast('B')
         offset = self._layout.offsets[key] + first * row
-        while len(data):
-            written = os.pwrite(self._file, data, offset)
-            data, offset = data[written:], offset + written
+        with self._lock:
+            self._file.seek(offset)
+            self._file.write(np.ascontiguousarray(values))
 
     def system(self, text: str) -> int:
         """Return the number of a coordinate reference system.
@@ -96,6 +95,8 @@ class PartialPack:
             piece: Its name.
         """
         with self._lock:
+            # a piece that is listed must not wait in this process
+            self._file.flush()
             self._append({'piece': piece})
 
     def complete(self) -> None:
@@ -104,11 +105,15 @@ class PartialPack:
         Raises:
             OutputError: If there are too many coordinate reference systems.
         """
-        os.pwrite(self._file, self._layout.header(list(self._systems)), 0)
+        self._file.seek(0)
+        self._file.write(self._layout.header(list(self._systems)))
+        self._file.flush()
 
     def finish(self) -> None:
         """Give the file its name."""
-        os.fsync(self._file)
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
         self.path.replace(self.output)
         self._list.unlink()
 
@@ -129,7 +134,7 @@ class PartialPack:
             error: The error; None if there was none.
             traceback: Where it came from.
         """
-        os.close(self._file)
+        self._file.close()
 
     def _append(self, line: dict[str, str]) -> None:
         with self._list.open('a') as file:
