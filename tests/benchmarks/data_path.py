@@ -6,9 +6,12 @@
 Simulated EuroSAT tiles (13 bands uint16 and 2 bands float32, 64x64 pixels, GeoTIFF) in
 the layout of TorchGeo's own data sets, batches of 128, all files in the page cache. An
 epoch of the training split is timed, from the loader to one float32 batch of both
-modalities; augmentation is part of the training step.
+modalities; augmentation is part of the training step. Every alternative has a process of
+its own, as a training has; they take turns.
 """
 
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -20,9 +23,21 @@ from torchgeo_discomkd.datamodules import EuroSATMSSARDataModule
 from torchgeo_discomkd.datasets.simulation import simulate
 from torchgeo_discomkd.pack import pack
 
-from .measure import compare, parse, report
+from .measure import compare, parse, report, rows_of
 
 BATCH = 128
+
+
+#: Reader and number of worker processes of each alternative.
+ALTERNATIVES = {
+    'TorchGeo readers, 2 workers': ('torchgeo', 2),
+    'TorchGeo readers, 0 workers': ('torchgeo', 0),
+    'folders, 0 workers': ('folders', 0),
+    'folders, 2 workers': ('folders', 2),
+    'pack, 0 workers': ('pack', 0),
+    'pack, 1 worker': ('pack', 1),
+    'pack, 2 workers': ('pack', 2),
+}
 
 
 def main() -> None:
@@ -30,25 +45,51 @@ def main() -> None:
     options = parse(
         __doc__,
         ('--tiles-per-class', {'type': int, 'default': 100}),
-        ('--rounds', {'type': int, 'default': 5}),
+        ('--rounds', {'type': int, 'default': 3}),
+        ('--time', {'nargs': 2, 'help': 'an alternative and the folder (internal)'}),
     )
+    if options.time:
+        sys.stdout.write(str(seconds_of_epoch(*options.time)))
+        return
+    seconds: dict[str, list[float]] = {name: [] for name in ALTERNATIVES}
     with tempfile.TemporaryDirectory() as name:
         root = Path(name) / 'data'
         write(root, options.tiles_per_class)
-        packed = Path(name) / 'eurosat.safetensors'
-        pack(EuroSATMSSARDataModule(str(root), split_scheme='torchgeo'), packed)
-        actions = {
-            'TorchGeo readers, 2 workers': torchgeo_epoch(root, 2),
-            'TorchGeo readers, 0 workers': torchgeo_epoch(root, 0),
-            'folders, 0 workers': our_epoch(root, 0),
-            'folders, 2 workers': our_epoch(root, 2),
-            'pack, 0 workers': our_epoch(packed, 0),
-            'pack, 1 worker': our_epoch(packed, 1),
-            'pack, 2 workers': our_epoch(packed, 2),
-        }
-        pairs = 10 * options.tiles_per_class
-        rows = compare(actions, pairs, options.rounds)
+        module = EuroSATMSSARDataModule(str(root), split_scheme='torchgeo')
+        pack(module, root.with_name('pack.safetensors'))
+        command = (sys.executable, '-m', 'tests.benchmarks.data_path', '--time')
+        for _ in range(options.rounds):
+            for alternative, taken in seconds.items():
+                output = subprocess.run(
+                    (*command, alternative, str(root)),
+                    check=True,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                ).stdout
+                taken.append(float(output.splitlines()[-1]))
+    pairs = 10 * options.tiles_per_class
+    rows = rows_of(seconds, pairs)
     report('Data path', rows, 'pairs', options.json, pairs=pairs, batch_size=BATCH)
+
+
+def seconds_of_epoch(alternative: str, folder: str) -> float:
+    """Return the median of five epochs after a first one.
+
+    Args:
+        alternative: One of :data:`ALTERNATIVES`.
+        folder: Folder of the tiles; the pack is beside it.
+    """
+    reader, workers = ALTERNATIVES[alternative]
+    root = Path(folder)
+    match reader:
+        case 'torchgeo':
+            epoch = torchgeo_epoch(root, workers)
+        case 'folders':
+            epoch = our_epoch(root, workers)
+        case _:
+            epoch = our_epoch(root.with_name('pack.safetensors'), workers)
+    (row,) = compare({alternative: epoch}, 1)
+    return row.seconds
 
 
 def write(root: Path, tiles_per_class: int) -> None:

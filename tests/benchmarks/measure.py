@@ -70,8 +70,24 @@ def compare(
             start = perf_counter()
             action()
             seconds[name].append(perf_counter() - start)
+    return rows_of(seconds, items, baseline)
+
+
+def rows_of(
+    seconds: Mapping[str, list[float]], items: int, baseline: str | None = None
+) -> list[Row]:
+    """Compare times that were taken.
+
+    Args:
+        seconds: Seconds of each round, by name.
+        items: Items that one round works off.
+        baseline: The one that the others are compared with. Default: the first.
+
+    Returns:
+        A row for each.
+    """
     medians = {name: statistics.median(values) for name, values in seconds.items()}
-    first = medians[baseline or next(iter(actions))]
+    first = medians[baseline or next(iter(seconds))]
     return [
         Row(
             name=name,
