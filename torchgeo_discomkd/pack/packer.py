@@ -100,7 +100,9 @@ def pack(
                 source, output, dataset.split_hash(), dataset.modalities, widened
             )
             try:
-                with PartialPack(output, layout, widened) as partial:
+                with contextlib.closing(
+                    PartialPack(output, layout, widened)
+                ) as partial:
                     _write_pieces(source, layout, partial, workers, progress)
                     partial.complete()
                     _write_statistics(datamodule, partial)

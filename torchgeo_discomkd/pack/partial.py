@@ -9,8 +9,7 @@ import shutil
 from collections.abc import Collection
 from pathlib import Path
 from threading import Lock
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,23 +116,8 @@ class PartialPack:
         self.path.replace(self.output)
         self._list.unlink()
 
-    def __enter__(self) -> Self:
-        """Return the pack itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close the file.
-
-        Args:
-            kind: Class of the error.
-            error: The error; None if there was none.
-            traceback: Where it came from.
-        """
+    def close(self) -> None:
+        """Close the file, complete or not."""
         self._file.close()
 
     def _append(self, line: dict[str, str]) -> None:
