@@ -22,20 +22,9 @@ from torchgeo_discomkd.models import (
     save_classifier,
 )
 
-from ..export.classifiers import metadata, sar, write_classifier
+from ..export.classifiers import metadata, sar
 from ..fakes import write_tile
-
-KINDS = ['safetensors', 'onnx', 'pt2']
-
-
-@pytest.fixture(scope='module')
-def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """One classifier in every kind of model file."""
-    folder = tmp_path_factory.mktemp('models')
-    source = write_classifier(folder / 'sar.safetensors')
-    for kind in ('onnx', 'pt2'):
-        export_classifier(source, folder / f'sar.{kind}')
-    return {kind: folder / f'sar.{kind}' for kind in KINDS}
+from .conftest import KINDS
 
 
 @pytest.mark.parametrize('kind', KINDS)

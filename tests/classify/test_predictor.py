@@ -29,25 +29,13 @@ from torchgeo_discomkd.errors import (
     TileSizeError,
     UserError,
 )
-from torchgeo_discomkd.export import export_classifier
 from torchgeo_discomkd.main import main
 from torchgeo_discomkd.models import load_classifier, load_metadata
 from torchgeo_discomkd.tasks import DisCoMKD, FusionClassification
 
 from ..export.classifiers import CLASSES, MS, SAR, sar, write_classifier
 from ..fakes import write_pairs
-
-KINDS = ['safetensors', 'onnx', 'pt2']
-
-
-@pytest.fixture(scope='module')
-def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """One classifier in every kind of model file."""
-    folder = tmp_path_factory.mktemp('models')
-    source = write_classifier(folder / 'sar.safetensors')
-    for kind in ('onnx', 'pt2'):
-        export_classifier(source, folder / f'sar.{kind}')
-    return {kind: folder / f'sar.{kind}' for kind in KINDS}
+from .conftest import KINDS
 
 
 @pytest.fixture

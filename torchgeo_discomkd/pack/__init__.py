@@ -1,7 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Pack a data set into one file from which training reads without waiting."""
+"""Pack a data set into one file that is read fast."""
 
 from .packer import PackReport, pack
 

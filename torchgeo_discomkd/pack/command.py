@@ -54,8 +54,7 @@ def run(args: Sequence[str]) -> None:
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog='python -m torchgeo_discomkd pack',
-        description='Write all images of a data set into one file, from which training '
-        'reads without waiting.',
+        description='Write all images of a data set into one file that is read fast.',
         epilog=EPILOG,
     )
     parser.add_argument('--config', help='run configuration whose data to pack')
