@@ -13,7 +13,7 @@ LOWEST = {'datasets', 'transforms', 'models', 'losses', 'rasters', 'tables'}
 MIDDLE = {'tasks', 'callbacks', 'datamodules'}
 #: Commands that start fast: they use nothing that imports TorchGeo or Lightning.
 FAST = {'models', 'losses', 'rasters', 'tables'}
-COMMON = {'errors', 'files', 'precision', '__init__', 'torchgeo_discomkd'}
+COMMON = {'errors', 'files', 'metadata', 'precision', '__init__', 'torchgeo_discomkd'}
 
 #: Rooms of this package that a room may import.
 ROOMS = {
@@ -24,7 +24,9 @@ ROOMS = {
     'datasets': {'datasets', 'rasters'},
     'transforms': {'transforms'},
     '__main__': {'main'},
-    'main': {'cli', 'benchmark', 'classify', 'export', 'pack', 'released'},
+    'main': {'cli', 'benchmark', 'classify', 'export', 'memory', 'pack', 'released'},
+    'memory': set(),
+    'metadata': set(),
     'classify': FAST | {'classify', 'export', 'outputs', 'progress'},
     'export': FAST | {'export'},
     'pack': LOWEST | MIDDLE | {'pack', 'outputs', 'progress'},

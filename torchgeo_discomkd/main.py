@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from .errors import UserError
+from .memory import keep_freed_memory
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -43,6 +44,7 @@ def main(args: Sequence[str] | None = None) -> None:
         case _:
             from .cli import run
 
+    keep_freed_memory()
     try:
         run(args)
     except UserError as error:

@@ -3,7 +3,8 @@
 
 """One interface to every kind of model file: raw pixels in, probabilities out.
 
-Nothing in a model file is ever executed: weights are read as tensors only, whatever the
+An .onnx file is used without PyTorch, whose import takes most of the time to a first
+result. Nothing in a model file is ever executed: weights are read as tensors only, whatever the
 kind of file.
 """
 
@@ -13,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ..errors import (
@@ -24,10 +24,7 @@ from ..errors import (
     TileSizeError,
 )
 from ..export.open_onnx import Precision, open_onnx
-from ..export.pt2_file import load_pt2
-from ..models import ClassifierMetadata, LoadedClassifier, load_classifier
-from .checkpoint import load_checkpoint
-from .torch_route import torch_route
+from ..metadata import ClassifierMetadata
 
 #: How exact the computation is to be.
 PRECISIONS = ('auto', 'float32', 'bfloat16')
@@ -127,30 +124,24 @@ def load_predictor(
             'an exported .onnx or .pt2 file, or last.ckpt.'
         )
     match path.suffix.lower():
-        case '.safetensors':
-            kind, loaded = 'classifier file', load_classifier(path)
-        case '.pt2':
-            kind, loaded = 'exported program', load_pt2(path)
-        case '.ckpt' | '.pt' | '.pth':
-            kind, loaded = 'checkpoint', load_checkpoint(path, modality)
         case '.onnx':
             return _onnx(path, modality, device, precision)
+        case '.safetensors' | '.pt2' | '.ckpt' | '.pt' | '.pth':
+            return _torch(path, modality, device, precision)
         case _:
             raise ClassifierFileError(
                 f'{path} is no model file: give a .safetensors, .onnx, .pt2 or .ckpt '
                 'file.'
             )
-    return _torch(path, kind, loaded, modality, device, precision)
 
 
 def _torch(
-    path: Path,
-    kind: str,
-    loaded: LoadedClassifier,
-    modality: str | None,
-    device: str,
-    precision: Precision,
+    path: Path, modality: str | None, device: str, precision: Precision
 ) -> Predictor:
+    # takes seconds, which .onnx files need not wait for
+    from .torch_route import choose_device, read_model, torch_route
+
+    kind, loaded = read_model(path, modality)
     name = _only_modality(path, loaded.metadata, modality)
     place = choose_device(device)
     bfloat16 = precision == 'bfloat16'
@@ -198,31 +189,3 @@ def _describe(
         f"{path.name} ({kind}, '{modality}', {metadata.model}, "
         f'{len(metadata.classes)} classes, sha256 {digest[:16]})'
     )
-
-
-def choose_device(device: str) -> torch.device:
-    """Choose what PyTorch computes on.
-
-    Args:
-        device: 'auto' for CUDA if it is there, else MPS, else the CPU; or a device.
-
-    Returns:
-        The device.
-
-    Raises:
-        SettingError: If *device* is unknown or not there.
-    """
-    available = ['cpu']
-    if torch.backends.mps.is_available():
-        available.insert(0, 'mps')
-    if torch.cuda.is_available():
-        numbered = [f'cuda:{i}' for i in range(torch.cuda.device_count())]
-        available = ['cuda', *numbered, *available]
-    if device == 'auto':
-        device = available[0]
-    if device not in available:
-        raise SettingError(
-            f"device='{device}': PyTorch has {available} here. Use one of them, or "
-            "'auto'."
-        )
-    return torch.device(device)

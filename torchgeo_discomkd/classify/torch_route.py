@@ -1,16 +1,43 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""The fastest way through a classifier in PyTorch that a precision allows."""
+"""Model files that PyTorch computes, the fastest way that a precision allows."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..models import LoadedClassifier
+from ..errors import SettingError
+from ..export.pt2_file import load_pt2
+from ..models import LoadedClassifier, load_classifier
 from ..models.folding import fold_batch_norms
+from .checkpoint import load_checkpoint
+
+
+def read_model(path: Path, modality: str | None) -> tuple[str, LoadedClassifier]:
+    """Read a classifier file, an exported program or a checkpoint.
+
+    Args:
+        path: The file; any suffix but .safetensors and .pt2 is that of a checkpoint.
+        modality: Modality to take out of a checkpoint of several.
+
+    Returns:
+        The kind of file in words, and the classifier on the CPU.
+
+    Raises:
+        ClassifierFileError: If it is no such file, or corrupt.
+        ModalityError: If a checkpoint needs *modality*, or another one.
+    """
+    match path.suffix.lower():
+        case '.safetensors':
+            return 'classifier file', load_classifier(path)
+        case '.pt2':
+            return 'exported program', load_pt2(path)
+        case _:
+            return 'checkpoint', load_checkpoint(path, modality)
 
 
 def torch_route(
@@ -46,3 +73,31 @@ def torch_route(
         return (logits / loaded.metadata.temperature).softmax(dim=1).cpu().numpy()
 
     return compute
+
+
+def choose_device(device: str) -> torch.device:
+    """Choose what PyTorch computes on.
+
+    Args:
+        device: 'auto' for CUDA if it is there, else MPS, else the CPU; or a device.
+
+    Returns:
+        The device.
+
+    Raises:
+        SettingError: If *device* is unknown or not there.
+    """
+    available = ['cpu']
+    if torch.backends.mps.is_available():
+        available.insert(0, 'mps')
+    if torch.cuda.is_available():
+        numbered = [f'cuda:{i}' for i in range(torch.cuda.device_count())]
+        available = ['cuda', *numbered, *available]
+    if device == 'auto':
+        device = available[0]
+    if device not in available:
+        raise SettingError(
+            f"device='{device}': PyTorch has {available} here. Use one of them, or "
+            "'auto'."
+        )
+    return torch.device(device)

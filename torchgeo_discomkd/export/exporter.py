@@ -21,7 +21,8 @@ from ..models import LoadedClassifier, load_classifier
 from .agreement import Agreement
 from .comparison import SIZES, Classify, largest_difference, random_batches, read_tiles
 from .int8 import read_calibration, to_int8
-from .onnx_file import OPSET, OnnxClassifier, onnx_bytes, require
+from .onnx_file import OnnxClassifier, require
+from .onnx_writer import OPSET, onnx_bytes
 from .probability_model import ProbabilityModel
 from .properties import INPUT, to_properties
 from .pt2_file import load_pt2, pt2_bytes

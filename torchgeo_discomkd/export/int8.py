@@ -17,7 +17,8 @@ from ..errors import SettingError
 from ..models import LoadedClassifier
 from .agreement import Agreement, measure_agreement
 from .comparison import Classify, read_tiles
-from .onnx_file import OnnxClassifier, require, with_property
+from .onnx_file import OnnxClassifier, require
+from .onnx_writer import with_property
 from .openvino_file import OpenvinoClassifier
 from .properties import INPUT, QUANTIZATION
 

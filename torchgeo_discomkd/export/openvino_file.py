@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..models import ClassifierMetadata
+from ..metadata import ClassifierMetadata
 from .onnx_file import OnnxClassifier, require
 
 

@@ -9,8 +9,7 @@ from typing import Any
 
 from .. import __version__
 from ..errors import ClassifierFileError, SettingError
-from ..models import ClassifierMetadata
-from ..models.classifier_file import KEY
+from ..metadata import KEY, ClassifierMetadata
 
 #: Name of the input: raw pixel values, float32, shape (B, C, H, W).
 INPUT = 'images'

@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from ..errors import ClassifierFileError
-from ..models import ClassifierMetadata, LoadedClassifier, restore_classifier
-from ..models.classifier_file import KEY
+from ..metadata import KEY, ClassifierMetadata
+from ..models import LoadedClassifier, restore_classifier
 from .properties import from_properties
 
 #: Where PyTorch keeps things in the archive, below a folder of any name.

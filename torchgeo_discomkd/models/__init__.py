@@ -3,6 +3,7 @@
 
 """Encoders, the DisCoM-KD network and the classifiers that it leaves behind."""
 
+from ..metadata import ClassifierMetadata, ModalityMetadata
 from .calibration import fit_temperature, store_temperature
 from .classifier_file import (
     LoadedClassifier,
@@ -20,7 +21,6 @@ from .discomkd import (
 )
 from .encoder import create_encoder
 from .fusion import FusionClassifier
-from .metadata import ClassifierMetadata, ModalityMetadata
 from .normalization import Normalization
 
 __all__ = (

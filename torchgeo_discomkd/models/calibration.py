@@ -13,8 +13,8 @@ from torch import Tensor
 
 from ..errors import LabelError
 from ..files import write_atomically
-from .classifier_file import KEY, load_metadata
-from .metadata import ClassifierMetadata
+from ..metadata import KEY, ClassifierMetadata
+from .classifier_file import load_metadata
 
 #: Temperatures are sought between these.
 BOUNDS = (0.01, 100.0)

@@ -18,13 +18,10 @@ from torch import Tensor, nn
 
 from ..errors import ClassifierFileError, UserError
 from ..files import write_atomically
+from ..metadata import KEY, ClassifierMetadata
 from .discomkd import DisentangledClassifier, Head, Readout, read_out
 from .fusion import FusionClassifier
-from .metadata import ClassifierMetadata
 from .modalities import check_present
-
-#: Key of the metadata in the file's header.
-KEY = 'torchgeo_discomkd'
 
 #: Prefix of the auxiliary task classifier's tensors.
 AUXILIARY = 'auxiliary.'

@@ -1,13 +1,16 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""What a classifier file says about its classifier."""
+"""What a classifier file says about its classifier; read without PyTorch."""
 
 import json
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, Self, cast
 
-from ..errors import ClassifierFileError
+from .errors import ClassifierFileError
+
+#: Key of the metadata in the header of a file.
+KEY = 'torchgeo_discomkd'
 
 #: Version of the layout of the metadata; a change that old readers misread raises it.
 FORMAT_VERSION = 1
