@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn.functional import conv2d
 
-from torchgeo_discomkd.models import create_encoder
+from torchgeo_discomkd.models import convolution, create_encoder
 from torchgeo_discomkd.models.convolution import (
     TinyMapConv2d,
     use_plain_convolutions,
@@ -49,8 +49,22 @@ def test_a_network_keeps_weights_names_and_random_numbers() -> None:
     assert torch.equal(torch.rand(1), after)
     assert sum(isinstance(m, TinyMapConv2d) for m in changed.modules()) == 16
     assert list(plain.state_dict()) == list(changed.state_dict())
-    x = torch.randn(4, 3, 64, 64)
-    torch.testing.assert_close(changed(x), plain(x), rtol=1e-3, atol=1e-3)
+    x = torch.randn(4, 3, 64, 64, dtype=torch.float64)
+    torch.testing.assert_close(changed.double()(x), plain.double()(x))
+
+
+@pytest.mark.parametrize('fast', [True, False])
+@pytest.mark.parametrize('autocast', [True, False])
+def test_float32_is_left_to_pytorch_where_its_products_are_slow(
+    monkeypatch: pytest.MonkeyPatch, fast: bool, autocast: bool
+) -> None:
+    monkeypatch.setattr(convolution, 'FAST_FLOAT32_PRODUCTS', fast)
+    layer = TinyMapConv2d(4, 4, 3, 1, 1, bias=False).train()
+    with torch.autocast('cpu', torch.bfloat16, enabled=autocast):
+        y = layer(torch.randn(2, 4, 2, 2))
+    assert y.dtype == (torch.bfloat16 if autocast else torch.float32)
+    convolved = 'Convolution' in type(y.grad_fn).__name__
+    assert convolved == (not autocast and not fast)
 
 
 def test_other_convolutions_stay() -> None:
