@@ -155,6 +155,7 @@ def train(packed: str, steps: int) -> dict[str, float]:
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
+        default_root_dir=str(Path(packed).parent),
         callbacks=[meter],
     )
     task = DisCoMKD(
