@@ -342,6 +342,11 @@ def test_existing_run_is_not_overwritten(
         (['--model.num_classes', '5'], '--model.num_classes 2'),
         (['--data.batch_size', '1'], 'batch_size=1'),
         (['--data.modalities', '[sar]'], "'ms'"),
+        (['--data.num_workers', '-1'], 'num_workers=-1'),
+        (['--data.eval_batch_size', '0'], 'eval_batch_size=0'),
+        (['--model.lr', '-1'], 'lr=-1'),
+        (['--ckpt_path', 'nowhere/last.ckpt'], 'there is no such file'),
+        (['--ckpt_path', 'README.md'], 'README.md is no checkpoint'),
     ],
 )
 def test_mistakes_end_in_one_message(
@@ -358,6 +363,68 @@ def test_mistakes_end_in_one_message(
     assert 'Traceback' not in error
     # the corrected command can use the same folder
     assert (fit_pairs() / 'last.ckpt').exists()
+
+
+@pytest.mark.parametrize('precision', ['32-true', 'bf16-mixed'])
+@pytest.mark.parametrize('clip', ['0', '0.5'])
+def test_gradients_can_be_clipped_in_every_precision(
+    fit_pairs: Callable[..., Path], precision: str, clip: str
+) -> None:
+    trainer = ('--trainer.precision', precision, '--trainer.gradient_clip_val', clip)
+    checkpoint = last(fit_pairs(*trainer))
+    assert checkpoint['global_step'] > 0
+    (optimizer,) = checkpoint['optimizer_states']
+    # Lightning clips no fused optimizer in mixed precision
+    assert optimizer['param_groups'][0]['fused'] == (clip == '0')
+
+
+@pytest.mark.parametrize(
+    ('changes', 'match'),
+    [
+        (['--model.model', 'resnet10t'], "model='test_resnet', not 'resnet10t'"),
+        (['--model.students', 'true'], 'students=False, not True'),
+    ],
+)
+def test_checkpoint_of_another_network(
+    changes: list[str],
+    match: str,
+    fit_pairs: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = fit_pairs()
+    resume = ['--config', str(folder / 'config.yaml'), *changes]
+    resume += ['--ckpt_path', str(folder / 'last.ckpt'), '--trainer.max_epochs', '2']
+    with pytest.raises(SystemExit) as stop:
+        main(['fit', *resume])
+    assert stop.value.code == 2
+    assert match in capsys.readouterr().err
+
+
+def test_a_configuration_in_the_run_folder_is_kept(
+    fit_pairs: Callable[..., Path], tmp_path: Path
+) -> None:
+    own = tmp_path / 'run' / 'config.yaml'
+    own.parent.mkdir()
+    own.write_text('# mine\nseed_everything: 3\n')
+    folder = fit_pairs('--config', str(own))
+    assert (folder / 'config.1.yaml').read_text() == '# mine\nseed_everything: 3\n'
+    config = folder / 'config.yaml'
+    assert yaml.safe_load(config.read_text())['seed_everything'] == 3
+    shutil.rmtree(folder / 'best')
+    (folder / 'last.ckpt').unlink()
+    main(['fit', '--config', str(config)])
+    assert not (folder / 'config.2.yaml').exists()
+
+
+def test_a_folder_that_cannot_be_written(
+    fit_pairs: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / 'file').write_text('mine')
+    with pytest.raises(SystemExit) as stop:
+        fit_pairs(name='file/run')
+    assert stop.value.code == 2
+    assert 'choose a folder that you may write to' in capsys.readouterr().err
+    assert (tmp_path / 'file').read_text() == 'mine'
 
 
 def test_missing_eurosat(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

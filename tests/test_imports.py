@@ -27,20 +27,22 @@ ROOMS = {
     'main': {'cli', 'benchmark', 'classify', 'export', 'memory', 'pack', 'released'},
     'memory': set(),
     'metadata': set(),
+    'runs': set(),
     'classify': FAST | {'classify', 'export', 'outputs', 'progress'},
     'export': FAST | {'export'},
     'pack': LOWEST | MIDDLE | {'pack', 'outputs', 'progress'},
     'outputs': set(),
     'progress': set(),
     'released': FAST | {'released'},
-    'benchmark': LOWEST | MIDDLE | {'benchmark', 'cli'},
+    'benchmark': LOWEST | MIDDLE | {'benchmark', 'cli', 'runs'},
+    'cli': LOWEST | MIDDLE | {'runs'},
     **dict.fromkeys(MIDDLE, LOWEST | MIDDLE),
 }
 
 #: Libraries that only some rooms may import.
 LIBRARIES = {
     'kornia': {'transforms'},
-    'lightning': MIDDLE | {'cli', 'benchmark'},
+    'lightning': MIDDLE | {'cli', 'runs', 'benchmark'},
     'torchgeo': MIDDLE | {'datasets', 'cli', 'models', 'benchmark'},
 }
 

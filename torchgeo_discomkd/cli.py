@@ -3,19 +3,16 @@
 
 """fit, validate, test and predict: LightningCLI on our tasks and data modules."""
 
+import errno
 import os
 import warnings
 from pathlib import Path
 from typing import Any, Literal
 
 from lightning.fabric.plugins.precision.precision import _PRECISION_INPUT
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
-from lightning.pytorch.cli import (
-    LightningArgumentParser,
-    LightningCLI,
-    SaveConfigCallback,
-)
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.plugins import MixedPrecision
 from lightning.pytorch.utilities import rank_zero_info
@@ -26,12 +23,26 @@ from torchgeo.tasks import BaseTask
 
 from . import __version__
 from .callbacks import LastCheckpoint, PredictionWriter
-from .errors import LayoutError, RunFolderExistsError, UserError
+from .errors import OutputError, UserError
 from .precision import fast_precision
+from .runs import RunConfigCallback, best_files, check_checkpoint, check_run_folder
 from .tasks import MultiModalTrainingTask, PretrainedClassification
 
 #: Settings that GDAL needs to open many small files fast, as in TorchGeo.
 GDAL_SETTINGS = {'GDAL_DISABLE_READDIR_ON_OPEN': 'EMPTY_DIR'}
+
+#: Errors of the system that the user can mend: no permission, no room, no folder.
+NOT_WRITABLE = frozenset(
+    {
+        errno.EACCES,
+        errno.EDQUOT,
+        errno.EEXIST,
+        errno.ENOSPC,
+        errno.ENOTDIR,
+        errno.EPERM,
+        errno.EROFS,
+    }
+)
 
 #: What ``--help`` tells of the commands that are not Lightning's.
 EPILOG = (
@@ -67,31 +78,6 @@ def with_quickstart(args: list[str]) -> list[str]:
     if args[:1] != ['fit'] or named or asks:
         return args
     return ['fit', '--config', str(quickstart_config()), *args[1:]]
-
-
-class RunConfigCallback(SaveConfigCallback):
-    """Keep the configuration of a training run in its folder."""
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write nothing yet: data that does not fit must not leave a run folder.
-
-        Args:
-            trainer: The trainer.
-            pl_module: The task.
-            stage: Either 'fit', 'validate', 'test' or 'predict'.
-        """
-
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write ``config.yaml``; evaluating a run does not replace it.
-
-        Args:
-            trainer: The trainer.
-            pl_module: The task.
-        """
-        # else evaluating a resumed run would take its last weights, not its best files
-        self.config = self.config.clone()
-        self.config.ckpt_path = None
-        super().setup(trainer, pl_module, 'fit')
 
 
 class RunTrainer(Trainer):
@@ -159,13 +145,16 @@ class DisCoMKDCLI(LightningCLI):
         """
 
     def before_instantiate_classes(self) -> None:
-        """Refuse to train into the folder of another run.
+        """Refuse to train into the folder of another run, or from no checkpoint.
 
         Raises:
+            CheckpointError: If the checkpoint is missing or none.
             RunFolderExistsError: If the folder holds a run that is not resumed.
         """
         trainer = self._get(self.config, 'trainer')
         checkpoint = self._get(self.config, 'ckpt_path')
+        if checkpoint:
+            check_checkpoint(checkpoint)
         if self.subcommand == 'fit' and not trainer.fast_dev_run:
             check_run_folder(Path(trainer.default_root_dir), checkpoint)
         if self.subcommand != 'fit' and not checkpoint:
@@ -226,53 +215,6 @@ class DisCoMKDCLI(LightningCLI):
         self._evaluate('predict', **{**kwargs, 'return_predictions': False})
 
 
-def check_run_folder(folder: Path, checkpoint: str | None) -> None:
-    """Check that a run will not overwrite another one.
-
-    Args:
-        folder: The run folder.
-        checkpoint: Checkpoint that the run resumes from.
-
-    Raises:
-        RunFolderExistsError: If the folder holds results of a run that is not resumed.
-    """
-    if checkpoint and Path(checkpoint).resolve().parent == folder.resolve():
-        return
-    last = folder / 'last.ckpt'
-    if last.exists() or (folder / 'best').exists():
-        resume = f', or resume: --config {folder}/config.yaml --ckpt_path {last}'
-        raise RunFolderExistsError(
-            f'{folder} holds a run already. Choose another folder with '
-            f'--trainer.default_root_dir{resume if last.exists() else ""}.'
-        )
-
-
-def best_files(folder: Path, students: bool = True) -> dict[str, str]:
-    """Return the classifier files of a run.
-
-    Args:
-        folder: The run folder.
-        students: Whether to include the plain students.
-
-    Returns:
-        File for each name; plain students are named '<modality>_student'.
-
-    Raises:
-        LayoutError: If the folder has none.
-    """
-    best = folder / 'best'
-    files = {path.stem: str(path) for path in sorted(best.glob('*.safetensors'))}
-    if students:
-        for path in sorted((best / 'students').glob('*.safetensors')):
-            files[f'{path.stem}_student'] = str(path)
-    if not files:
-        raise LayoutError(
-            f'no classifier file in {best}: train first, give --ckpt_path, or name the '
-            'folder of a run with --config <folder>/config.yaml.'
-        )
-    return files
-
-
 def run(args: list[str] | dict[str, Any]) -> DisCoMKDCLI:
     """Run one command.
 
@@ -305,8 +247,17 @@ def run(args: list[str] | dict[str, Any]) -> DisCoMKDCLI:
             subclass_mode_data=True,
             args=with_quickstart(args) if isinstance(args, list) else args,
         )
+    except UserError:
+        raise
     except (DatasetNotFoundError, MisconfigurationException) as error:
         raise UserError(str(error)) from error
+    except OSError as error:
+        if error.errno not in NOT_WRITABLE:
+            raise
+        raise OutputError(
+            f'{error}: make room, or choose a folder that you may write to with '
+            '--trainer.default_root_dir.'
+        ) from error
     except ValueError as error:
         raise (user_error(error) or error) from None
 

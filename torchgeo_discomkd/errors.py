@@ -60,6 +60,10 @@ class ClassifierFileError(UserError, ValueError):
     """Raised when a classifier file is not ours, corrupt, or of other modalities."""
 
 
+class CheckpointError(UserError, ValueError):
+    """Raised when a checkpoint is not there, damaged, or of another network."""
+
+
 class WeightsError(UserError, ValueError):
     """Raised when pretrained weights are unknown, do not fit or cannot be reached."""
 

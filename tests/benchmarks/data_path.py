@@ -10,8 +10,6 @@ modalities; augmentation is part of the training step. Every alternative has a p
 its own, as a training has; they take turns.
 """
 
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -23,7 +21,7 @@ from torchgeo_discomkd.datamodules import EuroSATMSSARDataModule
 from torchgeo_discomkd.datasets.simulation import simulate
 from torchgeo_discomkd.pack import pack
 
-from .measure import compare, parse, report, rows_of
+from .measure import compare, in_turns, parse, report, rows_of, seconds_of, tell
 
 BATCH = 128
 
@@ -49,26 +47,18 @@ def main() -> None:
         ('--time', {'nargs': 2, 'help': 'an alternative and the folder (internal)'}),
     )
     if options.time:
-        sys.stdout.write(str(seconds_of_epoch(*options.time)))
+        tell(seconds=seconds_of_epoch(*options.time))
         return
-    seconds: dict[str, list[float]] = {name: [] for name in ALTERNATIVES}
     with tempfile.TemporaryDirectory() as name:
         root = Path(name) / 'data'
         write(root, options.tiles_per_class)
         module = EuroSATMSSARDataModule(str(root), split_scheme='torchgeo')
         pack(module, root.with_name('pack.safetensors'))
-        command = (sys.executable, '-m', 'tests.benchmarks.data_path', '--time')
-        for _ in range(options.rounds):
-            for alternative, taken in seconds.items():
-                output = subprocess.run(
-                    (*command, alternative, str(root)),
-                    check=True,
-                    stdout=subprocess.PIPE,
-                    text=True,
-                ).stdout
-                taken.append(float(output.splitlines()[-1]))
+        found = in_turns(
+            'tests.benchmarks.data_path', ALTERNATIVES, options.rounds, root
+        )
     pairs = 10 * options.tiles_per_class
-    rows = rows_of(seconds, pairs)
+    rows = rows_of(seconds_of(found), pairs)
     report('Data path', rows, 'pairs', options.json, pairs=pairs, batch_size=BATCH)
 
 

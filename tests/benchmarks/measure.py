@@ -8,10 +8,11 @@ import logging
 import os
 import platform
 import statistics
+import subprocess
 import sys
 import warnings
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
@@ -71,6 +72,45 @@ def compare(
             action()
             seconds[name].append(perf_counter() - start)
     return rows_of(seconds, items, baseline)
+
+
+def in_turns(
+    module: str, names: Iterable[str], rounds: int, *arguments: object
+) -> dict[str, list[dict[str, float]]]:
+    """Time alternatives that have a process of their own each, as in real use.
+
+    Nothing that one leaves behind (memory, caches, settings) helps or harms another.
+
+    Args:
+        module: Name of the benchmark. With ``--time NAME`` it times an alternative and
+            ends with a line of figures as JSON, 'seconds' among them.
+        names: The alternatives, which take turns.
+        rounds: How often each is timed.
+        *arguments: Further arguments of the module.
+
+    Returns:
+        Figures of each round, by name.
+    """
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+    more = [str(argument) for argument in arguments]
+    for _ in range(rounds):
+        for name, figures in found.items():
+            command = (sys.executable, '-m', module, '--time', name, *more)
+            result = subprocess.run(
+                command, check=True, stdout=subprocess.PIPE, text=True
+            )
+            figures.append(json.loads(result.stdout.splitlines()[-1]))
+    return found
+
+
+def seconds_of(found: Mapping[str, list[dict[str, float]]]) -> dict[str, list[float]]:
+    """Take the seconds out of what :func:`in_turns` found."""
+    return {name: [f['seconds'] for f in figures] for name, figures in found.items()}
+
+
+def tell(**figures: float) -> None:
+    """Print figures for :func:`in_turns`."""
+    sys.stdout.write(f'{json.dumps(figures)}\n')
 
 
 def rows_of(

@@ -17,7 +17,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from torchgeo_discomkd.datamodules import PairedArraysDataModule
@@ -25,8 +24,9 @@ from torchgeo_discomkd.pack import pack
 from torchgeo_discomkd.tasks import DisCoMKD
 
 from .measure import Row, parse, report
+from .random_arrays import CLASSES, write_arrays
 
-BATCH, SIZE, CLASSES = 128, 32, 10
+BATCH, SIZE = 128, 32
 
 
 class Meter(Callback):
@@ -71,7 +71,7 @@ def main() -> None:
     found = {}
     for samples in options.samples:
         with tempfile.TemporaryDirectory() as name:
-            root = write(Path(name) / 'arrays', samples)
+            root = write_arrays(Path(name) / 'arrays', samples, SIZE)
             start = perf_counter()
             packed = Path(name) / 'arrays.safetensors'
             pack(PairedArraysDataModule(str(root)), packed)
@@ -103,37 +103,6 @@ def main() -> None:
             for samples, f in found.items()
         },
     )
-
-
-def write(root: Path, samples: int) -> Path:
-    """Write arrays of random tiles.
-
-    Args:
-        root: Folder to write.
-        samples: Number of tiles.
-
-    Returns:
-        The folder.
-    """
-    root.mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    for prefix, bands, dtype in (('MS', 13, np.uint16), ('SAR', 2, np.float32)):
-        array = np.lib.format.open_memmap(
-            root / f'{prefix}_data_normalized.npy',
-            'w+',
-            dtype,
-            (samples, bands, SIZE, SIZE),
-        )
-        for first in range(0, samples, 1000):
-            part = array[first : first + 1000]
-            part[:] = rng.integers(0, 10_000, part.shape)
-    rows = rng.permutation(samples)
-    np.save(root / 'labels.npy', np.arange(samples) % CLASSES)
-    bounds = (samples * 7 // 10, samples * 8 // 10)
-    names = ('train_idx', 'valid_idx', 'test_idx')
-    for name, part in zip(names, np.split(rows, bounds), strict=True):
-        np.save(root / f'{name}.npy', part)
-    return root
 
 
 def train(packed: str, steps: int) -> dict[str, float]:

@@ -35,6 +35,7 @@ from time import perf_counter
 from torchgeo_discomkd.classify import scene
 from torchgeo_discomkd.classify.predictor import load_predictor
 from torchgeo_discomkd.classify.scene_panel import PanelAverage
+from torchgeo_discomkd.memory import keep_freed_memory
 from torchgeo_discomkd.rasters.sources import Source
 
 def megabytes(key):
@@ -42,6 +43,7 @@ def megabytes(key):
     return int(re.search(key + r':\s+(\d+)', status)[1]) / 1024
 
 model, path, output, stride, precision = sys.argv[1:]
+keep_freed_memory()
 predictor = load_predictor(model, None, 'cpu', precision)
 before, start, first = megabytes('VmRSS'), perf_counter(), []
 add = PanelAverage.add

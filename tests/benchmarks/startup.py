@@ -26,13 +26,18 @@ NO_BYTECODE = 'PYTHONDONTWRITEBYTECODE'
 SAR = ModalityMetadata(2, ('VV', 'VH'), 'dB', (64, 64))
 
 
-def command(*arguments: object) -> Callable[[], object]:
-    """Return what runs a command of the package and waits for its end."""
-    words = [sys.executable, '-m', 'torchgeo_discomkd', *map(str, arguments)]
+def python(*arguments: object) -> Callable[[], object]:
+    """Return what runs Python and waits for its end."""
+    words = [sys.executable, *map(str, arguments)]
     environment = {k: v for k, v in os.environ.items() if k != NO_BYTECODE}
     return lambda: subprocess.run(
         words, capture_output=True, check=True, env=environment
     )
+
+
+def command(*arguments: object) -> Callable[[], object]:
+    """Return what runs a command of the package and waits for its end."""
+    return python('-m', 'torchgeo_discomkd', *arguments)
 
 
 def main() -> None:
@@ -54,6 +59,7 @@ def main() -> None:
         # a table of one tile is complete when the first tile is classified
         first = [tiles / '000000.npy', '--output', folder / 'o.csv', '--overwrite']
         actions = {
+            'import of PyTorch and timm': python('-c', 'import torch, timm'),
             'classify --help': command('classify', '--help'),
             **{
                 f'first tile, {kind}': command('classify', folder / file, *first, *more)

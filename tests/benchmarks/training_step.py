@@ -3,11 +3,14 @@
 
 """Time a training step: plain PyTorch against the tasks of this package.
 
+Every alternative has a process of its own; ours are set up as the command line does it.
+
 python -m tests.benchmarks.training_step --json step.json
 """
 
+import resource
 from argparse import ArgumentTypeError, Namespace
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Literal
@@ -18,9 +21,18 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from tests.benchmarks.measure import compare, parse, report
+from tests.benchmarks.measure import (
+    compare,
+    in_turns,
+    parse,
+    report,
+    rows_of,
+    seconds_of,
+    tell,
+)
 from tests.benchmarks.plain_training import PlainTraining
 from torchgeo_discomkd.datamodules import PairedArraysDataModule
+from torchgeo_discomkd.memory import keep_freed_memory
 from torchgeo_discomkd.tasks import DisCoMKD
 
 #: Bands of the modalities, in the order in which they join.
@@ -45,7 +57,7 @@ ROUTES = {
     'bf16-mixed + channels_last': Route('bf16-mixed', channels_last=True),
 }
 BEST = 'bf16-mixed + channels_last'
-COMPILED = Route('bf16-mixed', channels_last=True, compiled=True)
+COMPILED = {f'{BEST} + compile': Route('bf16-mixed', True, compiled=True)}
 
 
 @dataclass(frozen=True)
@@ -146,41 +158,51 @@ def peak(dtype: torch.dtype, device: torch.device, size: int = 4096) -> float:
     return 2 * size**3 / min(seconds[1:]) / 1e9
 
 
-def facts(
-    steps: Mapping[str, Callable[[], None]], device: torch.device
-) -> dict[str, Any]:
-    """Return what the rates are to be read with."""
-    found: dict[str, Any] = {
-        'peak GFLOP/s, float32 product': round(peak(torch.float32, device)),
-        'peak GFLOP/s, bfloat16 product': round(peak(torch.bfloat16, device)),
-        'GFLOP of a plain step': round(flop(steps['plain']) / 1e9, 1),
-        'GFLOP of our step': round(flop(steps['float32']) / 1e9, 1),
-    }
+def time_alternative(name: str, batch_size: int, device: torch.device) -> None:
+    """Time one alternative and tell what it took."""
+    batch = random_batch(2, batch_size, device)
+    if name == 'plain':
+        step = plain_step(batch, device)
+    else:
+        keep_freed_memory()
+        step = our_step(batch, (ROUTES | COMPILED)[name], device)
+    (row,) = compare({name: step}, batch_size)
+    tell(seconds=row.seconds, gib=most_memory(device), gflop=flop(step) / 1e9)
+
+
+def most_memory(device: torch.device) -> float:
+    """Return the most memory so far in GiB: of the GPU, or of the process."""
     if device.type == 'cuda':
-        memory = torch.cuda.max_memory_allocated(device)
-        found['GiB at most, all networks together'] = round(memory / 2**30, 2)
-    return found
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    # in KiB on Linux
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def against_plain(options: Namespace, device: torch.device) -> None:
     """Compare the plain step and ours, two modalities."""
-    batch = random_batch(2, options.batch_size, device)
-    routes = ROUTES | ({f'{BEST} + compile': COMPILED} if options.compile else {})
-    steps = {'plain': plain_step(batch, device)}
-    steps |= {name: our_step(batch, route, device) for name, route in routes.items()}
-    rows = compare(steps, options.batch_size, options.rounds)
-    known = facts(steps, device)
+    names = ['plain', *ROUTES, *(COMPILED if options.compile else {})]
+    arguments = ('--batch-size', options.batch_size, '--device', device.type)
+    module = 'tests.benchmarks.training_step'
+    found = in_turns(module, names, options.rounds, *arguments)
+    rows = rows_of(seconds_of(found), options.batch_size)
+    known: dict[str, Any] = {
+        'peak GFLOP/s, float32 product': round(peak(torch.float32, device)),
+        'peak GFLOP/s, bfloat16 product': round(peak(torch.bfloat16, device)),
+    }
     for row in rows:
-        count = known[
-            'GFLOP of our step' if row.name != 'plain' else 'GFLOP of a plain step'
-        ]
-        known[f'GFLOP/s, {row.name}'] = round(count / row.seconds, 1)
+        figures = found[row.name][0]
+        known[row.name] = (
+            f'{figures["gflop"]:.1f} GFLOP a step, '
+            f'{figures["gflop"] / row.seconds:.0f} GFLOP/s, '
+            f'{figures["gib"]:.2f} GiB at most'
+        )
     title = f'Training step, {device.type}, batches of {options.batch_size}'
     report(title, rows, 'pairs', options.json, **known)
 
 
 def by_modalities(options: Namespace, device: torch.device) -> None:
     """Compare our best step with two, three and more modalities."""
+    keep_freed_memory()
     steps = {}
     for number in options.modalities:
         batch = random_batch(number, options.batch_size, device)
@@ -204,9 +226,10 @@ def main() -> None:
     options = parse(
         __doc__,
         ('--batch-size', {'type': int, 'default': 128}),
-        ('--rounds', {'type': int, 'default': 5}),
+        ('--rounds', {'type': int, 'default': 3}),
         ('--device', {'type': device_of, 'default': device_of('auto')}),
         ('--compile', {'action': 'store_true', 'help': 'a compiled network, too'}),
+        ('--time', {'help': 'one alternative (internal)'}),
         (
             '--modalities',
             {
@@ -217,7 +240,9 @@ def main() -> None:
             },
         ),
     )
-    if options.modalities:
+    if options.time:
+        time_alternative(options.time, options.batch_size, options.device)
+    elif options.modalities:
         by_modalities(options, options.device)
     else:
         against_plain(options, options.device)

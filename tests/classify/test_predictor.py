@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -153,6 +154,25 @@ class TestRefused:
     def test_device(self, files: dict[str, Path], kind: str, device: str) -> None:
         with pytest.raises(SettingError, match=f"device='{device}': .*'auto'"):
             load_predictor(files[kind], device=device)
+
+    def test_cuda_that_cannot_be_loaded(
+        self, files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # as a build for CUDA says it on a machine without its libraries
+        listed = ['CUDAExecutionProvider', 'CPUExecutionProvider']
+        monkeypatch.setattr(onnxruntime, 'get_available_providers', lambda: listed)
+        preloaded = []
+        monkeypatch.setattr(
+            onnxruntime, 'preload_dlls', lambda: preloaded.append(True), raising=False
+        )
+        with (
+            pytest.warns(UserWarning, match='CUDAExecutionProvider'),
+            pytest.raises(SettingError, match='cannot load CUDA or cuDNN'),
+        ):
+            load_predictor(files['onnx'], device='cuda')
+        with pytest.warns(UserWarning, match='CUDAExecutionProvider'):
+            assert load_predictor(files['onnx'], device='auto').device == 'cpu'
+        assert preloaded == [True, True]
 
     @pytest.mark.parametrize('name', ['none.onnx', '.', 'none'])
     def test_missing(self, tmp_path: Path, name: str) -> None:

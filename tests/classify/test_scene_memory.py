@@ -23,12 +23,14 @@ import json, re, sys
 from pathlib import Path
 from tests.classify.scenes import make_predictor
 from torchgeo_discomkd.classify.scene import classify_scene
+from torchgeo_discomkd.memory import keep_freed_memory
 from torchgeo_discomkd.rasters.sources import Source
 
 def megabytes(key):
     status = Path('/proc/self/status').read_text()
     return int(re.search(key + r':\s+(\d+)', status)[1]) / 1024
 
+keep_freed_memory()  # as the command does
 before = megabytes('VmRSS')
 summary = classify_scene(
     make_predictor((64, 64)), Source((sys.argv[1],)), sys.argv[2],

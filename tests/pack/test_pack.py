@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+from filelock import FileLock
+from lightning.pytorch import Trainer
 from safetensors import safe_open
 from torch.utils.data import DataLoader
 
@@ -22,6 +24,7 @@ from torchgeo_discomkd.datamodules import (
     PairedFoldersDataModule,
     SimulatedMSSARDataModule,
 )
+from torchgeo_discomkd.datamodules.resident import ResidentImages
 from torchgeo_discomkd.datasets import (
     EuroSATMSSAR,
     MultiModalDataset,
@@ -30,11 +33,13 @@ from torchgeo_discomkd.datasets import (
     cached_statistics,
     compute_statistics,
 )
+from torchgeo_discomkd.datasets.packfile import PackFile
 from torchgeo_discomkd.errors import (
     CorruptFileError,
     LayoutError,
     MissingValueError,
     ModalityError,
+    OutputError,
     OutputExistsError,
     PackError,
     SettingError,
@@ -486,6 +491,28 @@ def test_outputs_that_are_refused(pairs: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.glob('x.*'))
 
 
+def test_one_process_at_a_time_writes_a_pack(pairs: Path, tmp_path: Path) -> None:
+    module, output = PairedFoldersDataModule(str(pairs)), tmp_path / 'x.safetensors'
+    with (
+        FileLock(tmp_path / 'x.partial.lock'),
+        pytest.raises(OutputError, match='being written by another process'),
+    ):
+        pack(module, output)
+    assert not output.exists()
+    pack(module, output)
+    assert not list(tmp_path.glob('x.partial*'))
+
+
+def test_arrays_may_be_removed_after_packing(tmp_path: Path) -> None:
+    root = write_arrays(tmp_path / 'arrays')
+    packed = tmp_path / 'arrays.safetensors'
+    pack(PairedArraysDataModule(str(root)), packed)
+    expected = [sample['label'] for sample in PairedArrays(str(root))]
+    for path in root.glob('*_data_normalized.npy'):
+        path.unlink()
+    assert [sample['label'] for sample in PairedArrays(str(packed))] == expected
+
+
 def test_tiles_of_two_sizes_are_refused(tmp_path: Path) -> None:
     root = write_pairs(tmp_path / 'pairs')
     array = np.zeros((13, 6, 6), np.uint16)
@@ -516,6 +543,36 @@ def test_resident_needs_a_pack(pairs: Path) -> None:
     module = PairedFoldersDataModule(str(pairs), resident=True)
     with pytest.raises(SettingError, match='needs a pack as root'):
         module.setup('fit')
+
+
+def test_resident_is_for_one_process(pairs: Path) -> None:
+    module = PairedFoldersDataModule(str(pack_folders(pairs)), resident=True)
+    trainer = Trainer(accelerator='cpu', devices=2, logger=False)
+    module.trainer = trainer
+    for stage in ('validate', 'test', 'predict'):
+        with pytest.raises(SettingError, match='resident=True with 2 processes'):
+            module.setup(stage)
+
+
+def test_resident_reads_no_samples(pairs: Path) -> None:
+    module = PairedFoldersDataModule(str(pack_folders(pairs)), resident=True)
+    module.kwargs['transforms'] = lambda sample: sample
+    with pytest.raises(SettingError, match='no samples that transforms could change'):
+        module.setup('test')
+
+
+def test_resident_without_room(pairs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(torch.Tensor):
+        def to(self, *args: Any, **kwargs: Any) -> Any:
+            raise torch.OutOfMemoryError('CUDA out of memory')
+
+    packed = PackFile(pack_folders(pairs))
+    from_numpy = torch.from_numpy
+    monkeypatch.setattr(torch, 'from_numpy', lambda x: from_numpy(x).as_subclass(Full))
+    with pytest.raises(
+        SettingError, match=r"no room .* of 'ms'.*--data.resident false"
+    ):
+        ResidentImages(packed, 'ms', None, torch.device('cpu'))
 
 
 def test_command_refuses_a_configuration_without_data(

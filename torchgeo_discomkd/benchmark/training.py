@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ..callbacks import TrainingCost
-from ..cli import DisCoMKDCLI, best_files, run
+from ..cli import DisCoMKDCLI, run
 from ..errors import SettingError
 from ..models import load_classifier, load_metadata
+from ..runs import best_files
 from ..tasks import PretrainedClassification
 from .config import BenchmarkConfig
 from .data import data_config

@@ -72,9 +72,19 @@ class MultiModalDataModule(NonGeoDataModule):
             prefetch_factor: Batches that each worker loads ahead. Default: PyTorch's.
             persistent_workers: Whether workers live on between epochs.
             resident: Whether a pack lives on the device as a whole: batches are then
-                gathered and converted there, and no data loader is needed. For a GPU
+                gathered and converted there, and no data loader is needed. For one GPU
                 with room for the file.
+
+        Raises:
+            SettingError: If a number is out of range.
         """
+        for name, value, least in (
+            ('eval_batch_size', eval_batch_size, 1),
+            ('num_workers', num_workers, 0),
+            ('prefetch_factor', prefetch_factor, 1),
+        ):
+            if value is not None and value < least:
+                raise SettingError(f'{name}={value}: give {least} or more.')
         super().__init__(dataset_class, batch_size, num_workers, **dataset_kwargs)
         self.collate_fn = collate_samples
         self.val_batch_size = eval_batch_size
@@ -101,7 +111,8 @@ class MultiModalDataModule(NonGeoDataModule):
 
         Raises:
             BatchSizeError: If a training batch would hold one sample only.
-            SettingError: If several processes would train.
+            SettingError: If several processes would train, or *resident* is not
+                possible.
         """
         if stage == 'fit':
             if self.trainer and self.trainer.world_size > 1:
@@ -126,6 +137,17 @@ class MultiModalDataModule(NonGeoDataModule):
             raise SettingError(
                 "resident=True needs a pack as root, and missing_values='mean': write "
                 'one with `python -m torchgeo_discomkd pack`.'
+            )
+        if dataset.transforms is not None:
+            raise SettingError(
+                'resident=True reads no samples that transforms could change: leave out '
+                'one of both.'
+            )
+        if self.trainer and self.trainer.world_size > 1:
+            # each would have all samples
+            raise SettingError(
+                f'resident=True with {self.trainer.world_size} processes: set '
+                '--trainer.devices 1, or --data.resident false.'
             )
 
     def make_dataset(self, split: str, **kwargs: Any) -> MultiModalDataset:

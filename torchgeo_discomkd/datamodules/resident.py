@@ -12,6 +12,7 @@ from torchgeo.datasets.utils import Sample
 
 from ..datasets import MultiModalDataset
 from ..datasets.packfile import PackFile
+from ..errors import SettingError
 
 
 class RowLoader:
@@ -57,12 +58,23 @@ class ResidentImages:
             modality: The modality.
             bands: Positions of the bands to deliver; None for all.
             device: Where the images live; on the CPU they stay in the mapped file.
+
+        Raises:
+            SettingError: If the device has no room for them.
         """
         images = torch.from_numpy(pack.images[modality])
         self.unsigned = images.dtype == torch.uint16
         # PyTorch indexes all types but this one
-        self.images = (images.view(torch.int16) if self.unsigned else images).to(device)
-        self.bands = bands
+        images = images.view(torch.int16) if self.unsigned else images
+        try:
+            self.images = images.to(device)
+        except torch.OutOfMemoryError as error:
+            raise SettingError(
+                f'resident=True: {device} has no room for the {images.nbytes / 1e9:.1f} GB '
+                f"of '{modality}' in {pack.path}: set --data.resident false."
+            ) from error
+        # on the device, which a list would have to wait for
+        self.bands = None if bands is None else torch.tensor(bands, device=device)
 
     def __getitem__(self, rows: Tensor) -> Tensor:
         """Return images.
@@ -75,7 +87,7 @@ class ResidentImages:
         """
         images = self.images[rows]
         if self.bands is not None:
-            images = images[:, self.bands]
+            images = images.index_select(1, self.bands)
         if self.unsigned:
             images = images.to(torch.int32) & 0xFFFF
         return images.to(torch.float32)

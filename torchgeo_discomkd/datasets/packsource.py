@@ -11,6 +11,9 @@ from .listing import ARRAY_SUFFIX, hash_files
 from .packfile import PackFile
 from .stores import FolderStore, tile_paths
 
+#: Small beside the images of the released code's arrays, and kept by who removes them.
+LABELS = 'labels.npy'
+
 
 def check_layout(pack: PackFile, layout: Literal['folders', 'arrays']) -> None:
     """Check the kind of data that was packed.
@@ -51,8 +54,8 @@ def check_source(pack: PackFile) -> None:
         paths = list(tile_paths(listed, folders))
     else:
         names = [f'{prefix}{ARRAY_SUFFIX}' for prefix in folders.values()]
-        paths = [p for p in [*names, 'labels.npy'] if (source / p).is_file()]
-    if not paths:
+        paths = [p for p in [*names, LABELS] if (source / p).is_file()]
+    if not set(paths) - {LABELS}:
         # moved away to save space, or a folder of the same name that holds other things
         return
     tables = {name: store.read_table(name) for name in pack.tables}

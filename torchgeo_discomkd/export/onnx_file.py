@@ -31,7 +31,7 @@ class OnnxClassifier:
 
         Raises:
             ClassifierFileError: If the file is none of ours, truncated or damaged.
-            SettingError: If onnxruntime does not have *device*.
+            SettingError: If onnxruntime does not have *device*, or cannot use it.
             UserError: If onnxruntime is not installed.
         """
         runtime = require('onnxruntime')
@@ -40,6 +40,11 @@ class OnnxClassifier:
         used = self._session.get_providers()
         #: Device that it computes on: onnxruntime falls back where a driver is missing.
         self.device = 'cuda' if 'CUDAExecutionProvider' in used else 'cpu'
+        if device == 'cuda' and self.device != 'cuda':
+            raise SettingError(
+                "device='cuda': onnxruntime has it, but cannot load CUDA or cuDNN. "
+                "Install what onnxruntime.preload_dlls() lacks, or use 'cpu'."
+            )
         properties = self._session.get_modelmeta().custom_metadata_map
         try:
             #: What the file says about the classifier.
@@ -106,6 +111,8 @@ def _session(runtime: Any, source: str | Path | bytes, name: str, device: str) -
     providers = ['CPUExecutionProvider']
     if device == 'cuda':
         providers.insert(0, 'CUDAExecutionProvider')
+        # since 1.21: finds the CUDA that pip installed, as importing PyTorch would
+        getattr(runtime, 'preload_dlls', lambda: None)()
     try:
         return runtime.InferenceSession(
             source if isinstance(source, bytes) else str(source),

@@ -12,6 +12,7 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from ..datasets.packfile import SUFFIX
@@ -22,7 +23,7 @@ from .layout import PackLayout
 class PartialPack:
     """``<stem>.partial.safetensors`` and ``<stem>.partial.jsonl`` beside the pack.
 
-    A piece is listed when it was written, so that a run that was killed goes on where
+    Only one process at a time may have them, by ``<stem>.partial.lock``. A piece is listed when it was written, so that a run that was killed goes on where
     it was; other data or other settings begin anew.
     """
 
@@ -37,7 +38,7 @@ class PartialPack:
             widened: Modalities whose values the type of the source does not hold.
 
         Raises:
-            OutputError: If there is no room for it.
+            OutputError: If there is no room for it, or another process writes it.
             OSError: If it cannot be written.
         """
         self.output = output
@@ -45,10 +46,26 @@ class PartialPack:
         self._layout = layout
         self._list = _list_path(output)
         self._lock = Lock()
+        self._process_lock = FileLock(output.with_name(f'{output.stem}.partial.lock'))
+        try:
+            self._process_lock.acquire(timeout=0)
+        except Timeout as error:
+            raise OutputError(
+                f'{output} is being written by another process: wait for it, or choose '
+                'another name.'
+            ) from error
+        try:
+            self._open(widened)
+        except BaseException:
+            self._process_lock.release()
+            raise
+
+    def _open(self, widened: Collection[str]) -> None:
+        """Go on with what is there, or begin anew."""
         #: Names of the pieces that are there.
         self.finished: set[str] = set()
         self._systems: dict[str, int] = {}
-        first = {'state': layout.state(), 'widened': sorted(widened)}
+        first = {'state': self._layout.state(), 'widened': sorted(widened)}
         lines = _read_lines(self._list)
         if lines[:1] == [first] and self.path.is_file():
             for line in lines[1:]:
@@ -115,10 +132,12 @@ class PartialPack:
         self._file.close()
         self.path.replace(self.output)
         self._list.unlink()
+        Path(self._process_lock.lock_file).unlink()
 
     def close(self) -> None:
         """Close the file, complete or not."""
         self._file.close()
+        self._process_lock.release()
 
     def _append(self, line: dict[str, str]) -> None:
         with self._list.open('a') as file:

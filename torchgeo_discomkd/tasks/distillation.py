@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from torch.optim import Adam, Optimizer
+from torch.optim import Optimizer
 from torchgeo.datasets.utils import Sample
 
 from ..datamodules.sampling import seeded_generator
@@ -196,7 +196,7 @@ class Distillation(TaughtClassification):
                     'lr': self.settings['temperature_lr'],
                 }
             )
-        return Adam(groups, lr=self.hparams['lr'], fused=True)
+        return self.adam(groups)
 
     def training_step(
         self, batch: Sample, batch_idx: int, dataloader_idx: int = 0

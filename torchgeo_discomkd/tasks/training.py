@@ -25,7 +25,13 @@ from ..callbacks import (
 )
 from ..datamodules import MultiModalDataModule
 from ..datasets import MultiModalDataset
-from ..errors import BatchSizeError, LabelError, ModalityError
+from ..errors import (
+    BatchSizeError,
+    CheckpointError,
+    LabelError,
+    ModalityError,
+    SettingError,
+)
 from ..models import ClassifierMetadata, ModalityMetadata, Normalization
 from .base import MultiModalTask
 
@@ -84,8 +90,24 @@ class MultiModalTrainingTask(MultiModalTask):
             Adam over all parameters, without weight decay or schedule, as in the paper.
             On the command line, --optimizer and --lr_scheduler replace it.
         """
-        # fused: one pass over the weights, which on a CPU takes half the time
-        return Adam(self.parameters(), lr=self.hparams['lr'], fused=True)
+        return self.adam(self.parameters())
+
+    def adam(self, parameters: Iterable[Tensor] | Iterable[dict[str, Any]]) -> Adam:
+        """Return Adam with the learning rate of the task.
+
+        Args:
+            parameters: Parameters, or groups of them.
+
+        Raises:
+            SettingError: If the learning rate is negative or infinite.
+        """
+        lr = self.hparams['lr']
+        if not 0 <= lr < float('inf'):
+            raise SettingError(f'lr={lr}: give a positive number, or 0.')
+        # fused: one pass over the weights, which on a CPU takes half the time; Lightning
+        # does not clip the gradients of a fused optimizer in mixed precision
+        clips = self._trainer is not None and bool(self._trainer.gradient_clip_val)
+        return Adam(parameters, lr=lr, fused=not clips)
 
     def configure_callbacks(self) -> list[Callback]:
         """Return the callbacks that write the run folder, but none a second time.
@@ -231,6 +253,7 @@ class MultiModalTrainingTask(MultiModalTask):
             checkpoint: The checkpoint.
 
         Raises:
+            CheckpointError: If it is of another network.
             LabelError: If it is of other classes.
             ModalityError: If it is of other modalities.
         """
@@ -262,3 +285,22 @@ class MultiModalTrainingTask(MultiModalTask):
                 'not comparable with those that follow.',
                 stacklevel=2,
             )
+        self._check_network(checkpoint)
+
+    def _check_network(self, checkpoint: dict[str, Any]) -> None:
+        saved, own = checkpoint['state_dict'], self.state_dict()
+        if {k: v.shape for k, v in saved.items()} == {
+            k: v.shape for k, v in own.items()
+        }:
+            return
+        settings = checkpoint.get('hyper_parameters', {})
+        changed = [
+            f'{name}={value!r}, not {self.hparams[name]!r}'
+            for name, value in settings.items()
+            if name in self.hparams and self.hparams[name] != value
+        ]
+        raise CheckpointError(
+            f'the checkpoint is of another network than the task '
+            f'({"; ".join(changed) or "other weights"}): use the configuration of its '
+            'run.'
+        )

@@ -90,9 +90,12 @@ def _stretch(
     x: Tensor, contrast: Tensor, shift: Tensor, center: Tensor, scale: Tensor
 ) -> Tensor:
     x = x.to(torch.promote_types(x.dtype, torch.float32))
-    center, scale = (v.to(x).view(-1, 1, 1) for v in (center, scale))
-    contrast = contrast.to(x).view(-1, 1, 1, 1)
-    shift = shift.to(x).unsqueeze(-1).unsqueeze(-1)
+    # drawn on the CPU: the device is not waited for
+    center, scale, contrast, shift = (
+        v.to(x, non_blocking=True) for v in (center, scale, contrast, shift)
+    )
+    center, scale = center.view(-1, 1, 1), scale.view(-1, 1, 1)
+    contrast, shift = contrast.view(-1, 1, 1, 1), shift[..., None, None]
     return center + contrast * (x - center) + shift * scale
 
 
@@ -105,4 +108,4 @@ def _cut_out(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
             (position >= low[:, axis, None]) & (position < high[:, axis, None])
         )
     hole = (inside[0].unsqueeze(2) & inside[1].unsqueeze(1)).unsqueeze(1)
-    return x.masked_fill(hole.to(x.device), torch.nan)
+    return x.masked_fill(hole.to(x.device, non_blocking=True), torch.nan)
