@@ -19,6 +19,7 @@ from torchgeo.datasets import CopernicusBenchEuroSATS1, EuroSAT
 
 from torchgeo_discomkd.datamodules import EuroSATMSSARDataModule
 from torchgeo_discomkd.datasets.simulation import simulate
+from torchgeo_discomkd.memory import keep_freed_memory
 from torchgeo_discomkd.pack import pack
 
 from .measure import compare, in_turns, parse, report, rows_of, seconds_of, tell
@@ -71,6 +72,8 @@ def seconds_of_epoch(alternative: str, folder: str) -> float:
     """
     reader, workers = ALTERNATIVES[alternative]
     root = Path(folder)
+    if reader != 'torchgeo':
+        keep_freed_memory()
     match reader:
         case 'torchgeo':
             epoch = torchgeo_epoch(root, workers)

@@ -20,6 +20,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from torchgeo_discomkd.datamodules import PairedArraysDataModule
+from torchgeo_discomkd.memory import keep_freed_memory
 from torchgeo_discomkd.pack import pack
 from torchgeo_discomkd.tasks import DisCoMKD
 
@@ -115,6 +116,7 @@ def train(packed: str, steps: int) -> dict[str, float]:
     Returns:
         Seconds of setup and of the steps, samples, and memory in MB.
     """
+    keep_freed_memory()
     meter = Meter()
     trainer = Trainer(
         accelerator='cpu',
