@@ -71,7 +71,8 @@ def assert_same(one: GeoDataFrame, two: GeoDataFrame) -> None:
     geometries = zip(one.geometry, two.geometry, strict=True)
     assert all(same_shape(a, b) for a, b in geometries)
     plain = [pd.DataFrame(table.drop(columns='geometry')) for table in (one, two)]
-    pd.testing.assert_frame_equal(*plain, rtol=0, atol=1e-6)
+    # one of both folds batch normalisations: another order of float32 operations
+    pd.testing.assert_frame_equal(*plain, rtol=0, atol=5e-6)
 
 
 def predict(file: Path, folder: Path, *args: str) -> GeoDataFrame:

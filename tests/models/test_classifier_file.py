@@ -25,7 +25,7 @@ from torchgeo_discomkd.models import (
     save_classifier,
 )
 
-from .test_metadata import FUSION, METADATA, MS
+from ..test_metadata import FUSION, METADATA, MS
 
 SINGLE = replace(METADATA, model='test_resnet')
 MULTIPLE = replace(FUSION, model='test_resnet')
