@@ -423,7 +423,7 @@ def test_a_folder_that_cannot_be_written(
     with pytest.raises(SystemExit) as stop:
         fit_pairs(name='file/run')
     assert stop.value.code == 2
-    assert 'choose a folder that you may write to' in capsys.readouterr().err
+    assert '--trainer.default_root_dir chooses another' in capsys.readouterr().err
     assert (tmp_path / 'file').read_text() == 'mine'
 
 

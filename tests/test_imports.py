@@ -27,7 +27,7 @@ ROOMS = {
     'main': {'cli', 'benchmark', 'classify', 'export', 'memory', 'pack', 'released'},
     'memory': set(),
     'metadata': set(),
-    'runs': set(),
+    'runs': {'callbacks'},
     'classify': FAST | {'classify', 'export', 'outputs', 'progress'},
     'export': FAST | {'export'},
     'pack': LOWEST | MIDDLE | {'pack', 'outputs', 'progress'},

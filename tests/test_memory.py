@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from torchgeo_discomkd.memory import keep_freed_memory
+
 #: Uses 64 MB ten times and prints the page faults of the last nine times.
 SCRIPT = """
 import resource, sys
@@ -37,7 +39,5 @@ def test_freed_memory_is_used_again() -> None:
 
 
 def test_other_systems_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    from torchgeo_discomkd.memory import keep_freed_memory
-
     monkeypatch.setattr(platform, 'libc_ver', lambda: ('', ''))
     assert not keep_freed_memory()

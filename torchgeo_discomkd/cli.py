@@ -255,8 +255,8 @@ def run(args: list[str] | dict[str, Any]) -> DisCoMKDCLI:
         if error.errno not in NOT_WRITABLE:
             raise
         raise OutputError(
-            f'{error}: make room, or choose a folder that you may write to with '
-            '--trainer.default_root_dir.'
+            f'{error}: see to its permissions and to the room on its disk; '
+            '--trainer.default_root_dir chooses another run folder.'
         ) from error
     except ValueError as error:
         raise (user_error(error) or error) from None

@@ -20,8 +20,9 @@ def keep_freed_memory() -> bool:
     The C library of most Linux systems returns large blocks, such as the feature maps of
     a network, as soon as they are freed. Every step then waits for the system to provide
     the same memory page by page anew: an eighth of the time of a training step on a CPU
-    with batches of 128, a little with small ones. In return the process keeps the most memory that it ever needed, and may need more where
-    blocks of other sizes do not fit into the gaps.
+    with batches of 128, a little with small ones. In return the process keeps the most
+    memory that it ever needed, and may need more where blocks of other sizes do not fit
+    into the gaps.
 
     The commands of this package do this for their own process. It is for the whole
     process, hence nothing in the library does it unasked.

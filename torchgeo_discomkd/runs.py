@@ -11,6 +11,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_info
 
+from .callbacks.run_folder import run_folder
 from .errors import CheckpointError, LayoutError, RunFolderExistsError
 
 #: Checkpoints that Lightning finds itself.
@@ -41,7 +42,7 @@ class RunConfigCallback(SaveConfigCallback):
         # else evaluating a resumed run would take its last weights, not its best files
         self.config = self.config.clone()
         self.config.ckpt_path = None
-        path = Path(trainer.log_dir or '', self.config_filename)
+        path = run_folder(trainer) / self.config_filename
         kept = keep_aside(path)
         super().setup(trainer, pl_module, 'fit')
         if kept is not None:

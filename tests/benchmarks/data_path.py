@@ -73,6 +73,7 @@ def seconds_of_epoch(alternative: str, folder: str) -> float:
     reader, workers = ALTERNATIVES[alternative]
     root = Path(folder)
     if reader != 'torchgeo':
+        # as the command line does it
         keep_freed_memory()
     match reader:
         case 'torchgeo':

@@ -4,10 +4,11 @@
 """Tiles per second and weighted F1 of every kind of model file.
 
 The first row is :class:`PlainClassifier` in eager float32 PyTorch. Every alternative is
-timed in a process of its own, ours set up as the command line does it. Without --classifier
-a ResNet-18 classifier with random weights is timed, and scores are left out. int8 is
-calibrated by the training split of --data-root, or of another root of the same kind,
---train-root; score differences need a thousand tiles or more: one label is 0.1 points then.
+timed in a process of its own, ours set up as the command line does it. Without
+--classifier a ResNet-18 classifier with random weights is timed, and scores are left
+out. int8 is calibrated by the training split of --data-root, or of another root of the
+same kind, --train-root; score differences need a thousand tiles or more: one label is
+0.1 points then.
 """
 
 import shutil

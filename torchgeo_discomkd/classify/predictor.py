@@ -4,8 +4,8 @@
 """One interface to every kind of model file: raw pixels in, probabilities out.
 
 An .onnx file is used without PyTorch, whose import takes most of the time to a first
-result. Nothing in a model file is ever executed: weights are read as tensors only, whatever the
-kind of file.
+result. Nothing in a model file is ever executed: weights are read as tensors only,
+whatever the kind of file.
 """
 
 import hashlib

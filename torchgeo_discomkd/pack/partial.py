@@ -23,8 +23,9 @@ from .layout import PackLayout
 class PartialPack:
     """``<stem>.partial.safetensors`` and ``<stem>.partial.jsonl`` beside the pack.
 
-    Only one process at a time may have them, by ``<stem>.partial.lock``. A piece is listed when it was written, so that a run that was killed goes on where
-    it was; other data or other settings begin anew.
+    A piece is listed when it was written, so that a run that was killed goes on where
+    it was; other data or other settings begin anew. ``<stem>.partial.lock`` is locked
+    while a process writes them.
     """
 
     def __init__(

@@ -137,6 +137,7 @@ class TaughtClassification(FusionClassification):
             checkpoint: The checkpoint.
 
         Raises:
+            CheckpointError: If it is of another network.
             ClassifierFileError: If training is resumed with another teacher.
             LabelError: If it is of other classes.
             ModalityError: If it is of other modalities.
