@@ -14,8 +14,10 @@ import matplotlib as mpl
 import pytest
 import torch
 
-from torchgeo_discomkd.main import main
+from torchgeo_discomkd.commands import main
+from torchgeo_discomkd.export import export_classifier
 
+from .export.classifiers import write_classifier
 from .fakes import write_pairs
 
 mpl.use('Agg')
@@ -63,3 +65,22 @@ def fit_pairs(pairs: Path, tmp_path: Path) -> Callable[..., Path]:
         return folder
 
     return fit
+
+
+@pytest.fixture(scope='session')
+def sar_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Classifier file of DisCoM-KD for tiles of 32x32 pixels."""
+    return write_classifier(tmp_path_factory.mktemp('run') / 'sar.safetensors')
+
+
+@pytest.fixture(scope='session')
+def exported(
+    sar_file: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """:func:`sar_file`, exported once to each format."""
+    folder = tmp_path_factory.mktemp('exported')
+    card = {'license': 'CC-BY-4.0', 'data_name': 'Simulated'}
+    files = {kind: folder / kind / f'sar.{kind}' for kind in ('onnx', 'pt2')}
+    for path in files.values():
+        export_classifier(sar_file, path, card=card)
+    return files

@@ -8,8 +8,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from tests.conftest import TINY
 from tests.fakes import write_arrays, write_eurosat, write_pairs
-from torchgeo_discomkd.cli import quickstart_config
-from torchgeo_discomkd.main import main
+from torchgeo_discomkd.commands import main
+from torchgeo_discomkd.commands.fit import quickstart_config
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 

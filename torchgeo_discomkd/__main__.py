@@ -3,7 +3,7 @@
 
 """Run torchgeo_discomkd with ``python -m torchgeo_discomkd``."""
 
-from .main import main
+from .commands import main
 
 if __name__ == '__main__':
     main()

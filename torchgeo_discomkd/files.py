@@ -1,10 +1,19 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Files that are complete or not there."""
+"""Files that appear complete or not at all."""
 
+import shutil
+import tempfile
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
+
+from rasterio._err import CPLE_BaseError  # ty: ignore[import-not-found]
+from rasterio.errors import RasterioError
+
+from .errors import OutputError, OutputExistsError, UserError
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -24,3 +33,70 @@ def write_atomically(path: Path, data: bytes) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def refuse_existing(paths: Iterable[Path], overwrite: bool) -> None:
+    """Refuse to replace files unless the user asked for it.
+
+    Args:
+        paths: Files to be written.
+        overwrite: Whether the user asked for it.
+
+    Raises:
+        OutputExistsError: If one exists and may not be replaced, or is a folder.
+    """
+    for path in paths:
+        if path.is_dir():
+            raise OutputExistsError(f'{path} is a folder: give the name of a file.')
+        if path.exists() and not overwrite:
+            raise OutputExistsError(
+                f'{path} exists: choose another name, or replace it with --overwrite.'
+            )
+
+
+@contextmanager
+def partial_folder(path: Path) -> Generator[Path]:
+    """Make a folder beside a result, for its parts, and remove it afterwards.
+
+    The name of the folder begins with that of the result and ends in '.partial': a
+    killed process leaves it behind.
+
+    Args:
+        path: The result; its folder is made if need be.
+
+    Yields:
+        The folder.
+
+    Raises:
+        OutputError: If the folder cannot be made.
+    """
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(
+            tempfile.mkdtemp(prefix=f'{path.name}.', suffix='.partial', dir=path.parent)
+        )
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def writing(path: Path) -> Generator[None]:
+    """Turn errors of the system or of GDAL into one that names the result.
+
+    Args:
+        path: The result that is written.
+
+    Raises:
+        OutputError: In place of an error of the system or of GDAL.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except (CPLE_BaseError, OSError, RasterioError) as error:
+        raise OutputError(
+            f'{path} cannot be written ({error}): make room, or choose a folder that '
+            'you may write to.'
+        ) from error

@@ -23,8 +23,9 @@ from torchgeo_discomkd.benchmark import (
     read_config,
     run_benchmark,
 )
+from torchgeo_discomkd.commands import main
+from torchgeo_discomkd.commands.fit import run as fit
 from torchgeo_discomkd.errors import CorruptFileError, RunFolderExistsError
-from torchgeo_discomkd.main import main
 
 WriteConfig = Callable[..., Path]
 
@@ -122,10 +123,10 @@ def test_killed_and_restarted_equals_uninterrupted(
     process.wait()
     assert set(read(folder).training) == {'student-ms'}
 
-    run_benchmark(read_config(path))
+    run_benchmark(read_config(path), fit)
     interrupted = read(folder)
     shutil.rmtree(folder)
-    run_benchmark(read_config(path))
+    run_benchmark(read_config(path), fit)
     pd.testing.assert_frame_equal(interrupted, read(folder))
 
 

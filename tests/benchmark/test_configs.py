@@ -9,7 +9,7 @@ import pytest
 from tests.fakes import write_eurosat, write_pairs
 from torchgeo_discomkd.benchmark import plan, read_config
 from torchgeo_discomkd.benchmark.data import check_data
-from torchgeo_discomkd.main import main
+from torchgeo_discomkd.commands import main
 
 CONFIGS = Path(__file__).parents[2] / 'configs' / 'benchmark'
 

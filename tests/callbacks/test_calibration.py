@@ -19,7 +19,7 @@ from torchgeo.datasets.utils import Sample
 from torchmetrics.classification import MulticlassCalibrationError
 
 from tests.conftest import TINY
-from torchgeo_discomkd.main import main
+from torchgeo_discomkd.commands import main
 from torchgeo_discomkd.models import fit_temperature, load_classifier, load_metadata
 from torchgeo_discomkd.tasks import FusionClassification, PretrainedClassification
 

@@ -13,9 +13,9 @@ from torch import nn
 
 from torchgeo_discomkd.classify.predictor import load_predictor
 from torchgeo_discomkd.classify.torch_route import torch_route
+from torchgeo_discomkd.commands import main
 from torchgeo_discomkd.errors import SettingError, UserError
 from torchgeo_discomkd.export import export_classifier
-from torchgeo_discomkd.main import main
 from torchgeo_discomkd.models import (
     DisentangledClassifier,
     load_classifier,

@@ -22,6 +22,7 @@ import torch
 from safetensors.torch import save_file
 
 from torchgeo_discomkd.classify.predictor import Predictor, load_predictor
+from torchgeo_discomkd.commands import main
 from torchgeo_discomkd.errors import (
     BandError,
     ClassifierFileError,
@@ -30,7 +31,6 @@ from torchgeo_discomkd.errors import (
     TileSizeError,
     UserError,
 )
-from torchgeo_discomkd.main import main
 from torchgeo_discomkd.models import load_classifier, load_metadata
 from torchgeo_discomkd.tasks import DisCoMKD, FusionClassification
 

@@ -19,8 +19,8 @@ from rasterio.shutil import copy
 from torchgeo_discomkd.classify.palette import class_colors
 from torchgeo_discomkd.classify.scene import classify_scene
 from torchgeo_discomkd.classify.scene_summary import SceneSummary
+from torchgeo_discomkd.commands import main
 from torchgeo_discomkd.errors import CorruptFileError, OutputError, OutputExistsError
-from torchgeo_discomkd.main import main
 from torchgeo_discomkd.rasters.sources import Source
 
 from ..export.classifiers import write_classifier

@@ -23,7 +23,7 @@ import json, re, sys
 from pathlib import Path
 from tests.classify.scenes import make_predictor
 from torchgeo_discomkd.classify.scene import classify_scene
-from torchgeo_discomkd.memory import keep_freed_memory
+from torchgeo_discomkd.performance.memory import keep_freed_memory
 from torchgeo_discomkd.rasters.sources import Source
 
 def megabytes(key):

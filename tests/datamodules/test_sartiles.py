@@ -20,9 +20,9 @@ from tests.conftest import TINY
 from tests.fakes import write_tile
 from torchgeo_discomkd.callbacks import PredictionWriter
 from torchgeo_discomkd.classify import api
+from torchgeo_discomkd.commands import main
 from torchgeo_discomkd.datamodules import SARTilesDataModule
 from torchgeo_discomkd.errors import ModalityError, SettingError
-from torchgeo_discomkd.main import main
 from torchgeo_discomkd.models import (
     load_classifier,
     load_metadata,

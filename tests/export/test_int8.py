@@ -14,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from torchgeo_discomkd.classify.predictor import load_predictor
+from torchgeo_discomkd.commands import main
 from torchgeo_discomkd.errors import (
     BandError,
     ClassifierFileError,
@@ -22,7 +23,6 @@ from torchgeo_discomkd.errors import (
     TileSizeError,
 )
 from torchgeo_discomkd.export import ExportReport, export_classifier
-from torchgeo_discomkd.main import main
 
 from .classifiers import sar
 

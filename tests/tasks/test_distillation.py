@@ -16,6 +16,7 @@ from torchgeo.datasets.utils import Sample
 
 from tests.conftest import TINY
 from tests.fakes import write_pairs
+from torchgeo_discomkd.commands import main
 from torchgeo_discomkd.datamodules import PairedFoldersDataModule
 from torchgeo_discomkd.errors import (
     BandError,
@@ -35,7 +36,6 @@ from torchgeo_discomkd.losses import (
     official_mlkd_loss,
     standardize_logits,
 )
-from torchgeo_discomkd.main import main
 from torchgeo_discomkd.models import (
     ClassifierMetadata,
     FusionClassifier,

@@ -14,7 +14,7 @@ from torchgeo.datasets import DatasetNotFoundError
 from ..datasets import MultiModalDataset
 from ..errors import LayoutError
 from ..models import FusionClassifier
-from ..precision import fast_precision
+from ..performance.precision import fast_precision
 from .config import BenchmarkConfig
 from .data import open_data
 from .plan import Training

@@ -20,13 +20,15 @@ from .config import BenchmarkConfig
 from .data import check_data
 from .plan import Training, plan
 from .results import Results
-from .training import fit_config, score, train
+from .training import Fit, fit_config, score, train
 
 #: Tells of the progress of a benchmark, one line at a time.
 Report = Callable[[str], None]
 
 
-def run_benchmark(config: BenchmarkConfig, report: Report | None = None) -> Results:
+def run_benchmark(
+    config: BenchmarkConfig, fit: Fit, report: Report | None = None
+) -> Results:
     """Train and score everything that is not finished yet.
 
     A failed training does not stop the others; it is listed, and tried again by the
@@ -35,6 +37,7 @@ def run_benchmark(config: BenchmarkConfig, report: Report | None = None) -> Resu
 
     Args:
         config: The configuration.
+        fit: Runs one training: :func:`torchgeo_discomkd.commands.fit.run`.
         report: Called with each line about the progress. Default: prints it.
 
     Returns:
@@ -60,7 +63,7 @@ def run_benchmark(config: BenchmarkConfig, report: Report | None = None) -> Resu
             continue
         head = f'[{number}/{len(trainings)}] {training.label}'
         try:
-            rows = _one(config, results, training)
+            rows = _one(config, fit, results, training)
         # whatever went wrong, the others must go on
         except Exception as error:  # noqa: BLE001
             reason = str(error) or type(error).__name__
@@ -75,18 +78,18 @@ def run_benchmark(config: BenchmarkConfig, report: Report | None = None) -> Resu
 
 
 def _one(
-    config: BenchmarkConfig, results: Results, training: Training
+    config: BenchmarkConfig, fit: Fit, results: Results, training: Training
 ) -> list[dict[str, Any]]:
     folder = results.run_folder(training)
     teacher, costs = _teacher(results, training)
-    fit = fit_config(config, training, folder, teacher)
+    settings = fit_config(config, training, folder, teacher)
     log = folder.with_name(f'{folder.name}.log')
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open('a') as file, redirect_stdout(file), redirect_stderr(file):
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings('ignore', '.*does not have many workers')
-                cli = train(fit, folder)
+                cli = train(fit, settings, folder)
                 rows = score(cli, config, training, folder)
         except Exception:
             traceback.print_exc()

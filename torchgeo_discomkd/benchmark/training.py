@@ -4,19 +4,23 @@
 """Run one training of a benchmark and score what it leaves behind."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.cli import LightningCLI
+
 from ..callbacks import TrainingCost
-from ..cli import DisCoMKDCLI, run
+from ..callbacks.run_folder import best_files
 from ..errors import SettingError
 from ..models import load_classifier, load_metadata
-from ..runs import best_files
 from ..tasks import PretrainedClassification
 from .config import BenchmarkConfig
 from .data import data_config
 from .plan import SYMBOLS, Training
+
+#: Runs a configuration, {'subcommand': 'fit', 'fit': {...}}, as the command ``fit`` does.
+type Fit = Callable[[dict[str, Any]], LightningCLI]
 
 #: Exit code of a command line that is wrong.
 USAGE = 2
@@ -81,11 +85,12 @@ def fit_config(
     return result
 
 
-def train(fit: dict[str, Any], folder: Path) -> DisCoMKDCLI:
+def train(fit: Fit, settings: dict[str, Any], folder: Path) -> LightningCLI:
     """Train, or go on with a training that was stopped.
 
     Args:
-        fit: Configuration of ``fit``.
+        fit: Runs a configuration.
+        settings: Configuration of ``fit``.
         folder: Its run folder.
 
     Returns:
@@ -96,12 +101,12 @@ def train(fit: dict[str, Any], folder: Path) -> DisCoMKDCLI:
     """
     last = folder / 'last.ckpt'
     if last.exists():
-        fit = {**fit, 'ckpt_path': str(last)}
+        settings = {**settings, 'ckpt_path': str(last)}
     elif folder.exists():
         # stopped before the end of its first epoch: nothing to go on with
         shutil.rmtree(folder)
     try:
-        return run({'subcommand': 'fit', 'fit': fit})
+        return fit({'subcommand': 'fit', 'fit': settings})
     except SystemExit as error:
         if error.code != USAGE:
             raise
@@ -113,7 +118,7 @@ def train(fit: dict[str, Any], folder: Path) -> DisCoMKDCLI:
 
 
 def score(
-    cli: DisCoMKDCLI, config: BenchmarkConfig, training: Training, folder: Path
+    cli: LightningCLI, config: BenchmarkConfig, training: Training, folder: Path
 ) -> list[dict[str, Any]]:
     """Score the best classifiers of a training on the test split.
 

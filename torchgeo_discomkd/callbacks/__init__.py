@@ -3,9 +3,9 @@
 
 """Callbacks of torchgeo_discomkd."""
 
+from ..performance.channels_last import ChannelsLast
 from .best_classifiers import BestClassifiers
 from .calibration import Calibration
-from .channels_last import ChannelsLast
 from .last_checkpoint import LastCheckpoint
 from .manifest import RunManifest
 from .prediction_writer import PredictionWriter

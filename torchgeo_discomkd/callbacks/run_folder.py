@@ -3,9 +3,15 @@
 
 """Where a run keeps its files."""
 
+import zipfile
 from pathlib import Path
 
 from lightning.pytorch import Trainer
+
+from ..errors import CheckpointError, LayoutError, RunFolderExistsError
+
+#: Checkpoints that Lightning finds itself.
+LIGHTNING_CHECKPOINTS = frozenset({'best', 'hpc', 'last', 'registry'})
 
 
 def run_folder(trainer: Trainer) -> Path:
@@ -27,3 +33,74 @@ def keeps_files(trainer: Trainer) -> bool:
         trainer: The trainer.
     """
     return not trainer.fast_dev_run  # ty: ignore[missing-attribute]
+
+
+def check_checkpoint(checkpoint: str) -> None:
+    """Check that a checkpoint on this machine can be one.
+
+    Args:
+        checkpoint: Path, URL, or a word that Lightning knows, such as 'last'.
+
+    Raises:
+        CheckpointError: If it is missing, truncated, or another kind of file.
+    """
+    path = Path(checkpoint)
+    known = '://' in checkpoint or checkpoint.split(':')[0] in LIGHTNING_CHECKPOINTS
+    if known or path.is_dir():
+        return
+    if not path.is_file():
+        raise CheckpointError(
+            f'--ckpt_path {path}: there is no such file. Give last.ckpt of a run.'
+        )
+    if not zipfile.is_zipfile(path):
+        raise CheckpointError(
+            f'--ckpt_path {path} is no checkpoint, or it is truncated: give last.ckpt of '
+            'a run. Classifier files are for PretrainedClassification and classify.'
+        )
+
+
+def check_run_folder(folder: Path, checkpoint: str | None) -> None:
+    """Check that a run will not overwrite another one.
+
+    Args:
+        folder: The run folder.
+        checkpoint: Checkpoint that the run resumes from.
+
+    Raises:
+        RunFolderExistsError: If the folder holds results of a run that is not resumed.
+    """
+    if checkpoint and Path(checkpoint).resolve().parent == folder.resolve():
+        return
+    last = folder / 'last.ckpt'
+    if last.exists() or (folder / 'best').exists():
+        resume = f', or resume: --config {folder}/config.yaml --ckpt_path {last}'
+        raise RunFolderExistsError(
+            f'{folder} holds a run already. Choose another folder with '
+            f'--trainer.default_root_dir{resume if last.exists() else ""}.'
+        )
+
+
+def best_files(folder: Path, students: bool = True) -> dict[str, str]:
+    """Return the classifier files of a run.
+
+    Args:
+        folder: The run folder.
+        students: Whether to include the plain students.
+
+    Returns:
+        File for each name; plain students are named '<modality>_student'.
+
+    Raises:
+        LayoutError: If the folder has none.
+    """
+    best = folder / 'best'
+    files = {path.stem: str(path) for path in sorted(best.glob('*.safetensors'))}
+    if students:
+        for path in sorted((best / 'students').glob('*.safetensors')):
+            files[f'{path.stem}_student'] = str(path)
+    if not files:
+        raise LayoutError(
+            f'no classifier file in {best}: train first, give --ckpt_path, or name the '
+            'folder of a run with --config <folder>/config.yaml.'
+        )
+    return files

@@ -17,7 +17,7 @@ from rasterio.shutil import copy  # ty: ignore[import-not-found]
 from rasterio.windows import Window
 
 from ..errors import OutputError
-from ..outputs import writing
+from ..files import writing
 from .map_legend import NODATA, Legend
 from .scene_reader import Grid
 

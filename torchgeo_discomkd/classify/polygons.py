@@ -12,7 +12,7 @@ import rasterio
 from affine import Affine
 from rasterio.errors import NotGeoreferencedWarning
 
-from ..outputs import writing
+from ..files import writing
 from .map_legend import Legend
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from rasterio.enums import Resampling
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import DatasetReader
 
-from ..outputs import writing
+from ..files import writing
 from .map_legend import NODATA, Legend
 
 if TYPE_CHECKING:

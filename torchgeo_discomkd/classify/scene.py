@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import rasterio
 from affine import Affine
+from tqdm import tqdm
 
 from .. import __version__
-from ..outputs import partial_folder
-from ..progress import progress_bar
+from ..files import partial_folder
 from ..rasters.scale import Scale
 from ..rasters.sources import Source
 from .map_legend import NODATA, Legend, make_legend
@@ -153,7 +153,7 @@ def _classify(
     panels = split_panels(columns, settings, reader.bands, reader.block_rows, classes)
     total = len(rows.starts) * sum(len(panel.starts) for panel in panels)
     classified = 0
-    with progress_bar(total, 'windows', progress) as advance:
+    with tqdm(total=total, unit=' windows', disable=not progress) as bar:
         for panel in panels:
             average = PanelAverage(predictor, rows, panel, settings.batch_size)
             height = rows_per_strip(panel, settings, reader.bands)
@@ -166,7 +166,7 @@ def _classify(
                 for strip in ahead:
                     for row in average.add(strip):
                         _write_row(writer, left, row, settings.min_confidence)
-                    advance((strip.end - strip.begin) * len(panel.starts))
+                    bar.update((strip.end - strip.begin) * len(panel.starts))
             classified += average.classified
     return classified, total - classified
 

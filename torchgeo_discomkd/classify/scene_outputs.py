@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import OutputExistsError, SettingError
-from ..outputs import refuse_existing, writing
+from ..files import refuse_existing, writing
 from ..rasters.sources import Source
 from .map_legend import Legend
 from .map_writer import MapWriter

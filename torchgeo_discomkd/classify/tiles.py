@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from ..errors import SettingError
-from ..progress import progress_bar
 from ..rasters.ahead import batch_tiles, read_ahead
 from ..rasters.opening import many_threads
 from ..rasters.scale import Scale, check_scale
@@ -107,14 +107,16 @@ def classify_tiles(
             done.add(path)
             summary.add(path, status)
         todo = (source for source in sources if source.name not in done)
-        with progress_bar(len(sources), 'tiles', progress, len(done)) as advance:
+        with tqdm(
+            total=len(sources), initial=len(done), unit=' tiles', disable=not progress
+        ) as bar:
             for rows in _classify(
                 predictor, todo, spec, batch_size, workers, min_confidence
             ):
                 table.write(rows)
                 for row in rows:
                     summary.add(row.path, row.status)
-                advance(len(rows))
+                bar.update(len(rows))
         table.finish()
     return summary
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..errors import SettingError
 from ..export.pt2_file import load_pt2
 from ..models import LoadedClassifier, load_classifier
-from ..models.folding import fold_batch_norms
+from ..performance.folding import fold_batch_norms
 from .checkpoint import load_checkpoint
 
 
@@ -59,7 +59,7 @@ def torch_route(
         A function from raw images, float32, shape (B, C, H, W), to probabilities,
         float32, shape (B, K).
     """
-    fold_batch_norms(loaded.classifier)
+    fold_batch_norms(loaded.classifier, loaded.classifier.backbones)
     layout = torch.channels_last if device.type == 'cpu' else torch.preserve_format
     loaded.to(device, memory_format=layout)  # ty: ignore[no-matching-overload]
 

@@ -134,6 +134,12 @@ class DisentangledClassifier(nn.Module):
         self.normalization = Normalization(in_channels)
         self.classifier = nn.Linear(2 * self.encoder.embedding_size, num_classes)
 
+    @property
+    def backbones(self) -> list[str]:
+        """Names of the submodules between the normalisation and the last layer."""
+        names = ('invariant_encoder', 'specific_encoder', 'projection')
+        return [f'encoder.{name}' for name in names]
+
     def embed(self, x: Tensor) -> Embeddings:
         """Embed a batch.
 

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ..errors import BandError, WeightsError
-from .convolution import use_tiny_map_convolutions
+from ..performance.convolution import use_tiny_map_convolutions
 
 #: A string that ends like this is a path, not the name of a TorchGeo weight.
 SUFFIXES = ('.pth', '.pt', '.safetensors')

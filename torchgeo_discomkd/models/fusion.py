@@ -68,6 +68,11 @@ class FusionClassifier(nn.Module):
         """Names of the modalities."""
         return tuple(self.encoders)
 
+    @property
+    def backbones(self) -> list[str]:
+        """Names of the submodules between the normalisations and the last layer."""
+        return [f'encoders.{modality}' for modality in self.encoders]
+
     def forward(self, images: Mapping[str, Tensor] | Tensor) -> Tensor:
         """Classify a batch.
 

@@ -1,0 +1,541 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import torchgeo.main
+import yaml
+from lightning.pytorch import Callback, LightningModule, Trainer
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tests.conftest import TINY
+from tests.fakes import write_arrays, write_eurosat
+from torchgeo_discomkd import __version__
+from torchgeo_discomkd.commands import main
+from torchgeo_discomkd.commands.fit import with_quickstart
+from torchgeo_discomkd.models import create_encoder, load_metadata
+
+
+def last(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
+    return torch.load(folder / 'last.ckpt', weights_only=True)
+
+
+def same(one: object, two: object) -> bool:
+    if isinstance(one, torch.Tensor) and isinstance(two, torch.Tensor):
+        return torch.equal(one, two)
+    if isinstance(one, dict) and isinstance(two, dict):
+        return one.keys() == two.keys() and all(same(one[k], two[k]) for k in one)
+    if isinstance(one, list) and isinstance(two, list):
+        return all(same(a, b) for a, b in zip(one, two, strict=True))
+    return one == two
+
+
+def data_arguments(name: str, tmp_path: Path) -> list[str]:
+    """Write tiny data and return what names it on the command line."""
+    root = tmp_path / 'data'
+    match name:
+        case 'EuroSATMSSAR':
+            write_eurosat(root, 13)
+        case 'PairedArrays':
+            write_arrays(root, classes=10)
+        case 'PairedFolders':
+            write_eurosat(root, 13)
+    arguments = ['--data', f'{name}DataModule', '--data.root', str(root)]
+    match name:
+        case 'SimulatedMSSAR':
+            arguments += ['--data.tiles_per_class', '13', '--data.size', '16']
+        case 'PairedArrays':
+            arguments += ['--data.prefixes', '{ms: MS, sar: SAR}']
+        case 'PairedFolders':
+            folders = '{ms: EuroSAT_MS, sar: EuroSAT-SAR}'
+            arguments += ['--data.folders', folders, '--data.units', '{sar: dB}']
+    return [*arguments, '--data.batch_size', '32']
+
+
+# schemes need at least one validation tile per class: 13 tiles give 9, 1 and 3
+@pytest.mark.parametrize(
+    'name', ['EuroSATMSSAR', 'PairedArrays', 'PairedFolders', 'SimulatedMSSAR']
+)
+def test_fit_test_predict(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / 'run'
+    arguments = data_arguments(name, tmp_path)
+    run = ['--trainer.default_root_dir', str(folder)]
+    fit = [*arguments, *run, *TINY, '--trainer.max_epochs', '2']
+    fit += ['--model.students', 'true']
+    main(['fit', '--model', 'DisCoMKD', *fit])
+
+    manifest = json.loads((folder / 'manifest.json').read_text())
+    assert manifest['epochs'] == 2
+    assert manifest['steps'] == (4 if name == 'PairedArrays' else 6)
+    assert manifest['package']['torchgeo_discomkd'] == __version__
+    assert manifest['data_fingerprint']
+    assert manifest['split_hash']
+    moments = last(folder)['optimizer_states'][0]['state']
+    assert all(moment['exp_avg'].abs().sum() > 0 for moment in moments.values())
+    for modality in ('ms', 'sar'):
+        metadata = load_metadata(folder / 'best' / f'{modality}.safetensors')
+        assert list(metadata.modalities) == [modality]
+        assert metadata.scores['val_F1Score'] == pytest.approx(
+            manifest['best'][modality]['val_F1Score']
+        )
+        assert metadata.epoch == manifest['best'][modality]['epoch']
+
+    events = EventAccumulator(str(folder)).Reload()
+    assert 'val_sar_ConfusionMatrix' in events.Tags()['images']
+
+    config = str(folder / 'config.yaml')
+    main(['test', '--config', config])
+    main(['predict', '--config', config])
+    for modality in ('ms', 'sar'):
+        table = folder / 'predictions' / f'{modality}.csv'
+        with table.open() as file:
+            rows = list(csv.DictReader(file))
+        assert len(rows) == (20 if name == 'PairedArrays' else 30)
+        for row in rows:
+            values = [float(row[f'probability_{c}']) for c in metadata.classes]
+            assert sum(values) == pytest.approx(1, abs=1e-4)
+            assert row['status'] == 'ok'
+            assert float(row['confidence']) == max(values)
+            assert row['label'] == metadata.classes[values.index(max(values))]
+    with pytest.raises(SystemExit):
+        main(['predict', '--config', config])
+    assert not list(folder.rglob('*.partial'))
+    assert len(list((folder / 'predictions').iterdir())) == 2
+
+
+def test_resumed_run_equals_an_uninterrupted_one(
+    fit_pairs: Callable[..., Path],
+) -> None:
+    students = ('--model.students', 'true', '--optimizer', 'Adam')
+    students += ('--lr_scheduler', 'StepLR', '--lr_scheduler.step_size', '1')
+    whole = fit_pairs(*students, name='whole', epochs=4)
+    fit_pairs(*students, name='parts', epochs=2)
+    parts = whole.parent / 'parts'
+    resume = ['--ckpt_path', str(parts / 'last.ckpt'), '--trainer.max_epochs', '4']
+    main(['fit', '--config', str(parts / 'config.yaml'), *resume])
+    one, two = last(whole), last(parts)
+    assert same(one['state_dict'], two['state_dict'])
+    assert same(one['optimizer_states'], two['optimizer_states'])
+    best = [
+        json.loads((f / 'manifest.json').read_text())['best'] for f in (whole, parts)
+    ]
+    assert best[0] == best[1]
+    for file in (whole / 'best').rglob('*.safetensors'):
+        other = parts / file.relative_to(whole)
+        assert same(load_file(file), load_file(other))
+    # a resumed run is tested by its best files too, not by its last weights
+    config = yaml.safe_load((parts / 'config.yaml').read_text())
+    assert config['ckpt_path'] is None
+    # the metrics of the first part are still there
+    assert len(list(parts.glob('metrics/*/metrics.csv'))) == 2
+
+
+def test_resumed_run_keeps_a_better_classifier(fit_pairs: Callable[..., Path]) -> None:
+    folder = fit_pairs(epochs=1)
+    checkpoint = last(folder)
+    checkpoint['callbacks']['BestClassifiers']['scores']['sar'] = 1.5
+    torch.save(checkpoint, folder / 'last.ckpt')
+    sar, ms = (folder / 'best' / f'{m}.safetensors' for m in ('sar', 'ms'))
+    before = sar.read_bytes()
+    resume = ['--ckpt_path', str(folder / 'last.ckpt'), '--trainer.max_epochs', '3']
+    main(['fit', '--config', str(folder / 'config.yaml'), *resume])
+    assert sar.read_bytes() == before
+    manifest = json.loads((folder / 'manifest.json').read_text())
+    assert manifest['best']['sar']['val_F1Score'] == 1.5
+    assert manifest['best']['sar']['epoch'] == 0
+    assert load_metadata(ms).epoch == manifest['best']['ms']['epoch']
+
+
+def test_resumed_into_another_folder(
+    fit_pairs: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = fit_pairs()
+    other = tmp_path / 'other'
+    resume = ['--ckpt_path', str(folder / 'last.ckpt'), '--trainer.max_epochs', '2']
+    resume += ['--trainer.default_root_dir', str(other)]
+    main(['fit', '--config', str(folder / 'config.yaml'), *resume])
+    assert load_metadata(other / 'best' / 'sar.safetensors').epoch == 1
+
+
+def test_own_logger_and_weights_leave_the_run_folder_alone(
+    fit_pairs: Callable[..., Path], tmp_path: Path
+) -> None:
+    torch.save(create_encoder('test_resnet', 2).state_dict(), tmp_path / 'sar.pth')
+    folder = fit_pairs(
+        *('--model.weights', f'{{sar: {tmp_path / "sar.pth"}}}'),
+        *('--trainer.logger', 'CSVLogger', '--trainer.logger.save_dir', str(tmp_path)),
+    )
+    assert (folder / 'best' / 'sar.safetensors').exists()
+    assert (folder / 'config.yaml').exists()
+    (tmp_path / 'sar.pth').unlink()
+    main(['test', '--config', str(folder / 'config.yaml')])
+
+
+def test_equal_score_is_not_better(fit_pairs: Callable[..., Path]) -> None:
+    folder = fit_pairs('--model.lr', '0', '--trainer.limit_val_batches', '1', epochs=3)
+    manifest = json.loads((folder / 'manifest.json').read_text())
+    with (folder / 'metrics/version_0/metrics.csv').open() as file:
+        rows = list(csv.DictReader(file))
+    scores = [float(r['val_sar_F1Score']) for r in rows if r['val_sar_F1Score']]
+    assert scores.count(max(scores)) > 1
+    first = scores.index(max(scores))
+    assert manifest['best']['sar']['epoch'] == first
+    assert manifest['best']['sar']['val_F1Score'] == pytest.approx(max(scores))
+
+
+def test_sar_alone_from_a_classifier_file(
+    fit_pairs: Callable[..., Path],
+    pairs: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = fit_pairs(epochs=2)
+    config = str(run / 'config.yaml')
+    capsys.readouterr()
+    main(['test', '--config', config])
+    both = capsys.readouterr().out
+    alone = tmp_path / 'sent' / 'sar.safetensors'
+    alone.parent.mkdir()
+    shutil.copy(run / 'best' / 'sar.safetensors', alone)
+    shutil.rmtree(run)
+    shutil.rmtree(pairs / 'ms')
+    shutil.rmtree(pairs / '.torchgeo_discomkd')
+    arguments = [
+        *('--model', 'PretrainedClassification'),
+        *('--model.classifiers', f'{{sar: {alone}}}'),
+        *('--data', 'PairedFoldersDataModule', '--data.root', str(pairs)),
+        *('--trainer.default_root_dir', str(tmp_path / 'sar_only')),
+        *('--trainer.accelerator', 'cpu'),
+    ]
+    main(['test', *arguments])
+    sar_only = capsys.readouterr().out
+
+    def score(text: str) -> str:
+        (line,) = [t for t in text.splitlines() if 'test_sar_F1Score' in t]
+        return line
+
+    assert score(sar_only) == score(both)
+    assert 'test_sar_invariant_F1Score' in sar_only
+    main(['predict', *arguments])
+    tables = list((tmp_path / 'sar_only' / 'predictions').iterdir())
+    assert [table.name for table in tables] == ['sar.csv']
+
+
+def test_fusion_and_student(fit_pairs: Callable[..., Path]) -> None:
+    fusion = ('--model', 'FusionClassification', '--model.num_classes', '2', *TINY)
+    both = ('--model.in_channels', '{ms: 13, sar: 2}', '--data.paired', 'true')
+    folder = fit_pairs(*fusion, *both, name='fusion')
+    assert [p.name for p in (folder / 'best').iterdir()] == ['fusion.safetensors']
+    main(['test', '--config', str(folder / 'config.yaml')])
+    folder = fit_pairs(*fusion, '--data.modalities', '[sar]', name='student')
+    assert [p.name for p in (folder / 'best').iterdir()] == ['sar.safetensors']
+    with pytest.raises(SystemExit):
+        fit_pairs(*fusion, *both[:2], name='unpaired')
+
+
+def test_bare_fit_alone_gets_the_quickstart() -> None:
+    added = with_quickstart(['fit', '--trainer.max_epochs', '1'])
+    assert added[:2] == ['fit', '--config']
+    assert Path(added[2]).name == 'quickstart.yaml'
+    assert added[3:] == ['--trainer.max_epochs', '1']
+    for args in (
+        ['fit', '--config', 'x.yaml'],
+        ['fit', '-c', 'x.yaml'],
+        ['fit', '--config=x.yaml'],
+        ['fit', '--model', 'DisCoMKD'],
+        ['fit', '--data.root', 'x'],
+        ['fit', '--help'],
+        ['test'],
+        [],
+    ):
+        assert with_quickstart(args) == args
+
+
+def test_quickstart_does_not_leak(fit_pairs: Callable[..., Path]) -> None:
+    config = yaml.safe_load((fit_pairs() / 'config.yaml').read_text())
+    assert config['model']['init_args']['students'] is False
+    assert config['model']['init_args']['lr'] == 1e-4
+    assert config['data']['class_path'].endswith('PairedFoldersDataModule')
+    assert config['data']['init_args']['eval_batch_size'] == 512
+
+
+def test_optimizer_and_schedule_from_the_command_line(
+    fit_pairs: Callable[..., Path],
+) -> None:
+    folder = fit_pairs(
+        *('--optimizer', 'SGD', '--optimizer.lr', '0.01'),
+        *('--optimizer.momentum', '0.9', '--lr_scheduler', 'ExponentialLR'),
+        *('--lr_scheduler.gamma', '0.5'),
+        epochs=2,
+    )
+    checkpoint = last(folder)
+    group = checkpoint['optimizer_states'][0]['param_groups'][0]
+    assert group['momentum'] == 0.9
+    assert group['lr'] == pytest.approx(0.0025)
+
+
+def test_weights_of_one_modality(
+    fit_pairs: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(create_encoder('test_resnet', 2).state_dict(), tmp_path / 'sar.pth')
+    weights = f'{{sar: {tmp_path / "sar.pth"}, ms: false}}'
+    folder = fit_pairs('--model.weights', weights)
+    assert (folder / 'best' / 'sar.safetensors').exists()
+    with pytest.raises(SystemExit):
+        fit_pairs('--model.weights', '{sar: nowhere.pth}', name='other')
+    assert 'nowhere.pth' in capsys.readouterr().err
+
+
+def test_users_own_model_checkpoint_is_kept(fit_pairs: Callable[..., Path]) -> None:
+    folder = fit_pairs(
+        *(
+            '--trainer.callbacks+=ModelCheckpoint',
+            '--trainer.callbacks.filename',
+            'mine',
+        )
+    )
+    assert list(folder.rglob('mine.ckpt'))
+    assert (folder / 'last.ckpt').exists()
+
+
+def test_no_checkpoint_if_told_so(fit_pairs: Callable[..., Path]) -> None:
+    folder = fit_pairs('--trainer.enable_checkpointing', 'false')
+    assert (folder / 'best' / 'sar.safetensors').exists()
+    assert not (folder / 'last.ckpt').exists()
+
+
+def test_fast_dev_run_writes_nothing(fit_pairs: Callable[..., Path]) -> None:
+    folder = fit_pairs('--trainer.fast_dev_run', 'true')
+    assert not folder.exists()
+
+
+def test_existing_run_is_not_overwritten(
+    fit_pairs: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = fit_pairs()
+    before = {p: p.read_bytes() for p in folder.rglob('*') if p.is_file()}
+    with pytest.raises(SystemExit) as stop:
+        fit_pairs()
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert '--trainer.default_root_dir' in error
+    assert '--ckpt_path' in error
+    assert {p: p.read_bytes() for p in folder.rglob('*') if p.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ('args', 'match'),
+    [
+        (['--data.root', 'nowhere'], 'nowhere'),
+        (['--model.num_classes', '5'], '--model.num_classes 2'),
+        (['--data.batch_size', '1'], 'batch_size=1'),
+        (['--data.modalities', '[sar]'], "'ms'"),
+        (['--data.num_workers', '-1'], 'num_workers=-1'),
+        (['--data.eval_batch_size', '0'], 'eval_batch_size=0'),
+        (['--model.lr', '-1'], 'lr=-1'),
+        (['--ckpt_path', 'nowhere/last.ckpt'], 'there is no such file'),
+        (['--ckpt_path', 'README.md'], 'README.md is no checkpoint'),
+    ],
+)
+def test_mistakes_end_in_one_message(
+    args: list[str],
+    match: str,
+    fit_pairs: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        fit_pairs(*args)
+    error = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert match in error
+    assert 'Traceback' not in error
+    # the corrected command can use the same folder
+    assert (fit_pairs() / 'last.ckpt').exists()
+
+
+@pytest.mark.parametrize('precision', ['32-true', 'bf16-mixed'])
+@pytest.mark.parametrize('clip', ['0', '0.5'])
+def test_gradients_can_be_clipped_in_every_precision(
+    fit_pairs: Callable[..., Path], precision: str, clip: str
+) -> None:
+    trainer = ('--trainer.precision', precision, '--trainer.gradient_clip_val', clip)
+    checkpoint = last(fit_pairs(*trainer))
+    assert checkpoint['global_step'] > 0
+    (optimizer,) = checkpoint['optimizer_states']
+    # Lightning clips no fused optimizer in mixed precision
+    assert optimizer['param_groups'][0]['fused'] == (clip == '0')
+
+
+@pytest.mark.parametrize(
+    ('changes', 'match'),
+    [
+        (['--model.model', 'resnet10t'], "model='test_resnet', not 'resnet10t'"),
+        (['--model.students', 'true'], 'students=False, not True'),
+    ],
+)
+def test_checkpoint_of_another_network(
+    changes: list[str],
+    match: str,
+    fit_pairs: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = fit_pairs()
+    resume = ['--config', str(folder / 'config.yaml'), *changes]
+    resume += ['--ckpt_path', str(folder / 'last.ckpt'), '--trainer.max_epochs', '2']
+    with pytest.raises(SystemExit) as stop:
+        main(['fit', *resume])
+    assert stop.value.code == 2
+    assert match in capsys.readouterr().err
+
+
+def test_a_configuration_in_the_run_folder_is_kept(
+    fit_pairs: Callable[..., Path], tmp_path: Path
+) -> None:
+    own = tmp_path / 'run' / 'config.yaml'
+    own.parent.mkdir()
+    own.write_text('# mine\nseed_everything: 3\n')
+    folder = fit_pairs('--config', str(own))
+    assert (folder / 'config.1.yaml').read_text() == '# mine\nseed_everything: 3\n'
+    config = folder / 'config.yaml'
+    assert yaml.safe_load(config.read_text())['seed_everything'] == 3
+    shutil.rmtree(folder / 'best')
+    (folder / 'last.ckpt').unlink()
+    main(['fit', '--config', str(config)])
+    assert not (folder / 'config.2.yaml').exists()
+
+
+def test_a_folder_that_cannot_be_written(
+    fit_pairs: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / 'file').write_text('mine')
+    with pytest.raises(SystemExit) as stop:
+        fit_pairs(name='file/run')
+    assert stop.value.code == 2
+    assert '--trainer.default_root_dir chooses another' in capsys.readouterr().err
+    assert (tmp_path / 'file').read_text() == 'mine'
+
+
+def test_missing_eurosat(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    args = ['--data', 'EuroSATMSSARDataModule', '--data.root', str(tmp_path / 'none')]
+    run = ['--trainer.default_root_dir', str(tmp_path), '--trainer.max_epochs', '1']
+    with pytest.raises(SystemExit):
+        main(['fit', '--model', 'DisCoMKD', *args, *run, *TINY])
+    assert 'download' in capsys.readouterr().err
+
+
+def test_test_without_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_eurosat(tmp_path / 'data', 13)
+    args = [
+        *('--data', 'EuroSATMSSARDataModule', '--data.root', str(tmp_path / 'data')),
+        *('--trainer.default_root_dir', str(tmp_path / 'run')),
+    ]
+    with pytest.raises(SystemExit):
+        main(['test', '--model', 'DisCoMKD', *args, *TINY[:2]])
+    assert 'train first' in capsys.readouterr().err
+
+
+def test_last_weights_can_be_tested(
+    fit_pairs: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = fit_pairs()
+    checkpoint = ['--ckpt_path', str(folder / 'last.ckpt')]
+    main(['validate', '--config', str(folder / 'config.yaml'), *checkpoint])
+    assert 'val_sar_F1Score' in capsys.readouterr().out
+
+
+class Interrupt(Callback):
+    """Press Ctrl-C in the middle of an epoch."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, *args: object
+    ) -> None:
+        if trainer.current_epoch == self.epoch:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize('epoch', [0, 1])
+def test_ctrl_c(
+    epoch: int,
+    fit_pairs: Callable[..., Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    handler = signal.getsignal(signal.SIGINT)
+    assert threading.current_thread() is threading.main_thread()
+    callback = ('--trainer.callbacks+=tests.commands.test_fit.Interrupt',)
+    try:
+        with pytest.raises(SystemExit):
+            fit_pairs(*callback, '--trainer.callbacks.epoch', str(epoch), epochs=3)
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    error = capsys.readouterr().err.replace('\n', ' ')
+    if epoch:
+        assert '--ckpt_path' in error
+        folder = tmp_path / 'run'
+        resume = [
+            '--ckpt_path',
+            str(folder / 'last.ckpt'),
+            '--trainer.callbacks',
+            'null',
+        ]
+        main(['fit', '--config', str(folder / 'config.yaml'), *resume])
+    else:
+        assert 'nothing to keep' in error
+        fit_pairs(epochs=1)
+
+
+def test_torchgeos_own_command_line(
+    pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, 'argv', ['torchgeo'])
+    torchgeo.main.main(
+        [
+            *('fit', '--model', 'torchgeo_discomkd.tasks.DisCoMKD', *TINY),
+            *('--model.num_classes', '2', '--trainer.max_epochs', '1'),
+            *('--data', 'torchgeo_discomkd.datamodules.PairedFoldersDataModule'),
+            *('--data.root', str(pairs), '--data.batch_size', '8'),
+            *('--trainer.default_root_dir', str(tmp_path / 'run')),
+            *('--trainer.log_every_n_steps', '1'),
+        ]
+    )
+    run = tmp_path / 'run' / 'lightning_logs' / 'version_0'
+    assert sorted(p.name for p in (run / 'best').iterdir()) == [
+        'ms.safetensors',
+        'sar.safetensors',
+    ]
+    assert json.loads((run / 'manifest.json').read_text())['steps'] == 4
+    assert (run / 'last.ckpt').exists()
+
+
+def test_python_m() -> None:
+    command = [sys.executable, '-m', 'torchgeo_discomkd', '--version']
+    result = subprocess.run(
+        command, capture_output=True, text=True, check=True, env={**os.environ}
+    )
+    assert result.stdout.strip().endswith(__version__)
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ('', 'classify', 'export', 'benchmark', 'import'):
+        with pytest.raises(SystemExit) as info:
+            main([*([command] if command else []), '--help'])
+        assert info.value.code == 0
+        output = capsys.readouterr().out
+        for name in ('classify', 'export', 'benchmark', 'import'):
+            assert name in output or command
+        assert command in output

@@ -1,0 +1,152 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""``python -m torchgeo_discomkd classify``."""
+
+import os
+import sys
+import warnings
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TextIO
+
+from ..classify.api import MAPS, classify
+
+EPILOG = """statuses of tiles:
+  ok            classified as it is
+  mixed_size    classified, but not of the classifier's size: padded if smaller, cut to
+                its centre if larger by at most a quarter, otherwise the mean over
+                windows
+  nodata        all pixels missing (see --max-nodata)
+  unreadable    truncated, vanished or no image
+  bands, unit   other bands or another unit than the classifier's
+  too_large     a scene rather than a tile
+
+exit codes:
+  0    all tiles have a label
+  2    a mistake in the command
+  3    some tiles have no label: the table says why
+  130  interrupted: continue with --resume
+
+examples:
+  python -m torchgeo_discomkd classify sar.safetensors tiles/ --output tiles.parquet
+  python -m torchgeo_discomkd classify sar.safetensors VV=vv.tif VH=vh.tif \\
+      --output map.tif --preview map.png
+"""
+
+
+def run(args: Sequence[str]) -> None:
+    """Classify and tell how many tiles could not be.
+
+    Args:
+        args: Arguments after ``classify``.
+
+    Raises:
+        UserError: If the model, the images, the output or a setting is wrong.
+        SystemExit: With 3 if some tiles have no label, 130 if interrupted, 2 if *args*
+            are no such arguments, 0 if they ask for help.
+    """
+    options = vars(_parser().parse_intermixed_args(args))
+    if options['bands'] is not None:
+        options['bands'] = [band.strip() for band in options['bands'].split(',')]
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning  # ty: ignore[invalid-assignment]
+        try:
+            summary = classify(**options, progress=True)
+        except KeyboardInterrupt:
+            table = Path(options['output']).suffix.lower() not in MAPS
+            hint = ': run the same command with --resume to continue' if table else ''
+            sys.stderr.write(f'interrupted{hint}\n')
+            sys.exit(130)
+    # its tables take time to import, which --help need not wait for
+    from ..classify.summary import Summary
+
+    failed = isinstance(summary, Summary) and summary.failed
+    if failed:
+        sys.stderr.write(f'first tile without a label: {summary.example}\n')
+    sys.stdout.write(f'{summary}\n')
+    if failed:
+        sys.exit(3)
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        prog='python -m torchgeo_discomkd classify',
+        description='Classify tiles into a table, or a scene into a map.',
+        epilog=EPILOG,
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add('model', metavar='MODEL', help='classifier file, exported file or checkpoint')
+    add(
+        'inputs',
+        metavar='INPUT',
+        nargs='+',
+        help='tile, folder, pattern, list of paths (.txt), URL, scene, or the files of '
+        'an image by band: VV=<file> VH=<file>',
+    )
+    add(
+        '--output',
+        required=True,
+        help='table (.parquet, .gpkg, .geojson, .csv), or map of a scene (.tif)',
+    )
+    add('--modality', help='modality of the images, for a checkpoint of several')
+    add(
+        '--scale',
+        type=str.lower,
+        choices=('auto', 'db', 'linear'),
+        default='auto',
+        help='unit of SAR images (default: guessed from the values)',
+    )
+    add(
+        '--bands',
+        help="names or numbers (from 1) of the files' bands for those of the "
+        'classifier, with commas (default: by name, or else by order)',
+    )
+    add('--batch-size', type=int, default=128, help='default: %(default)s')
+    add(
+        '--workers',
+        type=int,
+        default=min(4, os.cpu_count() or 1),
+        help='threads that read (default: %(default)s)',
+    )
+    add('--device', default='auto', help='auto, cpu, cuda, ... (default: %(default)s)')
+    add(
+        '--precision',
+        choices=('auto', 'float32', 'bfloat16'),
+        default='auto',
+        help='bfloat16 is faster on processors that have it; probabilities differ in '
+        'the third digit (default: that of the model, mostly float32)',
+    )
+    add(
+        '--min-confidence',
+        type=float,
+        default=0.0,
+        help="below it the label is 'uncertain' (default: %(default)s)",
+    )
+    add(
+        '--max-nodata',
+        type=float,
+        help='nodata if at least this part of the pixels is missing (default: 1 for '
+        'tiles, 0.5 for cells of a map)',
+    )
+    add('--crs', help='of all outlines in a table (default: EPSG:4326)')
+    add('--stride', type=int, help='size of a cell of the map in pixels')
+    add('--polygons', help='GeoPackage of the map as polygons')
+    add('--preview', help='PNG of the map with a legend')
+    add('--overwrite', action='store_true', help='replace existing files')
+    add('--resume', action='store_true', help='continue a table that is not complete')
+    return parser
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Show a warning without the line of code that it comes from."""
+    sys.stderr.write(f'warning: {message}\n')

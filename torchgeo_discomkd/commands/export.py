@@ -1,0 +1,147 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""``python -m torchgeo_discomkd export``."""
+
+import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ..errors import SettingError
+
+if TYPE_CHECKING:
+    from ..export.exporter import ExportReport
+
+EXAMPLE = """example:
+  python -m torchgeo_discomkd export runs/quickstart/best/sar.safetensors \\
+      --output sar.onnx --check data/tiles --license CC-BY-4.0
+"""
+
+
+def run(args: Sequence[str]) -> None:
+    """Export a classifier and tell how well it agrees with its file.
+
+    Args:
+        args: Arguments after ``export``.
+
+    Raises:
+        UserError: If the classifier cannot be exported as asked for.
+        SystemExit: If *args* are no such arguments, or ask for help.
+    """
+    options = _parser().parse_args(args)
+    card = dict(_entry(text) for text in options.card)
+    for key, value in (('license', options.license), ('data_name', options.data_name)):
+        if value is not None:
+            card[key] = value
+    # takes seconds: not before the arguments are known to be right
+    from ..export.exporter import export_classifier
+
+    report = export_classifier(
+        options.classifier,
+        options.output,
+        options.check,
+        card,
+        options.overwrite,
+        quantize=options.quantize,
+        calibrate=options.calibrate,
+    )
+    sys.stdout.write(_text(report))
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        prog='python -m torchgeo_discomkd export',
+        description='Write a classifier of one modality as one self-contained file: raw '
+        'pixel values in, probabilities out.',
+        epilog=EXAMPLE,
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        'classifier', help='classifier file, best/<modality>.safetensors'
+    )
+    parser.add_argument(
+        '--output',
+        required=True,
+        help='file to write: .onnx for onnxruntime, .pt2 for PyTorch',
+    )
+    parser.add_argument(
+        '--check',
+        nargs='+',
+        default=[],
+        metavar='TILES',
+        help='tiles, or folders of them, by which the result is compared with the '
+        'classifier file (default: random images)',
+    )
+    parser.add_argument(
+        '--quantize',
+        action='store_true',
+        help='compute the convolutions of an .onnx file in 8-bit integers: faster, a '
+        'little less exact; needs --calibrate',
+    )
+    parser.add_argument(
+        '--calibrate',
+        nargs='+',
+        default=[],
+        metavar='TILES',
+        help='training tiles, or folders of them, that show the range of values; 32 or '
+        'more, of which 512 are used',
+    )
+    parser.add_argument(
+        '--license', help='licence of the classifier, for its model card'
+    )
+    parser.add_argument(
+        '--data-name', help='name of the training data, for the model card'
+    )
+    parser.add_argument(
+        '--card',
+        action='append',
+        default=[],
+        metavar='KEY=VALUE',
+        help='further entry of the model card; may be repeated',
+    )
+    parser.add_argument(
+        '--overwrite', action='store_true', help='replace an existing output'
+    )
+    return parser
+
+
+def _entry(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition('=')
+    if not (key and equals):
+        raise SettingError(
+            f'--card {text}: give KEY=VALUE, e.g. --card contact=me@x.org'
+        )
+    return key, value
+
+
+def _text(report: 'ExportReport') -> str:
+    kind = 'a program of PyTorch'
+    if report.opset is not None:
+        kind = f'ONNX, operator set {report.opset}'
+    size = 'any height and width'
+    if report.tile_size is not None:
+        size = f'{report.tile_size[0]}x{report.tile_size[1]} pixels'
+    return (
+        f"{report.path}: '{report.modality}', {kind}, {size}, "
+        f'{report.parameters:,} parameters, {report.size / 1e6:.1f} MB\n'
+        f'{_comparison(report)}\n'
+    )
+
+
+def _comparison(report: 'ExportReport') -> str:
+    if report.agreement is None:
+        images = 'tiles' if report.real else 'random images'
+        return (
+            'largest difference of a probability from the classifier file: '
+            f'{report.difference:.1e} ({report.images} {images})'
+        )
+    agreement = report.agreement
+    images = 'tiles' if report.real else 'tiles of the calibration'
+    return (
+        f'int8, calibrated by {agreement.calibration_tiles} tiles; compared with the '
+        f'classifier file by {agreement.check_tiles} {images}: '
+        f'{agreement.label_agreement:.2%} of the labels are the same, a probability '
+        f'differs by up to {agreement.largest_difference:.3f}, on average by '
+        f'{agreement.mean_difference:.4f}'
+    )

@@ -1,0 +1,278 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""fit, validate, test and predict: LightningCLI on our tasks and data modules."""
+
+import errno
+import os
+import warnings
+from pathlib import Path
+from typing import Any, Literal
+
+from lightning.fabric.plugins.precision.precision import _PRECISION_INPUT
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.plugins import MixedPrecision
+from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from torchgeo.datamodules import BaseDataModule
+from torchgeo.datasets import DatasetNotFoundError
+from torchgeo.tasks import BaseTask
+
+from .. import __version__
+from ..callbacks import LastCheckpoint, PredictionWriter
+from ..callbacks.run_config import RunConfigCallback
+from ..callbacks.run_folder import best_files, check_checkpoint, check_run_folder
+from ..errors import OutputError, UserError
+from ..performance.precision import fast_precision
+from ..tasks import MultiModalTrainingTask, PretrainedClassification
+
+#: Settings that GDAL needs to open many small files fast, as in TorchGeo.
+GDAL_SETTINGS = {'GDAL_DISABLE_READDIR_ON_OPEN': 'EMPTY_DIR'}
+
+#: Errors of the system that the user can mend: no permission, no room, no folder.
+NOT_WRITABLE = frozenset(
+    {
+        errno.EACCES,
+        errno.EDQUOT,
+        errno.EEXIST,
+        errno.ENOSPC,
+        errno.ENOTDIR,
+        errno.EPERM,
+        errno.EROFS,
+    }
+)
+
+#: What ``--help`` tells of the commands that are not Lightning's.
+EPILOG = (
+    'Further commands, each with a --help of its own: classify (tiles to a table, a '
+    'scene to a map), export (ONNX or PyTorch), benchmark (the tables of the paper), '
+    'pack (a data set into one fast file), import (weights of the released code).'
+)
+
+
+def quickstart_config() -> Path:
+    """Return the configuration of a bare ``fit``."""
+    installed = Path(__file__).with_name('quickstart.yaml')
+    # in a checkout the file is where a reader looks for it
+    checkout = Path(__file__).parents[2] / 'configs' / 'quickstart.yaml'
+    return installed if installed.exists() else checkout
+
+
+def with_quickstart(args: list[str]) -> list[str]:
+    """Add the embedded configuration to a ``fit`` that names nothing to run.
+
+    Args:
+        args: Arguments of the command line.
+
+    Returns:
+        The arguments, unchanged if a configuration, model or data set is named.
+    """
+    named = any(
+        arg == '-c' or arg.startswith(('--config', '--model', '--data', '-c='))
+        for arg in args
+    )
+    asks = {'-h', '--help', '--print_config'} & set(args)
+    if args[:1] != ['fit'] or named or asks:
+        return args
+    return ['fit', '--config', str(quickstart_config()), *args[1:]]
+
+
+class RunTrainer(Trainer):
+    """Trainer that keeps everything in its root folder, whatever its loggers."""
+
+    def __init__(
+        self,
+        *,
+        precision: _PRECISION_INPUT | Literal['auto'] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Initialize a new RunTrainer instance.
+
+        Args:
+            precision: As for Lightning's trainer; 'auto' is 'bf16-mixed' on a device
+                that has instructions for bfloat16, else '32-true'. Default: '32-true'.
+            kwargs: Arguments of Lightning's trainer.
+        """
+        super().__init__(precision=None if precision == 'auto' else precision, **kwargs)
+        if precision == 'auto':
+            device = self.strategy.root_device
+            name, reason = fast_precision(device)
+            rank_zero_info(f'precision: {name}, because {reason}')
+            if name == 'bf16-mixed':
+                self.strategy.precision_plugin = MixedPrecision(name, device.type)
+
+    @property
+    def log_dir(self) -> str:
+        """The run folder."""
+        return self.default_root_dir
+
+
+class DisCoMKDCLI(LightningCLI):
+    """LightningCLI whose run folder is ``trainer.default_root_dir``."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Set the defaults of this command line.
+
+        Args:
+            parser: The parser of one command.
+        """
+        parser.set_defaults(
+            {
+                'trainer.default_root_dir': 'runs/discomkd',
+                # losses are logged by epoch, whatever the number of its steps
+                'trainer.log_every_n_steps': 1,
+            }
+        )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse the arguments that :func:`run` was given.
+
+        Args:
+            parser: The parser.
+            args: List of arguments, or a whole configuration.
+        """
+        parse = parser.parse_args if isinstance(args, list) else parser.parse_object
+        self.config = parse(args)
+
+    def _parse_ckpt_path(self) -> None:
+        """Leave the configuration as it was given.
+
+        Lightning would replace the model's by the checkpoint's, with paths that may be
+        outdated, whatever the command line says.
+        """
+
+    def before_instantiate_classes(self) -> None:
+        """Refuse to train into the folder of another run, or from no checkpoint.
+
+        Raises:
+            CheckpointError: If the checkpoint is missing or none.
+            RunFolderExistsError: If the folder holds a run that is not resumed.
+        """
+        trainer = self._get(self.config, 'trainer')
+        checkpoint = self._get(self.config, 'ckpt_path')
+        if checkpoint:
+            check_checkpoint(checkpoint)
+        if self.subcommand == 'fit' and not trainer.fast_dev_run:
+            check_run_folder(Path(trainer.default_root_dir), checkpoint)
+        if self.subcommand != 'fit' and not checkpoint:
+            # the classifier files have their own weights: fetch no others
+            model = self._get(self.config, 'model')
+            if model and 'weights' in model.get('init_args', {}):
+                model.init_args.weights = None
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Instantiate the trainer with the loggers and callbacks of a run folder.
+
+        Args:
+            kwargs: Further arguments of the trainer.
+
+        Returns:
+            The trainer.
+        """
+        config = self._get(self.config_init, 'trainer')
+        folder = config['default_root_dir']
+        callbacks = list(config['callbacks'] or [])
+        if self.subcommand == 'fit' and config['enable_checkpointing'] is not False:
+            callbacks.append(LastCheckpoint())
+        if self.subcommand == 'predict' and not any(
+            isinstance(callback, PredictionWriter) for callback in callbacks
+        ):
+            callbacks.append(PredictionWriter())
+        if config['enable_progress_bar'] is not False and not any(
+            isinstance(callback, ProgressBar) for callback in callbacks
+        ):
+            callbacks.append(RichProgressBar())
+        kwargs['callbacks'] = callbacks
+        if config['logger'] is None and not config['fast_dev_run']:
+            # never deletes the metrics of the part of a run that is resumed
+            csv = CSVLogger(folder, name='metrics')
+            kwargs['logger'] = [TensorBoardLogger(folder, name='', version=''), csv]
+        return super().instantiate_trainer(**kwargs)
+
+    def _evaluate(self, command: str, **kwargs: Any) -> None:
+        """Run a command with the run's best classifiers, each from its own file."""
+        model = kwargs.pop('model')
+        folder = Path(self.trainer.default_root_dir)
+        if isinstance(model, MultiModalTrainingTask) and not kwargs.get('ckpt_path'):
+            model = PretrainedClassification(
+                best_files(folder, students=command != 'predict')
+            )
+        getattr(self.trainer, command)(model, **kwargs)
+
+    def validate(self, **kwargs: Any) -> None:
+        """Score on the validation split."""
+        self._evaluate('validate', **kwargs)
+
+    def test(self, **kwargs: Any) -> None:
+        """Score on the test split."""
+        self._evaluate('test', **kwargs)
+
+    def predict(self, **kwargs: Any) -> None:
+        """Classify the test split, or tiles, and write tables."""
+        self._evaluate('predict', **{**kwargs, 'return_predictions': False})
+
+
+def run(args: list[str] | dict[str, Any]) -> DisCoMKDCLI:
+    """Run one command.
+
+    Args:
+        args: Arguments, the first of them the command; or a configuration,
+            {'subcommand': 'fit', 'fit': {...}}.
+
+    Returns:
+        The command line with trainer, model and data module, when all is done.
+
+    Raises:
+        UserError: If the data, the files or the settings cannot be used.
+    """
+    for name, value in GDAL_SETTINGS.items():
+        os.environ.setdefault(name, value)
+    # Lightning's own use of a class that PyTorch has renamed; nothing a user can mend
+    warnings.filterwarnings('ignore', '.*LeafSpec', FutureWarning)
+    # whoever gives --optimizer wants just this
+    warnings.filterwarnings('ignore', '.*configure_optimizers` will be overridden')
+    try:
+        return DisCoMKDCLI(
+            model_class=BaseTask,
+            datamodule_class=BaseDataModule,
+            trainer_class=RunTrainer,
+            save_config_callback=RunConfigCallback,
+            save_config_kwargs={'overwrite': True},
+            seed_everything_default=0,
+            parser_kwargs={'version': __version__, 'epilog': EPILOG},
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            args=with_quickstart(args) if isinstance(args, list) else args,
+        )
+    except UserError:
+        raise
+    except (DatasetNotFoundError, MisconfigurationException) as error:
+        raise UserError(str(error)) from error
+    except OSError as error:
+        if error.errno not in NOT_WRITABLE:
+            raise
+        raise OutputError(
+            f'{error}: see to its permissions and to the room on its disk; '
+            '--trainer.default_root_dir chooses another run folder.'
+        ) from error
+    except ValueError as error:
+        raise (user_error(error) or error) from None
+
+
+def user_error(error: BaseException | None) -> UserError | None:
+    """Return the error of the user that another one was raised from.
+
+    jsonargparse wraps what goes wrong while a class is instantiated.
+
+    Args:
+        error: Any error.
+
+    Returns:
+        The error of the user, or None if there is none behind it.
+    """
+    while error is not None and not isinstance(error, UserError):
+        error = error.__cause__ or error.__context__
+    return error

@@ -1,0 +1,153 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Where everything lies in a pack, before any image is read.
+
+safetensors writes a file from tensors that are all in memory. A pack is larger than
+that: room for the header is left, the images follow in any order, and the header that
+makes it a pack comes last.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ... import __version__
+from ...errors import OutputError
+from ..imagesource import DataSource
+from ..packfile import KEY, STATISTICS, PackedModality, PackMetadata
+
+#: safetensors' names of types.
+NAMES = {
+    'uint8': 'U8',
+    'int8': 'I8',
+    'uint16': 'U16',
+    'int16': 'I16',
+    'float16': 'F16',
+    'float32': 'F32',
+    'int32': 'I32',
+    'float64': 'F64',
+}
+
+#: Types that images keep; all others become float32.
+KEPT = ('uint8', 'int8', 'uint16', 'int16', 'float16', 'float32')
+
+#: Bytes in the header for the coordinate reference systems, which are known last: some
+#: 80 of them without an EPSG code, or 6000 with one.
+RESERVE = 2**16
+
+
+class PackLayout:
+    """Places of all tensors of a pack, and its header."""
+
+    def __init__(
+        self,
+        source: DataSource,
+        output: Path,
+        split_hash: str,
+        statistics: Collection[str],
+        widened: Collection[str],
+    ) -> None:
+        """Initialize a new PackLayout instance.
+
+        Args:
+            source: What is packed.
+            output: The pack.
+            split_hash: Hash of the training split that statistics are of.
+            statistics: Modalities that have statistics.
+            widened: Modalities whose values the type of the source does not hold.
+        """
+        #: Type of the images of each modality, in the byte order of the file.
+        self.types: dict[str, np.dtype[Any]] = {}
+        #: Contents of the tensors that are known from the start.
+        self.small = {f'table.{name}': table for name, table in source.tables.items()}
+        self._shapes: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {}
+        for modality, images in source.images.items():
+            keep = images.dtype.name in KEPT and modality not in widened
+            dtype = images.dtype.newbyteorder('<') if keep else np.dtype('<f4')
+            count = len(images.paths)
+            self.types[modality] = dtype
+            self.small[f'path.{modality}'] = json.dumps(list(images.paths)).encode()
+            self._shapes[f'image.{modality}'] = (dtype, (count, *images.shape))
+            if source.layout == 'folders':
+                self._shapes[f'crs.{modality}'] = (np.dtype('<i4'), (count,))
+                self._shapes[f'transform.{modality}'] = (np.dtype('<f8'), (count, 6))
+            if modality in statistics:
+                shape = (len(STATISTICS), images.shape[0])
+                self._shapes[f'statistics.{modality}'] = (np.dtype('<f8'), shape)
+        for key, content in self.small.items():
+            self._shapes[key] = (np.dtype('u1'), (len(content),))
+        self._metadata: Mapping[str, Any] = {
+            'layout': source.layout,
+            'bases': source.bases,
+            'modalities': {
+                m: PackedModality(i.folder, i.descriptions, i.unit)
+                for m, i in source.images.items()
+            },
+            'split_hash': split_hash,
+            'fingerprint': source.fingerprint,
+            'source': os.path.relpath(source.root.resolve(), output.parent.resolve()),
+            'version': __version__,
+        }
+        self._place()
+
+    def header(self, systems: Sequence[str] | None = None) -> bytes:
+        """Return the header of the file.
+
+        Args:
+            systems: Coordinate reference systems. Without them the file is none that
+                can be read as a pack.
+
+        Returns:
+            As many bytes as there are before the first tensor.
+
+        Raises:
+            OutputError: If there are too many coordinate reference systems.
+        """
+        metadata = {}
+        if systems is not None:
+            described = PackMetadata(crs=tuple(systems), **self._metadata)
+            metadata = {'__metadata__': {KEY: described.to_json()}}
+        text = json.dumps(metadata | self._entries).encode()
+        if len(text) > self._start - 8:
+            raise OutputError(
+                f'the tiles are in {len(systems or ())} coordinate reference systems, '
+                'more than a pack holds: warp them to fewer.'
+            )
+        text += b' ' * (self._start - 8 - len(text))
+        return len(text).to_bytes(8, 'little') + text
+
+    def state(self) -> str:
+        """Return a hash of all that is known before the first image is read."""
+        digest = hashlib.sha256(self.header(()))
+        for content in self.small.values():
+            digest.update(content)
+        return digest.hexdigest()
+
+    def _place(self) -> None:
+        self._entries: dict[str, Any] = {}
+        end = 0
+        # wide types first, so that every tensor is aligned to its type
+        for key in sorted(self._shapes, key=lambda k: -self._shapes[k][0].itemsize):
+            dtype, shape = self._shapes[key]
+            start, end = end, end + dtype.itemsize * int(np.prod(shape))
+            self._entries[key] = {
+                'dtype': NAMES[dtype.name],
+                'shape': shape,
+                'data_offsets': (start, end),
+            }
+        described = PackMetadata(crs=(), **self._metadata).to_json()
+        length = len(json.dumps(self._entries)) + 2 * len(json.dumps(described))
+        self._start = -(-(length + RESERVE) // 4096) * 4096
+        #: First byte of every tensor.
+        self.offsets = {
+            key: self._start + entry['data_offsets'][0]
+            for key, entry in self._entries.items()
+        }
+        #: Size of the file in bytes.
+        self.size = self._start + end

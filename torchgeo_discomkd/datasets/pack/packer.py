@@ -1,0 +1,201 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Write a pack: in parallel, in pieces that a later run need not repeat."""
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from ...datamodules import MultiModalDataModule
+from ...errors import MissingValueError, SettingError, TileSizeError
+from ...files import refuse_existing, writing
+from ...rasters.opening import many_threads
+from .. import band_statistics, statistics_rows
+from ..imagesource import DataSource, ImageSource
+from ..packfile import SUFFIX, is_pack
+from .layout import PackLayout
+from .partial import PartialPack, widened_before
+
+#: Images in a piece: read and written together.
+PIECE = 64
+
+
+@dataclass(frozen=True)
+class PackReport:
+    """What was packed."""
+
+    #: The pack.
+    path: Path
+
+    #: Number of images and type of their values for each modality.
+    images: Mapping[str, tuple[int, str]]
+
+    #: Size of the file in bytes.
+    size: int
+
+
+class _NarrowTypeError(Exception):
+    """Raised when values do not fit into the type of the source."""
+
+    def __init__(self, modality: str) -> None:
+        super().__init__(modality)
+        self.modality = modality
+
+
+def pack(
+    datamodule: MultiModalDataModule,
+    output: str | Path,
+    workers: int | None = None,
+    overwrite: bool = False,
+    progress: bool = False,
+) -> PackReport:
+    """Write all images of a data set, all bands and splits, into one file.
+
+    Values are kept as they are. The file appears when it is complete; the same call
+    goes on where one that was stopped had come to.
+
+    Args:
+        datamodule: Data module of the data set; the statistics of its training split
+            become part of the pack.
+        output: The file, ``*.safetensors``.
+        workers: Threads that read. Default: one for each processor core.
+        overwrite: Whether an existing file is replaced.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        What was packed.
+
+    Raises:
+        OutputError: If there is no room, or the file cannot be written.
+        OutputExistsError: If *output* exists.
+        SettingError: If *output* has another suffix, the data are a pack already or
+            cannot be packed.
+        TileSizeError: If the images of a modality differ in size.
+        UserError: If the data cannot be used.
+    """
+    output = Path(output)
+    if output.suffix != SUFFIX:
+        raise SettingError(f'{output}: the name of a pack ends in {SUFFIX}.')
+    if workers is not None and workers < 1:
+        raise SettingError(f'workers={workers}: give 1 or more.')
+    refuse_existing([output], overwrite)
+    dataset = datamodule.make_dataset('train')
+    if is_pack(dataset.root):
+        raise SettingError(f'{dataset.root} is a pack already: give a folder as root.')
+    source = dataset.source()
+    widened = widened_before(output)
+    with writing(output):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            layout = PackLayout(
+                source, output, dataset.split_hash(), dataset.modalities, widened
+            )
+            try:
+                with contextlib.closing(
+                    PartialPack(output, layout, widened)
+                ) as partial:
+                    _write_pieces(source, layout, partial, workers, progress)
+                    partial.complete()
+                    _write_statistics(datamodule, partial)
+                    partial.finish()
+                break
+            except _NarrowTypeError as error:
+                widened.add(error.modality)
+    images = {m: (len(i.paths), str(layout.types[m])) for m, i in source.images.items()}
+    return PackReport(output, images, layout.size)
+
+
+def _write_statistics(datamodule: MultiModalDataModule, partial: PartialPack) -> None:
+    packed = datamodule.make_dataset('train', root=str(partial.path), bands=None)
+    for modality in packed.modalities:
+        # without a valid pixel there are none: training will tell
+        with contextlib.suppress(MissingValueError):
+            rows = statistics_rows(band_statistics(packed, modality))
+            partial.write(f'statistics.{modality}', rows)
+
+
+def _write_pieces(
+    source: DataSource,
+    layout: PackLayout,
+    partial: PartialPack,
+    workers: int | None,
+    progress: bool,
+) -> None:
+    def work(modality: str, first: int) -> int:
+        images, dtype = source.images[modality], layout.types[modality]
+        values = _read(modality, images, first, dtype)
+        partial.write(f'image.{modality}', values, first, values[0].nbytes)
+        if source.layout == 'folders':
+            _write_places(modality, images, first, len(values), partial)
+        partial.mark(f'{modality} {first}')
+        return len(values)
+
+    total = sum(len(images.paths) for images in source.images.values())
+    todo = [p for p in _pieces(source) if f'{p[0]} {p[1]}' not in partial.finished]
+    left = sum(min(PIECE, len(source.images[m].paths) - first) for m, first in todo)
+    with (
+        many_threads(),
+        ThreadPoolExecutor(workers or os.cpu_count()) as pool,
+        tqdm(
+            total=total, initial=total - left, unit=' images', disable=not progress
+        ) as bar,
+    ):
+        futures = [pool.submit(work, *piece) for piece in todo]
+        try:
+            for future in as_completed(futures):
+                bar.update(future.result())
+        finally:
+            # none may write any more when the file is closed
+            for future in futures:
+                future.cancel()
+            wait(futures)
+
+
+def _pieces(source: DataSource) -> Iterator[tuple[str, int]]:
+    for modality, images in source.images.items():
+        for first in range(0, len(images.paths), PIECE):
+            yield modality, first
+
+
+def _read(
+    modality: str, images: ImageSource, first: int, dtype: np.dtype[Any]
+) -> NDArray[Any]:
+    count = min(PIECE, len(images.paths) - first)
+    values = np.empty((count, *images.shape), dtype)
+    for place in range(count):
+        image = images.read(first + place)
+        if image.shape != images.shape:
+            raise TileSizeError(
+                f'{images.paths[first + place]} is of shape {image.shape}, but '
+                f'{images.paths[0]} is of {images.shape}: cut or resample the tiles of '
+                'a modality to one size.'
+            )
+        # missing pixels, NaN, do not fit into integers
+        with np.errstate(invalid='ignore', over='ignore'):
+            values[place] = image
+        if not np.array_equal(values[place].astype(np.float32), image, equal_nan=True):
+            raise _NarrowTypeError(modality)
+    return values
+
+
+def _write_places(
+    modality: str, images: ImageSource, first: int, count: int, partial: PartialPack
+) -> None:
+    numbers = np.full(count, -1, '<i4')
+    transforms = np.zeros((count, 6), '<f8')
+    for place in range(count):
+        if (found := images.locate(first + place)) is not None:
+            crs, transform = found
+            numbers[place] = partial.system(crs.to_string())
+            transforms[place] = transform[:6]
+    partial.write(f'crs.{modality}', numbers, first, numbers.itemsize)
+    partial.write(f'transform.{modality}', transforms, first, 6 * transforms.itemsize)

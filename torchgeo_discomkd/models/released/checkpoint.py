@@ -1,0 +1,140 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""A checkpoint of the released code as our network."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.parameter import UninitializedParameter
+
+from ...errors import ClassifierFileError, ModalityError
+from .. import DisCoMKDNetwork
+from .names import UNUSED, own_name
+from .unpickler import read_state_dict
+
+
+def load_released_checkpoint(
+    path: str | Path, modalities: Sequence[str]
+) -> DisCoMKDNetwork:
+    """Read a checkpoint written by the released code of DisCoM-KD.
+
+    The numbers of bands and classes are those of its tensors. The network is a
+    ResNet-18 with the head 'linear_bn_relu' and takes what the released code took:
+    images that are normalised already. Its modality classifiers and its discriminator
+    were not trained to tell the modalities apart, see ``formulation='released'``.
+
+    Args:
+        path: A WEIGHTS.pth.
+        modalities: Names of the two modalities, in the order in which the released
+            code was given them.
+
+    Returns:
+        The network on the CPU, in evaluation mode.
+
+    Raises:
+        ClassifierFileError: If there is no such file, it is damaged, it would run code,
+            or it holds another network.
+        ModalityError: If there are not two modalities, they are the same or a name is
+            illegal.
+    """
+    first, second = _two(modalities)
+    found = _translate(path, read_state_dict(path), (first, second))
+    channels = {
+        m: _size(path, found, f'classifiers.{m}.encoder.invariant_encoder.conv1', 1)
+        for m in (first, second)
+    }
+    classes = _size(path, found, 'auxiliary_classifier', 0)
+    # a new network draws random weights: the caller's stream must not notice
+    with torch.random.fork_rng(devices=[]):
+        network = DisCoMKDNetwork(channels, classes)
+    expected = network.state_dict()
+    tensors = {k: v for k, v in expected.items() if '.normalization.' in k} | found
+    _check_form(path, tensors, expected)
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:  # sparse tensors, tensors without data
+        raise ClassifierFileError(
+            f'{path} has tensors that cannot be copied: {error}'
+        ) from error
+    return network.eval()
+
+
+def _two(modalities: Sequence[str]) -> tuple[str, str]:
+    distinct = len(set(modalities)) == len(modalities)
+    if isinstance(modalities, str) or len(modalities) != 2 or not distinct:
+        raise ModalityError(
+            f'modalities={modalities}: a checkpoint of the released code has two. Name '
+            'them in the order in which it was given them, e.g. --modalities ms sar.'
+        )
+    first, second = modalities
+    return first, second
+
+
+def _translate(
+    path: str | Path, state: Mapping[str, Tensor], modalities: tuple[str, str]
+) -> dict[str, Tensor]:
+    """Rename the tensors and leave out the layer that was never used."""
+    found, unknown, empty = {}, [], []
+    for name, tensor in state.items():
+        own = own_name(name, modalities)
+        uninitialized = isinstance(tensor, UninitializedParameter)
+        if uninitialized and name.startswith(UNUSED):
+            continue
+        if own is None:
+            unknown.append(name)
+        elif uninitialized:
+            empty.append(name)
+        else:
+            found[own] = tensor
+    if empty:
+        raise ClassifierFileError(
+            f'{path} was saved before its network was used: {_few(empty)} have no '
+            'values. Give a checkpoint of a training.'
+        )
+    if unknown:
+        raise ClassifierFileError(
+            f'{path} is not of the released code, or of another version of it: '
+            f'{_few(unknown)} are no tensors of DisCoM-KD with ResNet-18 encoders.'
+        )
+    return found
+
+
+def _size(path: str | Path, found: Mapping[str, Tensor], name: str, axis: int) -> int:
+    weight = found.get(f'{name}.weight')
+    if weight is None or weight.ndim <= axis or not weight.shape[axis]:
+        raise ClassifierFileError(
+            f'{path} is not of the released code: it lacks the weights of {name}.'
+        )
+    return weight.shape[axis]
+
+
+def _check_form(
+    path: str | Path, found: Mapping[str, Tensor], expected: Mapping[str, Tensor]
+) -> None:
+    if missing := [name for name in expected if name not in found]:
+        raise ClassifierFileError(
+            f'{path} is incomplete: it lacks {_few(missing)} (by our names).'
+        )
+    wrong = [
+        f'{name} is {_form(found[name])} instead of {_form(tensor)}'
+        for name, tensor in expected.items()
+        if _form(found[name]) != _form(tensor)
+    ]
+    if wrong:
+        raise ClassifierFileError(
+            f'{path} has other tensors than DisCoM-KD with ResNet-18 encoders (by our '
+            f'names): {_few(wrong)}.'
+        )
+
+
+def _form(tensor: Tensor) -> str:
+    return f'{tensor.dtype} {tuple(tensor.shape)}'
+
+
+def _few(names: Iterable[str]) -> str:
+    first, *rest = names
+    shown = ', '.join([first, *rest[:2]])
+    return f'{shown} and {len(rest) - 2} more' if len(rest) > 2 else shown

@@ -1,0 +1,133 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Reading a pickled state dict without running what it may hold.
+
+PyTorch's restricted unpickler rebuilds tensors and nothing else: it looks names up in a
+list and imports none. One name more is allowed here, that of a parameter which was
+never given a shape, because every checkpoint of the released code holds four.
+"""
+
+import pickle
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.parameter import UninitializedParameter
+from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
+
+from ...errors import ClassifierFileError
+
+#: What PyTorch raises for a pickle that is broken or asks for more than tensors.
+UNREADABLE = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+    struct.error,
+)
+
+
+def read_state_dict(path: str | Path) -> dict[str, Tensor]:
+    """Read a state dict that ``torch.save`` wrote.
+
+    Args:
+        path: The file, in the zip format that PyTorch writes since version 1.6.
+
+    Returns:
+        Tensors on the CPU by name. Parameters without a shape are there too, as
+        ``torch.nn.parameter.UninitializedParameter``.
+
+    Raises:
+        ClassifierFileError: If there is no such file, it is damaged, it holds anything
+            but tensors or it would run code.
+    """
+    path = Path(path)
+    _check_archive(path)
+    with safe_globals([UninitializedParameter]):
+        _check_names(path)
+        try:
+            # weights_only is what makes this safe: PyTorch's setting to force it off
+            # has no effect on a call that sets it
+            state = torch.load(path, map_location='cpu', weights_only=True)
+        except UNREADABLE as error:
+            raise _unreadable(path) from error
+    _check_state(path, state)
+    return dict(state)
+
+
+def _check_archive(path: Path) -> None:
+    """Check the checksums, which PyTorch does not."""
+    if not path.is_file():
+        raise ClassifierFileError(
+            f'{path}: there is no such file. The released code writes WEIGHTS.pth.'
+        )
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (
+        EOFError,
+        OSError,
+        RuntimeError,
+        ValueError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        raise ClassifierFileError(
+            f'{path} is no checkpoint of torch.save, or it is truncated ({error}): give '
+            'a WEIGHTS.pth of the released code, or copy it again.'
+        ) from error
+    if damaged is not None:
+        raise ClassifierFileError(
+            f'{path} is damaged (checksum of {damaged}): copy it again.'
+        )
+
+
+def _check_names(path: Path) -> None:
+    """Name what a pickle asks for beyond tensors; this looks at it and runs nothing."""
+    try:
+        unsafe = get_unsafe_globals_in_checkpoint(path)
+    except UNREADABLE as error:
+        raise _unreadable(path) from error
+    if unsafe:
+        raise ClassifierFileError(
+            f'{path} asks for {", ".join(sorted(unsafe))}, where the released code saves '
+            'tensors only. It was not loaded, and nothing in it was run: do not trust '
+            'it, or save the state dict of the network alone.'
+        )
+
+
+def _unreadable(path: Path) -> ClassifierFileError:
+    # PyTorch's own message advises to load the file without protection
+    return ClassifierFileError(
+        f'{path} cannot be read as tensors: give a WEIGHTS.pth as the released code '
+        'wrote it.'
+    )
+
+
+def _check_state(path: Path, state: Any) -> None:
+    if not isinstance(state, dict):
+        raise ClassifierFileError(
+            f'{path} holds a {type(state).__name__}: the released code saves a state '
+            'dict, tensors by name.'
+        )
+    other = [
+        key
+        for key, value in state.items()
+        if not (isinstance(key, str) and isinstance(value, Tensor))
+    ]
+    if other:
+        raise ClassifierFileError(
+            f'{path} holds more than tensors by name ({other[:3]}): give the state dict '
+            'of the network alone.'
+        )
