@@ -10,9 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
-from rasterio._err import CPLE_BaseError  # ty: ignore[import-not-found]
-from rasterio.errors import RasterioError
-
 from .errors import OutputError, OutputExistsError, UserError
 
 
@@ -95,7 +92,12 @@ def writing(path: Path) -> Generator[None]:
         yield
     except UserError:
         raise
-    except (CPLE_BaseError, OSError, RasterioError) as error:
+    except Exception as error:
+        # rasterio has errors of GDAL that it does not make public
+        if not (
+            isinstance(error, OSError) or type(error).__module__.startswith('rasterio')
+        ):
+            raise
         raise OutputError(
             f'{path} cannot be written ({error}): make room, or choose a folder that '
             'you may write to.'

@@ -60,23 +60,25 @@ def x() -> Tensor:
     return torch.randn(2, 2, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize('readout', ['full', 'invariant', 'informative'])
-def test_disentangled(
-    path: Path, network: DisCoMKDNetwork, x: Tensor, readout: Any
-) -> None:
-    loaded = load_classifier(path, readout)
+def test_disentangled(path: Path, network: DisCoMKDNetwork, x: Tensor) -> None:
+    loaded = load_classifier(path)
     assert isinstance(loaded, LoadedClassifier)
     assert loaded.modalities == ('sar',)
     assert loaded.metadata == SINGLE == load_metadata(path)
     assert not any(m.training for m in loaded.modules())
     assert not any(p.requires_grad for p in loaded.parameters())
-    expected = network.read_out(x, 'sar', readout)
+    expected = sar(network)(x)
     assert torch.equal(loaded(x), expected)
     assert torch.equal(loaded({'sar': x}), expected)
     assert torch.equal(loaded({'ms': torch.zeros(0), 'sar': x}), expected)
     torch.testing.assert_close(loaded.probabilities(x), (expected / 1.5).softmax(1))
     with pytest.raises(ModalityError, match=r"\['sar'\] is missing"):
         loaded({'ms': x})
+    # the embeddings can be read out one by one
+    auxiliary = loaded.auxiliary
+    assert auxiliary is not None
+    invariant = sar(network).embed(x).invariant
+    assert torch.equal(auxiliary(invariant), network.auxiliary_classifier(invariant))
 
 
 def test_file_holds_one_modality_only(path: Path, network: DisCoMKDNetwork) -> None:
@@ -91,8 +93,7 @@ def test_without_auxiliary(tmp_path: Path, network: DisCoMKDNetwork, x: Tensor) 
     path = tmp_path / 'sar.safetensors'
     save_classifier(str(path), sar(network), SINGLE)
     assert torch.equal(load_classifier(str(path))(x), sar(network)(x))
-    with pytest.raises(ClassifierFileError, match=r"sar\.safetensors: readout='inv"):
-        load_classifier(path, 'invariant')
+    assert load_classifier(path).auxiliary is None
 
 
 def test_fusion(tmp_path: Path, x: Tensor) -> None:
@@ -235,10 +236,6 @@ class TestBadFiles:
         save_file(tensors, path, metadata=header)
         with pytest.raises(ClassifierFileError, match='tensors do not fit'):
             load_classifier(path)
-
-    def test_unknown_readout(self, path: Path) -> None:
-        with pytest.raises(ValueError, match="readout='irrelevant'"):
-            load_classifier(path, 'irrelevant')  # ty: ignore
 
 
 SCRIPT = """

@@ -15,6 +15,7 @@ from torchgeo_discomkd.models import (
     DisentangledClassifier,
     DisentangledEncoder,
     FusionClassifier,
+    read_outs,
 )
 
 CHANNELS = {'ms': 13, 'sar': 2}
@@ -104,16 +105,16 @@ def test_wiring(network: DisCoMKDNetwork, images: dict[str, Tensor]) -> None:
             assert torch.equal(logits[modality], layer(embedding))
 
 
-def test_read_out(network: DisCoMKDNetwork, images: dict[str, Tensor]) -> None:
-    network.eval()
-    output = network(images)
-    for modality, x in images.items():
-        for use, logits in (
-            ('full', output.logits),
+def test_read_outs(network: DisCoMKDNetwork, images: dict[str, Tensor]) -> None:
+    output = network.eval()(images)
+    for modality, embeddings in output.embeddings.items():
+        found = read_outs(embeddings, network.auxiliary_classifier)
+        assert set(found) == {'invariant', 'informative'}
+        for name, logits in (
             ('invariant', output.auxiliary_invariant_logits),
             ('informative', output.auxiliary_informative_logits),
         ):
-            assert torch.equal(network.read_out(x, modality, use), logits[modality])
+            assert torch.equal(found[name], logits[modality])
 
 
 @pytest.mark.parametrize('strength', [0.0, 1.0, 0.25])
@@ -239,8 +240,6 @@ class TestErrors:
         x = torch.zeros(2, 1, 32, 32)
         with pytest.raises(ModalityError, match=r"\['dem'\] in images"):
             network({'dem': x})
-        with pytest.raises(ModalityError, match=r"\['dem'\] in read_out"):
-            network.read_out(x, 'dem')
         with pytest.raises(ModalityError, match=r"\['dem'\] in weights"):
             DisCoMKDNetwork(CHANNELS, 3, 'test_resnet', weights={'dem': None})
 
@@ -252,11 +251,9 @@ class TestErrors:
         with pytest.raises(BandError, match='classifier of 13 bands'):
             network({'ms': torch.zeros(2, 2, 32, 32)})
 
-    def test_unknown_options(self, network: DisCoMKDNetwork) -> None:
+    def test_unknown_head(self) -> None:
         with pytest.raises(ValueError, match="head='mlp'"):
             DisentangledEncoder(2, 'test_resnet', head='mlp')  # ty: ignore
-        with pytest.raises(ValueError, match="use='irrelevant'"):
-            network.read_out(torch.zeros(1, 2, 32, 32), 'sar', 'irrelevant')  # ty: ignore
 
     def test_odd_width(self) -> None:
         @timm.models.register_model

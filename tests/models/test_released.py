@@ -27,7 +27,12 @@ from torchgeo_discomkd.errors import (
     UserError,
     WeightsError,
 )
-from torchgeo_discomkd.models import create_encoder, load_classifier, load_metadata
+from torchgeo_discomkd.models import (
+    create_encoder,
+    load_classifier,
+    load_metadata,
+    read_outs,
+)
 from torchgeo_discomkd.models.released import (
     import_released_checkpoint,
     load_released_checkpoint,
@@ -205,10 +210,11 @@ def test_command(network: Released, weights: Path, tmp_path: Path) -> None:
     for m in CHANNELS:
         path = folder / 'best' / f'{m}.safetensors'
         wanted = expected(network, m)
-        assert_close(load_classifier(path)(images(m)), wanted['logits'])
-        for readout in ('invariant', 'informative'):
-            found = load_classifier(path, readout)(images(m))  # ty: ignore
-            assert_close(found, wanted[f'auxiliary {readout}'])
+        loaded = load_classifier(path)
+        assert_close(loaded(images(m)), wanted['logits'])
+        embeddings = loaded.classifier.embed(images(m))  # ty: ignore
+        for name, found in read_outs(embeddings, loaded.auxiliary).items():  # ty: ignore
+            assert_close(found, wanted[f'auxiliary {name}'])
     ms, sar = (load_metadata(folder / 'best' / f'{m}.safetensors') for m in CHANNELS)
     assert (ms.normalization, ms.head, ms.model) == (
         *('none', 'linear_bn_relu', 'resnet18'),

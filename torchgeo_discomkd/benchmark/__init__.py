@@ -4,6 +4,7 @@
 """Fill the paper's tables with any data."""
 
 from .config import BenchmarkConfig, read_config
+from .estimate import estimate_seconds
 from .plan import Training, plan
 from .report import write_report
 from .results import Results
@@ -13,6 +14,7 @@ __all__ = (
     'BenchmarkConfig',
     'Results',
     'Training',
+    'estimate_seconds',
     'plan',
     'read_config',
     'run_benchmark',

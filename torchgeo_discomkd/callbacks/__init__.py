@@ -7,10 +7,10 @@ from ..performance.channels_last import ChannelsLast
 from .best_classifiers import BestClassifiers
 from .calibration import Calibration
 from .last_checkpoint import LastCheckpoint
-from .manifest import RunManifest
 from .prediction_writer import PredictionWriter
 from .run_folder import run_folder
-from .summary import RunSummary
+from .run_manifest import RunManifest
+from .run_summary import RunSummary
 from .training_cost import TrainingCost
 
 __all__ = (

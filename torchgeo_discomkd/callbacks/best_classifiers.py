@@ -4,16 +4,14 @@
 """Keep the best classifier of each modality."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
 from ..errors import RunFolderExistsError
 from .run_folder import keeps_files, run_folder
-
-if TYPE_CHECKING:
-    from ..tasks import MultiModalTrainingTask
+from .task import ClassifierTask, as_task
 
 
 class BestClassifiers(Callback):
@@ -90,7 +88,7 @@ class BestClassifiers(Callback):
         fitting = trainer.state.fn == TrainerFn.FITTING
         if trainer.sanity_checking or not fitting or not keeps_files(trainer):
             return
-        task: MultiModalTrainingTask = pl_module  # ty: ignore[invalid-assignment]
+        task = as_task(pl_module)
         for name in [*task.classifier_names(), *task.comparison_names()]:
             value = trainer.callback_metrics.get(f'val_{name}_F1Score')
             # a first score of 0 is written too: a run should never end without a file
@@ -100,9 +98,7 @@ class BestClassifiers(Callback):
                 if trainer.is_global_zero:
                     self._write(trainer, task, name)
 
-    def _write(
-        self, trainer: Trainer, task: 'MultiModalTrainingTask', name: str
-    ) -> None:
+    def _write(self, trainer: Trainer, task: ClassifierTask, name: str) -> None:
         metrics = trainer.callback_metrics
         keys = ('F1Score', 'OverallAccuracy', 'AverageAccuracy')
         scores = {f'val_{key}': float(metrics[f'val_{name}_{key}']) for key in keys}

@@ -21,8 +21,8 @@ from ..models import (
     load_classifier,
     store_temperature,
 )
-from .manifest import add_to_manifest, best_classifiers
 from .run_folder import keeps_files
+from .run_manifest import add_to_manifest, best_classifiers
 
 logger = logging.getLogger(__name__)
 

@@ -5,55 +5,93 @@
 
 import os
 import sys
+from argparse import SUPPRESS, ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 
+from .. import __version__
 from ..errors import UserError
 from ..performance.memory import keep_freed_memory
 
 __all__ = ('main',)
 
+DESCRIPTION = """\
+Train with several sensors, classify with one: DisCoM-KD for TorchGeo.
+
+Every command has a --help of its own. `python -m torchgeo_discomkd` does the same.
+"""
+
+#: What each command does, in the order of their use.
+COMMANDS = {
+    'fit': 'train; without arguments, on simulated data (the default run)',
+    'validate': 'score the best classifiers of a run on the validation split',
+    'test': 'score the best classifiers of a run on the test split',
+    'predict': 'write tables of predictions for a data set or unlabelled tiles',
+    'classify': 'turn tiles into a table, or a scene into a map',
+    'export': 'write a classifier as one self-contained ONNX or PyTorch file',
+    'pack': 'write a data set into one file that is read fast',
+    'benchmark': "compare methods on your data: the paper's tables",
+    'import': "turn weights of the authors' released code into classifier files",
+}
+
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Command-line interface to torchgeo_discomkd.
+    """Run a command.
 
     A mistake of the user ends with exit code 2 and one message, without a traceback.
 
     Args:
         args: Arguments. Default: those of the process.
+
+    Raises:
+        SystemExit: If the command is wrong, has failed, or was asked for its help.
     """
     args = list(sys.argv[1:] if args is None else args)
-    # imported here: commands that need neither TorchGeo nor Lightning start fast
-    match args[:1]:
-        case ['benchmark']:
-            from .benchmark import run
-
-            args = args[1:]
-        case ['classify']:
-            from .classify import run
-
-            args = args[1:]
-        case ['export']:
-            from .export import run
-
-            args = args[1:]
-        case ['import']:
-            from .import_released import run
-
-            args = args[1:]
-        case ['pack']:
-            from .pack import run
-
-            args = args[1:]
-        case _:
+    command, others = (args[0], args[1:]) if args else ('', [])
+    if command.startswith(('-c', '--config', '--print_config')):
+        # Lightning takes a configuration that names its command, too
+        command = 'fit'
+    # imported here: no command waits for what another one needs
+    match command:
+        case 'fit' | 'validate' | 'test' | 'predict':
             from .fit import run
 
+            others = args
+        case 'classify':
+            from .classify import run
+        case 'export':
+            from .export import run
+        case 'pack':
+            from .pack import run
+        case 'benchmark':
+            from .benchmark import run
+        case 'import':
+            from .import_released import run
+        case _:
+            _parser().parse_args(args)
+            return
     if not sys.stderr.isatty():
         # a progress bar in a log: a line a minute
         os.environ.setdefault('TQDM_MININTERVAL', '60')
         os.environ.setdefault('TQDM_MAXINTERVAL', '60')
     keep_freed_memory()
     try:
-        run(args)
+        run(others)
     except UserError as error:
         sys.stderr.write(f'error: {error}\n')
         sys.exit(2)
+
+
+def _parser() -> ArgumentParser:
+    """Return the parser of what is not a command: help, version or a mistake."""
+    lines = '\n'.join(f'  {name:<10} {text}' for name, text in COMMANDS.items())
+    parser = ArgumentParser(
+        prog='discomkd',
+        usage='%(prog)s [-h] [--version] COMMAND ...',
+        description=DESCRIPTION,
+        epilog=f'commands:\n{lines}',
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+    version = f'%(prog)s {__version__}'
+    parser.add_argument('--version', action='version', version=version)
+    parser.add_argument('command', metavar='COMMAND', choices=COMMANDS, help=SUPPRESS)
+    return parser

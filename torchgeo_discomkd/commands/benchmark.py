@@ -1,23 +1,17 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Command line of benchmarks."""
+"""``benchmark``: compare methods, write the tables of the paper."""
 
 import argparse
 import sys
 from collections import Counter
-from dataclasses import fields
+from collections.abc import Sequence
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-
-from ..benchmark.config import BenchmarkConfig, read_config
-from ..benchmark.estimate import estimate_seconds
-from ..benchmark.plan import plan
-from ..benchmark.report import write_report
-from ..benchmark.results import Results
-from ..benchmark.runner import run_benchmark
-from .fit import run as fit
+if TYPE_CHECKING:
+    from ..benchmark import BenchmarkConfig
 
 DESCRIPTION = """\
 Compare DisCoM-KD with its competitors: methods x scenarios x modalities x runs on any
@@ -25,24 +19,32 @@ data module of this package, and write the tables of the paper. Stopped at any p
 same command goes on where it was.
 """
 
+EPILOG = """\
+Every value of the file can be replaced, for example --results my_results --runs 1.
+"""
 
-def run(args: list[str]) -> None:
+
+def run(args: Sequence[str]) -> None:
     """Run a benchmark, or print its plan.
 
     Args:
-        args: Arguments of the command line.
+        args: Arguments after ``benchmark``.
 
     Raises:
         RunFolderExistsError: If the folder of the results is of another configuration.
         SettingError: If the configuration cannot be read or contradicts itself.
+        SystemExit: With 1 if trainings failed, 130 if interrupted, 2 if *args* are no
+            such arguments, 0 if they ask for help.
     """
     given, overrides = _parser().parse_known_args(args)
+    # takes seconds: not before the arguments are known to be right
+    from ..benchmark import Results, read_config, run_benchmark, write_report
+    from .fit import run as fit
+
     config = read_config(given.config, overrides)
     if given.dry_run:
         print_plan(config)
         return
-    console = Console()
-    results = Results(config)
     try:
         results = run_benchmark(config, fit)
     except (KeyboardInterrupt, SystemExit):
@@ -52,36 +54,33 @@ def run(args: list[str]) -> None:
             write_report(results)
         sys.exit(130)
     for path in write_report(results):
-        console.print(str(path), highlight=False, soft_wrap=True)
+        _print(str(path))
     if results.failures:
-        console.print(f'{len(results.failures)} trainings failed:', highlight=False)
+        _print(f'{len(results.failures)} trainings failed:')
         for label, reason in results.failures.items():
-            line = f'  {label}: {reason}'
-            console.print(line, highlight=False, soft_wrap=True, markup=False)
+            _print(f'  {label}: {reason}')
         sys.exit(1)
 
 
-def print_plan(config: BenchmarkConfig) -> None:
+def print_plan(config: 'BenchmarkConfig') -> None:
     """Print the trainings of a benchmark, how many are left and how long they take.
 
     Args:
         config: The configuration.
     """
-    console = Console()
+    from ..benchmark import Results, estimate_seconds, plan
+
     trainings = plan(config)
     results = Results(config)
     left = [t for t in trainings if not results.finished(t)]
     for training in (t for t in trainings if t.run == 0):
         teacher = f' (teacher: {training.teacher})' if training.teacher else ''
-        line = f'  {training.name}{teacher}'
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
+        _print(f'  {training.name}{teacher}')
     counts = Counter(t.method for t in trainings)
     methods = ', '.join(f'{method} {count}' for method, count in counts.items())
-    console.print(
+    _print(
         f'{len(trainings)} trainings in {config.runs} runs ({methods}), '
-        f'{len(left)} of them to do, into {config.results}.',
-        highlight=False,
-        soft_wrap=True,
+        f'{len(left)} of them to do, into {config.results}.'
     )
     seconds = estimate_seconds(config, left)
     if seconds is None:
@@ -89,15 +88,18 @@ def print_plan(config: BenchmarkConfig) -> None:
     else:
         duration = timedelta(seconds=round(seconds))
         text = f'About {duration} on the CPU of this machine, validation not counted.'
-    console.print(text, highlight=False)
+    _print(text)
+
+
+def _print(line: str) -> None:
+    sys.stdout.write(f'{line}\n')
 
 
 def _parser() -> argparse.ArgumentParser:
-    names = ', '.join(f'--{f.name}' for f in fields(BenchmarkConfig))
     parser = argparse.ArgumentParser(
-        prog='python -m torchgeo_discomkd benchmark',
+        prog='discomkd benchmark',
         description=DESCRIPTION,
-        epilog=f'Values of the file can be replaced: {names}.',
+        epilog=EPILOG,
         allow_abbrev=False,
     )
     parser.add_argument('config', metavar='CONFIG', help='YAML file')

@@ -1,7 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""``python -m torchgeo_discomkd export``."""
+"""``export``: a classifier file becomes one ONNX or PyTorch file."""
 
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..export.exporter import ExportReport
 
 EXAMPLE = """example:
-  python -m torchgeo_discomkd export runs/quickstart/best/sar.safetensors \\
+  discomkd export runs/quickstart/best/sar.safetensors \\
       --output sar.onnx --check data/tiles --license CC-BY-4.0
 """
 
@@ -51,7 +51,7 @@ def run(args: Sequence[str]) -> None:
 
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(
-        prog='python -m torchgeo_discomkd export',
+        prog='discomkd export',
         description='Write a classifier of one modality as one self-contained file: raw '
         'pixel values in, probabilities out.',
         epilog=EXAMPLE,

@@ -21,7 +21,6 @@ from torchgeo.datamodules import BaseDataModule
 from torchgeo.datasets import DatasetNotFoundError
 from torchgeo.tasks import BaseTask
 
-from .. import __version__
 from ..callbacks import LastCheckpoint, PredictionWriter
 from ..callbacks.run_config import RunConfigCallback
 from ..callbacks.run_folder import best_files, check_checkpoint, check_run_folder
@@ -43,13 +42,6 @@ NOT_WRITABLE = frozenset(
         errno.EPERM,
         errno.EROFS,
     }
-)
-
-#: What ``--help`` tells of the commands that are not Lightning's.
-EPILOG = (
-    'Further commands, each with a --help of its own: classify (tiles to a table, a '
-    'scene to a map), export (ONNX or PyTorch), benchmark (the tables of the paper), '
-    'pack (a data set into one fast file), import (weights of the released code).'
 )
 
 
@@ -242,7 +234,7 @@ def run(args: list[str] | dict[str, Any]) -> DisCoMKDCLI:
             save_config_callback=RunConfigCallback,
             save_config_kwargs={'overwrite': True},
             seed_everything_default=0,
-            parser_kwargs={'version': __version__, 'epilog': EPILOG},
+            parser_kwargs={'prog': 'discomkd'},
             subclass_mode_model=True,
             subclass_mode_data=True,
             args=with_quickstart(args) if isinstance(args, list) else args,

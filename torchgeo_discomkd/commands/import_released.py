@@ -1,27 +1,29 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Command line of the import."""
+"""``import``: weights of the authors' released code become classifier files."""
 
 import sys
+from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Sequence
-
-from jsonargparse import ArgumentParser
-
-from ..models.released.convert import import_released_checkpoint
+from typing import Any
 
 
 def run(args: Sequence[str]) -> None:
     """Import a checkpoint of the released code.
 
     Args:
-        args: Arguments of the command line, after 'import'.
+        args: Arguments after ``import``.
 
     Raises:
         UserError: If the checkpoint or an argument cannot be used.
+        SystemExit: If *args* are no such arguments, or ask for help.
     """
-    options = _parser().parse_args(list(args))
-    files = import_released_checkpoint(
+    options = _parser().parse_args(args)
+    # takes seconds: not before the arguments are known to be right
+    from ..models.released import import_released_checkpoint
+
+    for file in import_released_checkpoint(
         options.weights,
         options.output,
         options.modalities,
@@ -30,60 +32,87 @@ def run(args: Sequence[str]) -> None:
         bands=options.bands,
         units=options.units,
         tile_size=options.tile_size,
-    )
-    for file in files:
+    ):
         sys.stdout.write(f'{file}\n')
 
 
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(
-        prog='torchgeo_discomkd import',
+        prog='discomkd import',
         description='Turn a WEIGHTS.pth of the released code of DisCoM-KD into '
         'classifier files, without running what a pickle may hold.',
     )
-    parser.add_argument('weights', type=str, help='a WEIGHTS.pth')
-    parser.add_argument(
+    add = parser.add_argument
+    add('weights', help='a WEIGHTS.pth')
+    add(
         '--output',
-        type=str,
         required=True,
         help='folder of the results, best/<modality>.safetensors',
     )
-    parser.add_argument(
+    add(
         '--modalities',
-        type=str,
         nargs='+',
         required=True,
         metavar='NAME',
         help='the two modalities, in the order in which the released code got them, '
         'e.g. ms sar',
     )
-    parser.add_argument(
-        '--keep',
-        type=str,
-        nargs='+',
-        metavar='NAME',
-        help='modalities to write (default: both)',
-    )
-    parser.add_argument(
+    add('--keep', nargs='+', metavar='NAME', help='modalities to write (default: both)')
+    add(
         '--classes',
-        type=str,
         nargs='+',
         metavar='NAME',
         help='class names in the order of their labels (default: 0 1 ...)',
     )
-    parser.add_argument(
+    add(
         '--bands',
-        type=dict[str, list[str]] | None,
+        type=_names_by_modality,
+        metavar='YAML',
         help="band names, e.g. '{sar: [VV, VH]}' (default: B1, B2, ...)",
     )
-    parser.add_argument(
+    add(
         '--units',
-        type=dict[str, str] | None,
-        help='unit of the values of each modality (default: normalised)',
+        type=_name_by_modality,
+        metavar='YAML',
+        help="unit of the values of each modality, e.g. '{sar: dB}' (default: "
+        'normalised)',
     )
-    parser.add_argument(
+    add(
         '--tile-size',
-        type=int | dict[str, int] | None,
+        type=_size_by_modality,
+        metavar='YAML',
         help="pixels of a side, e.g. 64 or '{ms: 64, sar: 32}' (default: unknown)",
     )
     return parser
+
+
+def _names_by_modality(text: str) -> dict[str, list[str]]:
+    values = _mapping(text)
+    if not all(isinstance(names, list) for names in values.values()):
+        raise ArgumentTypeError(f'{text}: give a list of names for each modality')
+    return {modality: [str(n) for n in names] for modality, names in values.items()}
+
+
+def _name_by_modality(text: str) -> dict[str, str]:
+    return {modality: str(name) for modality, name in _mapping(text).items()}
+
+
+def _size_by_modality(text: str) -> int | dict[str, int]:
+    if text.isdecimal():
+        return int(text)
+    values = _mapping(text)
+    if not all(isinstance(size, int) for size in values.values()):
+        raise ArgumentTypeError(f'{text}: give a whole number for each modality')
+    return values
+
+
+def _mapping(text: str) -> dict[str, Any]:
+    import yaml
+
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        value = None
+    if not isinstance(value, dict):
+        raise ArgumentTypeError(f'{text}: give a mapping, e.g. {{sar: ...}}')
+    return {str(key): item for key, item in value.items()}

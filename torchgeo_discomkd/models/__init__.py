@@ -18,6 +18,7 @@ from .discomkd import (
     DisentangledClassifier,
     DisentangledEncoder,
     Embeddings,
+    read_outs,
 )
 from .encoder import create_encoder
 from .fusion import FusionClassifier
@@ -38,6 +39,7 @@ __all__ = (
     'fit_temperature',
     'load_classifier',
     'load_metadata',
+    'read_outs',
     'restore_classifier',
     'save_classifier',
     'store_temperature',

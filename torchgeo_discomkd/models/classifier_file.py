@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ..errors import ClassifierFileError, UserError
 from ..files import write_atomically
 from ..metadata import KEY, ClassifierMetadata
-from .discomkd import DisentangledClassifier, Head, Readout, read_out
+from .discomkd import DisentangledClassifier, Head
 from .fusion import FusionClassifier
 from .modalities import check_present
 
@@ -35,31 +35,19 @@ class LoadedClassifier(nn.Module):
         classifier: DisentangledClassifier | FusionClassifier,
         metadata: ClassifierMetadata,
         auxiliary: nn.Linear | None = None,
-        readout: Readout = 'full',
     ) -> None:
         """Initialize a new LoadedClassifier instance.
 
         Args:
             classifier: The classifier.
             metadata: Its metadata.
-            auxiliary: The auxiliary task classifier, if there is one.
-            readout: The embeddings that it classifies by, as for
-                :meth:`DisCoMKDNetwork.read_out`.
-
-        Raises:
-            ClassifierFileError: If *readout* needs an auxiliary task classifier and
-                there is none.
+            auxiliary: The auxiliary task classifier, if there is one, for
+                :func:`~.discomkd.read_outs`.
         """
         super().__init__()
-        if readout != 'full' and auxiliary is None:
-            raise ClassifierFileError(
-                f"readout='{readout}' needs the auxiliary task classifier, which only "
-                "files of DisCoM-KD have: use readout='full'."
-            )
         self.classifier = classifier
         self.metadata = metadata
         self.auxiliary = auxiliary
-        self.readout: Readout = readout
         self.eval()
         self.requires_grad_(False)
 
@@ -88,9 +76,7 @@ class LoadedClassifier(nn.Module):
         if isinstance(images, Mapping):
             check_present(self.modalities, images)
             images = images[self.modalities[0]]
-        if self.auxiliary is None:
-            return self.classifier(images)
-        return read_out(self.classifier, self.auxiliary, images, self.readout)
+        return self.classifier(images)
 
     def probabilities(self, images: Mapping[str, Tensor] | Tensor) -> Tensor:
         """Classify a batch, with the calibration of the file.
@@ -174,34 +160,26 @@ def load_metadata(path: str | Path) -> ClassifierMetadata:
         raise ClassifierFileError(f'{path}: {error}') from error
 
 
-def load_classifier(path: str | Path, readout: Readout = 'full') -> LoadedClassifier:
+def load_classifier(path: str | Path) -> LoadedClassifier:
     """Read a classifier file.
 
     Args:
         path: The file.
-        readout: 'full', or 'invariant' or 'informative' for the auxiliary task
-            classifier on that embedding alone (Table 4 of the paper).
 
     Returns:
         The classifier on the CPU.
 
     Raises:
         ClassifierFileError: If there is no such file, it is no classifier file, it is
-            truncated, its tensors do not fit its metadata, or it has no auxiliary task
-            classifier and *readout* needs one.
-        ValueError: If *readout* is unknown.
+            truncated, or its tensors do not fit its metadata.
     """
-    if readout not in ('full', 'invariant', 'informative'):
-        raise ValueError(
-            f"readout='{readout}': use 'full', 'invariant' or 'informative'."
-        )
     metadata = load_metadata(path)
     tensors = load_file(path)
     auxiliary = {k: tensors.pop(k) for k in list(tensors) if k.startswith(AUXILIARY)}
     try:
         classifier = restore_classifier(metadata, tensors)
         head = _linear(auxiliary) if auxiliary else None
-        return LoadedClassifier(classifier, metadata, head, readout)
+        return LoadedClassifier(classifier, metadata, head)
     except ClassifierFileError as error:
         raise ClassifierFileError(f'{path}: {error}') from error
 

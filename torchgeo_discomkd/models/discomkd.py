@@ -19,7 +19,9 @@ from .modalities import check_known, check_names
 from .normalization import Normalization
 
 type Head = Literal['linear_bn_relu', 'linear']
-type Readout = Literal['full', 'invariant', 'informative']
+
+#: Embeddings that the auxiliary task classifier reads out.
+READ_OUTS = ('invariant', 'informative')
 
 
 class Embeddings(NamedTuple):
@@ -311,54 +313,18 @@ class DisCoMKDNetwork(nn.Module):
             },
         )
 
-    def read_out(self, x: Tensor, modality: str, use: Readout = 'full') -> Tensor:
-        """Classify by one embedding alone (Table 4 of the paper), or by both.
-
-        Args:
-            x: Raw images, shape (B, C, H, W).
-            modality: Their modality.
-            use: 'full' for the modality's own classifier; 'invariant' or 'informative'
-                for the shared auxiliary classifier on that embedding.
-
-        Returns:
-            Logits, shape (B, K).
-
-        Raises:
-            BandError: If the number of bands is wrong.
-            ModalityError: If the modality is unknown.
-            ValueError: If *use* is unknown.
-        """
-        check_known([modality], self.modalities, 'read_out')
-        return read_out(self._classifier(modality), self.auxiliary_classifier, x, use)
-
     def _classifier(self, modality: str) -> DisentangledClassifier:
         return cast(DisentangledClassifier, self.classifiers[modality])
 
 
-def read_out(
-    classifier: DisentangledClassifier, auxiliary: nn.Module, x: Tensor, use: Readout
-) -> Tensor:
-    """Classify by one embedding through the auxiliary classifier, or by both.
+def read_outs(embeddings: Embeddings, auxiliary: nn.Module) -> dict[str, Tensor]:
+    """Classify by the invariant and by the informative embedding alone (Table 4).
 
     Args:
-        classifier: Classifier of the images' modality.
+        embeddings: Of one modality, each of shape (B, D).
         auxiliary: The auxiliary task classifier, from (B, D) to (B, K).
-        x: Raw images, shape (B, C, H, W).
-        use: As for :meth:`DisCoMKDNetwork.read_out`.
 
     Returns:
-        Logits, shape (B, K).
-
-    Raises:
-        BandError: If the number of bands is wrong.
-        ValueError: If *use* is unknown.
+        Logits, shape (B, K), for each of :data:`READ_OUTS`.
     """
-    match use:
-        case 'full':
-            return classifier(x)
-        case 'invariant':
-            return auxiliary(classifier.embed(x).invariant)
-        case 'informative':
-            return auxiliary(classifier.embed(x).informative)
-        case _:
-            raise ValueError(f"use='{use}': use 'full', 'invariant' or 'informative'.")
+    return {name: auxiliary(getattr(embeddings, name)) for name in READ_OUTS}

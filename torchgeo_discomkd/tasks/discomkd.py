@@ -25,8 +25,10 @@ from ..models import (
     DisCoMKDOutput,
     FusionClassifier,
     Normalization,
+    read_outs,
     save_classifier,
 )
+from ..models.discomkd import READ_OUTS
 from .training import MultiModalTrainingTask
 
 
@@ -147,9 +149,7 @@ class DisCoMKD(MultiModalTrainingTask):
 
     def comparison_names(self) -> list[str]:
         """Return '<modality>_student' and the read-outs of each modality."""
-        suffixes = ['invariant', 'informative']
-        if self.hparams['students']:
-            suffixes.append('student')
+        suffixes = [*READ_OUTS, *(['student'] if self.hparams['students'] else [])]
         return [f'{m}_{suffix}' for m in self.modalities for suffix in suffixes]
 
     def normalizations(self) -> Iterable[tuple[str, Normalization]]:
@@ -281,9 +281,8 @@ class DisCoMKD(MultiModalTrainingTask):
             if stage != 'predict' and modality in self.students:
                 logits[f'{modality}_student'] = self.students[modality](x)
             if stage == 'test':
-                auxiliary = self.model.auxiliary_classifier
-                logits[f'{modality}_invariant'] = auxiliary(embeddings.invariant)
-                logits[f'{modality}_informative'] = auxiliary(embeddings.informative)
+                found = read_outs(embeddings, self.model.auxiliary_classifier)
+                logits |= {f'{modality}_{name}': z for name, z in found.items()}
         return logits
 
     def save_classifier(

@@ -11,7 +11,8 @@ from torchgeo.datasets.utils import Sample
 
 from ..datasets import MultiModalDataset
 from ..errors import BandError, ClassifierFileError, ModalityError, UnitError
-from ..models import load_classifier
+from ..models import load_classifier, read_outs
+from ..models.discomkd import READ_OUTS
 from ..rasters import check_unit
 from .base import MultiModalTask
 
@@ -66,7 +67,7 @@ class PretrainedClassification(MultiModalTask):
             f'{name}_{embedding}'
             for name, loaded in self.model.items()
             if loaded.auxiliary is not None
-            for embedding in ('invariant', 'informative')
+            for embedding in READ_OUTS
         ]
 
     def check_data(self, dataset: MultiModalDataset, training: bool) -> None:
@@ -154,10 +155,10 @@ class PretrainedClassification(MultiModalTask):
         if stage != 'test' or loaded.auxiliary is None:
             return {name: loaded(images) / temperature}
         embeddings = loaded.classifier.embed(images[loaded.modalities[0]])
+        found = read_outs(embeddings, loaded.auxiliary)
         return {
             name: loaded.classifier.classify(embeddings) / temperature,
-            f'{name}_invariant': loaded.auxiliary(embeddings.invariant),
-            f'{name}_informative': loaded.auxiliary(embeddings.informative),
+            **{f'{name}_{embedding}': logits for embedding, logits in found.items()},
         }
 
     def _check_values(self, name: str, images: dict[str, Tensor]) -> None:

@@ -13,8 +13,8 @@ from rich.table import Table
 
 from .best_classifiers import BestClassifiers
 from .calibration import Calibration
-from .manifest import best_classifiers
 from .run_folder import run_folder
+from .run_manifest import best_classifiers
 
 
 def summary_table(

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -20,9 +20,7 @@ from .. import __version__
 from ..files import write_atomically
 from .best_classifiers import BestClassifiers
 from .run_folder import keeps_files, run_folder
-
-if TYPE_CHECKING:
-    from ..tasks import MultiModalTrainingTask
+from .task import ClassifierTask, as_task
 
 
 def best_classifiers(trainer: Trainer) -> BestClassifiers:
@@ -101,12 +99,9 @@ class RunManifest(Callback):
             pl_module: The task.
         """
         if trainer.is_global_zero and keeps_files(trainer):
-            manifest = self.manifest(trainer, pl_module)  # ty: ignore[invalid-argument-type]
-            write_manifest(trainer, manifest)
+            write_manifest(trainer, self.manifest(trainer, as_task(pl_module)))
 
-    def manifest(
-        self, trainer: Trainer, task: 'MultiModalTrainingTask'
-    ) -> dict[str, Any]:
+    def manifest(self, trainer: Trainer, task: ClassifierTask) -> dict[str, Any]:
         """Return the manifest of a run.
 
         Args:
