@@ -3,10 +3,8 @@
 
 import csv
 import json
-import os
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -520,22 +518,3 @@ def test_torchgeos_own_command_line(
     ]
     assert json.loads((run / 'manifest.json').read_text())['steps'] == 4
     assert (run / 'last.ckpt').exists()
-
-
-def test_python_m() -> None:
-    command = [sys.executable, '-m', 'torchgeo_discomkd', '--version']
-    result = subprocess.run(
-        command, capture_output=True, text=True, check=True, env={**os.environ}
-    )
-    assert result.stdout.strip().endswith(__version__)
-
-
-def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
-    for command in ('', 'classify', 'export', 'benchmark', 'import'):
-        with pytest.raises(SystemExit) as info:
-            main([*([command] if command else []), '--help'])
-        assert info.value.code == 0
-        output = capsys.readouterr().out
-        for name in ('classify', 'export', 'benchmark', 'import'):
-            assert name in output or command
-        assert command in output
