@@ -15,11 +15,8 @@ from numpy.typing import NDArray
 
 from ..errors import SettingError
 from ..models import LoadedClassifier
-from .agreement import Agreement, measure_agreement
-from .comparison import Classify, read_tiles
-from .onnx_file import OnnxClassifier, require
-from .onnx_writer import with_property
-from .openvino_file import OpenvinoClassifier
+from .comparison import Agreement, Classify, measure_agreement, read_tiles
+from .onnx_file import OnnxClassifier, OpenvinoClassifier, require
 from .properties import INPUT, QUANTIZATION
 
 #: What is computed in int8: where the time goes, and what lies between.
@@ -102,8 +99,9 @@ def to_int8(
     agreement = measure_agreement(
         loaded, _readers(content), tiles.check, len(tiles.calibrate)
     )
-    text = json.dumps(agreement.describe())
-    return with_property(content, QUANTIZATION, text), agreement
+    model = require('onnx').load_from_string(content)
+    model.metadata_props.add(key=QUANTIZATION, value=json.dumps(agreement.describe()))
+    return model.SerializeToString(), agreement
 
 
 def _readers(content: bytes) -> list[Classify]:
