@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .config import BenchmarkConfig
-from .summary import Line, discomkd, lines
+from .results import Line, discomkd, lines
 
 Draw = Callable[[Axes, list[Line], str], None]
 
@@ -25,7 +25,7 @@ def figures(
         config: The configuration.
     """
     for scenario in config.scenarios:
-        found = [line for line in lines(frame, config, scenario)]
+        found = lines(frame, config, scenario)
         students = [line for line in found if line.method != 'TEACHER']
         targets = config.students(scenario)
         if students and targets:
@@ -56,9 +56,9 @@ def score_bars(axes: Axes, found: list[Line], modality: str) -> None:
     axes.barh(range(len(found)), means, xerr=spread, color=[_color(x) for x in found])
     axes.set_yticks(range(len(found)), [_name(line) for line in found])
     axes.invert_yaxis()
-    reference = next((m for m, x in zip(means, found, strict=True) if _plain(x)), None)
-    if reference is not None:
-        axes.axvline(reference, color='0.3', linestyle=':', linewidth=1)
+    for mean, line in zip(means, found, strict=True):
+        if line.method == 'STUDENT':
+            axes.axvline(mean, color='0.3', linestyle=':', linewidth=1)
     low = min(m - s for m, s in zip(means, spread, strict=True))
     axes.set_xlim(left=max(0.0, low - 5))
     axes.set_xlabel('weighted F1 (%)')
@@ -120,10 +120,6 @@ def _grid(draw: Draw, found: list[Line], targets: list[str]) -> Figure:
         draw(axes, found, modality)
     figure.tight_layout()
     return figure
-
-
-def _plain(line: Line) -> bool:
-    return line.method == 'STUDENT'
 
 
 def _name(line: Line) -> str:
