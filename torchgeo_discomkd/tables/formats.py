@@ -5,13 +5,19 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
 from pyarrow import csv
 from pyarrow import parquet as pq
 
 from ..errors import SettingError
-from .schema import GEOMETRY
+
+#: Column of the outlines.
+GEOMETRY = 'geometry'
+
+#: Names of the formats: the extensions of :data:`FORMATS` without their dot.
+TableFormat = Literal['parquet', 'gpkg', 'geojson', 'csv']
 
 #: Extensions of the files that can be written, and what they are.
 FORMATS = {
