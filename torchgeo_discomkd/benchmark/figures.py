@@ -62,7 +62,6 @@ def score_bars(axes: Axes, found: list[Line], modality: str) -> None:
     low = min(m - s for m, s in zip(means, spread, strict=True))
     axes.set_xlim(left=max(0.0, low - 5))
     axes.set_xlabel('weighted F1 (%)')
-    axes.set_title(modality.upper())
 
 
 def score_against_cost(axes: Axes, found: list[Line], modality: str) -> None:
@@ -82,7 +81,6 @@ def score_against_cost(axes: Axes, found: list[Line], modality: str) -> None:
     axes.margins(x=0.25)
     axes.set_xlabel('training, teachers included (TFLOP)')
     axes.set_ylabel('weighted F1 (%)')
-    axes.set_title(modality.upper())
 
 
 def _class_differences(own: Line, plain: pd.DataFrame, targets: list[str]) -> Figure:
@@ -118,6 +116,7 @@ def _grid(draw: Draw, found: list[Line], targets: list[str]) -> Figure:
         figure.subplots(1, len(targets), squeeze=False)[0], targets, strict=True
     ):
         draw(axes, found, modality)
+        axes.set_title(modality.upper())
     figure.tight_layout()
     return figure
 

@@ -79,14 +79,22 @@ class Results:
         """
         return self.folder / 'runs' / f'run{training.run}' / training.name
 
-    def finished(self, training: Training) -> list[dict[str, Any]]:
+    def find(self, run: int, name: str) -> list[dict[str, Any]]:
         """Return the rows of a training, none if it is not finished.
+
+        Args:
+            run: Number of its run.
+            name: Its name.
+        """
+        return [r for r in self.rows if (r['run'], r['training']) == (run, name)]
+
+    def finished(self, training: Training) -> bool:
+        """Return whether a training is finished.
 
         Args:
             training: The training.
         """
-        key = (training.run, training.name)
-        return [row for row in self.rows if (row['run'], row['training']) == key]
+        return bool(self.find(training.run, training.name))
 
     def claim(self) -> None:
         """Write the configuration, and with it claim the folder."""

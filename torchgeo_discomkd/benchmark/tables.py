@@ -93,7 +93,8 @@ def comparison_table(
         row = [line.method, line.variant]
         for target in targets:
             scores = line.scores(source if line.method == 'TEACHER' else target)
-            cell = _cell(scores, _reference(line, student, target))
+            compared = student is not None and line.method not in {'TEACHER', 'STUDENT'}
+            cell = _cell(scores, student.scores(target).mean() if compared else None)
             row += [cell, _published(config, number, target, line)][:width]
         row.append(f'{line.parameters / 1e6:.1f}')
         row += [f'{line.seconds:.0f}', f'{line.gflop / 1e3:.3g}']
@@ -104,12 +105,6 @@ def comparison_table(
 def _width(config: BenchmarkConfig) -> int:
     """Return the columns of a modality: measured, and published if it was."""
     return 1 if config.paper_dataset is None else 2
-
-
-def _reference(line: Line, student: Line | None, target: str) -> float | None:
-    if student is None or line.method in {'TEACHER', 'STUDENT'}:
-        return None
-    return student.scores(target).mean()
 
 
 def _paper_modality(config: BenchmarkConfig, table: int, target: str) -> str:

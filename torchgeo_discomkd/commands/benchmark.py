@@ -12,11 +12,10 @@ from datetime import timedelta
 from rich.console import Console
 
 from ..benchmark.config import BenchmarkConfig, read_config
-from ..benchmark.estimate import estimate_seconds
 from ..benchmark.plan import plan
 from ..benchmark.report import write_report
 from ..benchmark.results import Results
-from ..benchmark.runner import run_benchmark
+from ..benchmark.runner import estimate_seconds, run_benchmark
 from .fit import run as fit
 
 DESCRIPTION = """\

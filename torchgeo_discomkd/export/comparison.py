@@ -5,7 +5,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
 
@@ -57,10 +57,6 @@ class Agreement:
 
     #: Part of the tiles that have the same label, 0 to 1.
     label_agreement: float
-
-    def describe(self) -> dict[str, str | int | float]:
-        """Return all of it, for metadata."""
-        return {'type': 'int8', **asdict(self)}
 
 
 def on_arrays(model: Callable[[Tensor], Tensor]) -> Classify:

@@ -6,6 +6,7 @@
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -100,7 +101,8 @@ def to_int8(
         loaded, _readers(content), tiles.check, len(tiles.calibrate)
     )
     model = require('onnx').load_from_string(content)
-    model.metadata_props.add(key=QUANTIZATION, value=json.dumps(agreement.describe()))
+    text = json.dumps({'type': 'int8', **asdict(agreement)})
+    model.metadata_props.add(key=QUANTIZATION, value=text)
     return model.SerializeToString(), agreement
 
 

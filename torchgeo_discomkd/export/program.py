@@ -13,7 +13,6 @@ from torch.export import Dim, ExportedProgram
 from ..errors import ClassifierFileError, ModalityError
 from ..models import ClassifierMetadata, LoadedClassifier
 from .comparison import SIZES
-from .onnx_file import require
 from .properties import INPUT, OUTPUT
 
 #: Version of the operator set: onnxruntime reads it since 1.14 (2023).
@@ -106,11 +105,7 @@ def onnx_bytes(program: ExportedProgram, properties: Mapping[str, str]) -> bytes
 
     Returns:
         A complete file: the weights are inside.
-
-    Raises:
-        UserError: If onnx or onnxscript is not installed.
     """
-    require('onnx'), require('onnxscript')
     exported = torch.onnx.export(
         program,
         input_names=[INPUT],

@@ -92,17 +92,6 @@ class PredictionTable:
         self._rows: list[Prediction] = []
         self._since = time.monotonic()
 
-    def done(self) -> set[str]:
-        """Return the paths of all rows that are safe, also of earlier runs.
-
-        Returns:
-            Paths as in :attr:`Prediction.path`.
-
-        Raises:
-            CorruptFileError: If a file of rows is damaged.
-        """
-        return {path for path, _ in self.finished()}
-
     def finished(self) -> Iterator[tuple[str, str]]:
         """Read path and status of all rows that are safe, also of earlier runs.
 

@@ -107,17 +107,18 @@ def _translate(
 ) -> dict[str, Tensor]:
     """Rename the tensors and leave out the layer that was never used."""
     found, unknown, empty = {}, [], []
+    prefixes = _prefixes(modalities)
     for name, tensor in state.items():
-        own = _own_name(name, modalities)
+        known = next((prefix for prefix in prefixes if name.startswith(prefix)), None)
         uninitialized = isinstance(tensor, UninitializedParameter)
         if uninitialized and name.startswith(_UNUSED):
             continue
-        if own is None:
+        if known is None:
             unknown.append(name)
         elif uninitialized:
             empty.append(name)
         else:
-            found[own] = tensor
+            found[prefixes[known] + name.removeprefix(known)] = tensor
     if empty:
         raise ClassifierFileError(
             f'{path} was saved before its network was used: {_few(empty)} have no '
@@ -131,23 +132,18 @@ def _translate(
     return found
 
 
-def _own_name(name: str, modalities: tuple[str, str]) -> str | None:
-    """Return our name of a tensor, None if the released code has no such tensor."""
-    for released, own in _SHARED.items():
-        if name.startswith(f'{released}.'):
-            return own + name.removeprefix(released)
+def _prefixes(modalities: tuple[str, str]) -> dict[str, str]:
+    """Return how our names begin for each beginning of a name in the released code."""
+    found = dict(_SHARED)
     for pair, own in _OWN.items():
         for released, modality in zip(pair, modalities, strict=True):
-            if not name.startswith(f'{released}.'):
-                continue
-            rest = name.removeprefix(f'{released}.')
+            name = f'classifiers.{modality}.{own}'
             if own.endswith('_encoder'):
-                place, _, inner = rest.partition('.')
-                if place not in _CHILDREN:
-                    return None
-                rest = f'{_CHILDREN[place]}.{inner}'
-            return f'classifiers.{modality}.{own}.{rest}'
-    return None
+                for place, child in _CHILDREN.items():
+                    found[f'{released}.{place}'] = f'{name}.{child}'
+            else:
+                found[released] = name
+    return {f'{released}.': f'{own}.' for released, own in found.items()}
 
 
 def _size(path: str | Path, found: Mapping[str, Tensor], name: str, axis: int) -> int:
