@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import geopandas
 import numpy as np
@@ -14,13 +15,15 @@ import pytest
 import shapely
 from pyarrow import parquet as pq
 
+from torchgeo_discomkd.commands import main
 from torchgeo_discomkd.errors import (
     CorruptFileError,
     OutputError,
     OutputExistsError,
     SettingError,
 )
-from torchgeo_discomkd.tables import Prediction, PredictionTable
+from torchgeo_discomkd.tables import Prediction, PredictionTable, TableFormat
+from torchgeo_discomkd.tables.formats import FORMATS
 
 CLASSES = ('Crop', 'Wet land')
 COLUMNS = [
@@ -31,7 +34,7 @@ BOX = shapely.box(3, 40, 4, 41)
 PARTS = shapely.MultiPolygon(
     [shapely.box(179, 0, 180, 1), shapely.box(-180, 0, -179, 1)]
 )
-SUFFIXES = ('.parquet', '.gpkg', '.geojson', '.csv')
+SUFFIXES = tuple(FORMATS)
 
 
 def rows(count: int = 3, first: int = 0) -> list[Prediction]:
@@ -67,6 +70,15 @@ def read(path: Path) -> geopandas.GeoDataFrame:
 
 def left(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
+
+
+def test_every_format_has_a_name_and_is_in_the_help(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert tuple(f'.{name}' for name in get_args(TableFormat)) == SUFFIXES
+    with pytest.raises(SystemExit):
+        main(['classify', '--help'])
+    assert f'({", ".join(SUFFIXES)})' in ' '.join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize('suffix', SUFFIXES)
