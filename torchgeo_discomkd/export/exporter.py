@@ -9,13 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from ..errors import SettingError
 from ..files import write_atomically
-from ..models import LoadedClassifier, load_classifier
+from ..models import load_classifier
 from .comparison import (
     Agreement,
     Classify,
@@ -134,13 +132,18 @@ def export_classifier(
     loaded = load_classifier(classifier)
     model = ProbabilityModel(loaded)
     properties = to_properties(loaded.metadata, card or {})
-    batches, agreement = _batches(check, loaded), None
-    tiles = read_calibration(calibrate, check, loaded) if quantize else None
+    if check:
+        tiles = read_tiles(check, loaded)
+        batches = [tiles[:1], tiles]
+    else:
+        batches = random_batches(loaded)
+    calibration = read_calibration(calibrate, check, loaded) if quantize else None
     program = trace(model, loaded.metadata)
     content = (onnx_bytes if kind == 'onnx' else pt2_bytes)(program, properties)
     difference = largest_difference(loaded, _readers(kind, content), batches)
-    if tiles is not None:
-        content, agreement = to_int8(content, loaded, properties, tiles)
+    agreement = None
+    if calibration is not None:
+        content, agreement = to_int8(content, loaded, properties, calibration)
     try:
         write_atomically(output, content)
     except OSError as error:
@@ -178,16 +181,6 @@ def _check_quantization(
             'Tiles to calibrate by are for int8 files only: add --quantize, or leave '
             'them out.'
         )
-
-
-def _batches(
-    check: Sequence[str | Path], loaded: LoadedClassifier
-) -> list[NDArray[np.float32]]:
-    """Return images to compare by: one alone, and all together."""
-    if not check:
-        return random_batches(loaded)
-    tiles = read_tiles(check, loaded)
-    return [tiles[:1], tiles]
 
 
 def _format(output: Path) -> Format:
