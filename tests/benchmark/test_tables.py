@@ -9,8 +9,9 @@ from scipy.stats import ttest_rel
 
 from torchgeo_discomkd.benchmark import BenchmarkConfig
 from torchgeo_discomkd.benchmark.figures import figures
-from torchgeo_discomkd.benchmark.summary import discomkd, lines
-from torchgeo_discomkd.benchmark.tables import latex, markdown, tables
+from torchgeo_discomkd.benchmark.report import latex, markdown
+from torchgeo_discomkd.benchmark.results import discomkd, lines
+from torchgeo_discomkd.benchmark.tables import tables
 
 CONFIG = BenchmarkConfig(
     results='results',

@@ -168,7 +168,7 @@ def test_resumed_run_starts_from_the_logits(fit: Callable[..., Path]) -> None:
 def test_run_that_was_stopped_is_not_calibrated(
     fit: Callable[..., Path], tmp_path: Path
 ) -> None:
-    callback = ('--trainer.callbacks+=tests.test_cli.Interrupt',)
+    callback = ('--trainer.callbacks+=tests.commands.test_fit.Interrupt',)
     with pytest.raises(SystemExit):
         fit(*callback, '--trainer.callbacks.epoch', '2', epochs=3)
     folder = tmp_path / 'run'

@@ -136,7 +136,7 @@ class TestFile:
         right = load_predictor(int8.path, device='cpu').probabilities(images)
         monkeypatch.setitem(sys.modules, 'openvino', None)
         monkeypatch.setattr(
-            'torchgeo_discomkd.export.open_onnx.find_spec', lambda name: None
+            'torchgeo_discomkd.export.onnx_file.find_spec', lambda name: None
         )
         predictor = load_predictor(int8.path, device='cpu')
         assert 'OpenVINO' not in predictor.description

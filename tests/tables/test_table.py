@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import geopandas
 import numpy as np
@@ -14,13 +15,15 @@ import pytest
 import shapely
 from pyarrow import parquet as pq
 
+from torchgeo_discomkd.commands import main
 from torchgeo_discomkd.errors import (
     CorruptFileError,
     OutputError,
     OutputExistsError,
     SettingError,
 )
-from torchgeo_discomkd.tables import Prediction, PredictionTable
+from torchgeo_discomkd.tables import Prediction, PredictionTable, TableFormat
+from torchgeo_discomkd.tables.formats import FORMATS
 
 CLASSES = ('Crop', 'Wet land')
 COLUMNS = [
@@ -31,7 +34,7 @@ BOX = shapely.box(3, 40, 4, 41)
 PARTS = shapely.MultiPolygon(
     [shapely.box(179, 0, 180, 1), shapely.box(-180, 0, -179, 1)]
 )
-SUFFIXES = ('.parquet', '.gpkg', '.geojson', '.csv')
+SUFFIXES = tuple(FORMATS)
 
 
 def rows(count: int = 3, first: int = 0) -> list[Prediction]:
@@ -67,6 +70,15 @@ def read(path: Path) -> geopandas.GeoDataFrame:
 
 def left(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
+
+
+def test_every_format_has_a_name_and_is_in_the_help(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert tuple(f'.{name}' for name in get_args(TableFormat)) == SUFFIXES
+    with pytest.raises(SystemExit):
+        main(['classify', '--help'])
+    assert f'({", ".join(SUFFIXES)})' in ' '.join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize('suffix', SUFFIXES)
@@ -146,14 +158,14 @@ def test_shards_are_written_by_number_and_by_age(
     path = tmp_path / 'tiles.parquet'
     with PredictionTable(path, CLASSES) as table:
         table.write(rows(4095))
-        assert table.done() == set()
+        assert list(table.finished()) == []
         table.write(rows(1, 4095))
-        assert len(table.done()) == 4096
+        assert len(list(table.finished())) == 4096
         table.write(rows(1, 5000))
-        assert len(table.done()) == 4096
+        assert len(list(table.finished())) == 4096
         monkeypatch.setattr('time.monotonic', lambda: float('inf'))
         table.write(rows(1, 5001))
-        assert len(table.done()) == 4098
+        assert len(list(table.finished())) == 4098
 
 
 @pytest.mark.parametrize('suffix', SUFFIXES)
@@ -165,12 +177,12 @@ def test_resumed_equals_uninterrupted(tmp_path: Path, suffix: str) -> None:
             pytest.raises(KeyboardInterrupt),
             PredictionTable(path, CLASSES, resume=True, settings={'a': 'b'}) as table,
         ):
-            done = table.done()
+            done = {path for path, _ in table.finished()}
             table.write(r for r in rows(stop) if r.path not in done)
             raise KeyboardInterrupt
         assert not path.exists()
     with PredictionTable(path, CLASSES, resume=True, settings={'a': 'b'}) as table:
-        done = table.done()
+        done = {path for path, _ in table.finished()}
         assert len(done) == 7
         assert len(list(table.finished())) == 7
         table.write(r for r in rows(9) if r.path not in done)
@@ -211,7 +223,7 @@ def test_rows_of_an_earlier_run(tmp_path: Path) -> None:
     with pytest.raises(OutputExistsError, match=r'--resume, or .* --overwrite'):
         PredictionTable(path, CLASSES)
     with PredictionTable(path, CLASSES, overwrite=True) as table:
-        assert table.done() == set()
+        assert list(table.finished()) == []
 
 
 def test_resume_with_other_settings(tmp_path: Path) -> None:
@@ -235,7 +247,7 @@ def test_damaged_shard(tmp_path: Path) -> None:
     shard.write_bytes(shard.read_bytes()[:-9])
     with PredictionTable(path, CLASSES, resume=True) as table:
         with pytest.raises(CorruptFileError, match=r'is damaged .* remove it'):
-            table.done()
+            list(table.finished())
         with pytest.raises(CorruptFileError):
             table.finish()
     assert not path.exists()
@@ -318,7 +330,7 @@ def test_full_disk(tmp_path: Path, suffix: str, limit: int) -> None:
     assert 'continue with --resume' in result.stderr
     assert left(tmp_path) == [f'{path.name}.partial']
     with PredictionTable(path, CLASSES, resume=True) as table:
-        done = table.done()
+        done = {path for path, _ in table.finished()}
         assert len(done) == (0 if limit == 1000 else 3000)
         table.write(r for r in rows(3000) if r.path not in done)
         table.finish()

@@ -75,8 +75,19 @@ def write_teacher(
         path,
         classifier,
         ClassifierMetadata(
-            *('fusion', model, classes, metadata, None, 'standardize', 1.0),
-            *(scores or {}, None, '', '', 0, ''),
+            kind='fusion',
+            model=model,
+            classes=classes,
+            modalities=metadata,
+            head=None,
+            normalization='standardize',
+            temperature=1.0,
+            scores=scores or {},
+            epoch=None,
+            data_fingerprint='',
+            split_hash='',
+            seed=0,
+            version='',
         ),
     )
     return str(path)

@@ -4,11 +4,10 @@
 """Fill the paper's tables with any data."""
 
 from .config import BenchmarkConfig, read_config
-from .estimate import estimate_seconds
 from .plan import Training, plan
 from .report import write_report
 from .results import Results
-from .runner import run_benchmark
+from .runner import estimate_seconds, run_benchmark
 
 __all__ = (
     'BenchmarkConfig',

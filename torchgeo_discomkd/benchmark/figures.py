@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .config import BenchmarkConfig
-from .summary import Line, discomkd, lines
+from .results import Line, discomkd, lines
 
 Draw = Callable[[Axes, list[Line], str], None]
 
@@ -25,7 +25,7 @@ def figures(
         config: The configuration.
     """
     for scenario in config.scenarios:
-        found = [line for line in lines(frame, config, scenario)]
+        found = lines(frame, config, scenario)
         students = [line for line in found if line.method != 'TEACHER']
         targets = config.students(scenario)
         if students and targets:
@@ -56,13 +56,12 @@ def score_bars(axes: Axes, found: list[Line], modality: str) -> None:
     axes.barh(range(len(found)), means, xerr=spread, color=[_color(x) for x in found])
     axes.set_yticks(range(len(found)), [_name(line) for line in found])
     axes.invert_yaxis()
-    reference = next((m for m, x in zip(means, found, strict=True) if _plain(x)), None)
-    if reference is not None:
-        axes.axvline(reference, color='0.3', linestyle=':', linewidth=1)
+    for mean, line in zip(means, found, strict=True):
+        if line.method == 'STUDENT':
+            axes.axvline(mean, color='0.3', linestyle=':', linewidth=1)
     low = min(m - s for m, s in zip(means, spread, strict=True))
     axes.set_xlim(left=max(0.0, low - 5))
     axes.set_xlabel('weighted F1 (%)')
-    axes.set_title(modality.upper())
 
 
 def score_against_cost(axes: Axes, found: list[Line], modality: str) -> None:
@@ -82,7 +81,6 @@ def score_against_cost(axes: Axes, found: list[Line], modality: str) -> None:
     axes.margins(x=0.25)
     axes.set_xlabel('training, teachers included (TFLOP)')
     axes.set_ylabel('weighted F1 (%)')
-    axes.set_title(modality.upper())
 
 
 def _class_differences(own: Line, plain: pd.DataFrame, targets: list[str]) -> Figure:
@@ -118,12 +116,9 @@ def _grid(draw: Draw, found: list[Line], targets: list[str]) -> Figure:
         figure.subplots(1, len(targets), squeeze=False)[0], targets, strict=True
     ):
         draw(axes, found, modality)
+        axes.set_title(modality.upper())
     figure.tight_layout()
     return figure
-
-
-def _plain(line: Line) -> bool:
-    return line.method == 'STUDENT'
 
 
 def _name(line: Line) -> str:

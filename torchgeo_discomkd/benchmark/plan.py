@@ -40,12 +40,6 @@ class Training:
     #: 'STUDENT', 'TEACHER', a competitor or 'DisCoM-KD'.
     method: str
 
-    #: 'ORIG' or 'LSKD' of a competitor, formulation of DisCoM-KD, else '-'.
-    variant: str
-
-    #: Scenario of a competitor; '-' for what belongs to both.
-    scenario: str
-
     #: Modalities that are classified; None for all together (fusion).
     modalities: tuple[str, ...]
 
@@ -55,6 +49,12 @@ class Training:
 
     #: Arguments of the data module.
     data_args: dict[str, Any]
+
+    #: 'ORIG' or 'LSKD' of a competitor, formulation of DisCoM-KD, else '-'.
+    variant: str = '-'
+
+    #: Scenario of a competitor; '-' for what belongs to both.
+    scenario: str = '-'
 
     #: Training whose classifier is the teacher.
     teacher: str | None = None
@@ -91,9 +91,10 @@ def plan(config: BenchmarkConfig) -> list[Training]:
         trainings += list(_students(config, run))
         if 'multi-modal' in config.scenarios:
             trainings.append(_fusion(config, run))
-        trainings += list(_discomkd(config, run))
+        trainings += [_discomkd(config, run, f) for f in config.formulations]
         trainings += list(_competitors(config, run))
-        trainings += list(_ablations(config, run))
+        first = config.formulations[0]
+        trainings += [_discomkd(config, run, first, t) for t in config.ablations]
     return trainings
 
 
@@ -107,8 +108,6 @@ def _students(config: BenchmarkConfig, run: int) -> Iterator[Training]:
                 run=run,
                 name=f'student-{modality}',
                 method='STUDENT',
-                variant='-',
-                scenario='-',
                 modalities=(modality,),
                 task='FusionClassification',
                 task_args={'in_channels': _channels(config, [modality])},
@@ -124,7 +123,6 @@ def _fusion(config: BenchmarkConfig, run: int) -> Training:
         run=run,
         name='teacher-fusion',
         method='TEACHER',
-        variant='-',
         scenario='multi-modal',
         modalities=config.modalities,
         task='FusionClassification',
@@ -169,18 +167,8 @@ def _competitors(config: BenchmarkConfig, run: int) -> Iterator[Training]:
                     )
 
 
-def _discomkd(config: BenchmarkConfig, run: int) -> Iterator[Training]:
-    for formulation in config.formulations:
-        yield _one_discomkd(config, run, formulation, '-')
-
-
-def _ablations(config: BenchmarkConfig, run: int) -> Iterator[Training]:
-    for term in config.ablations:
-        yield _one_discomkd(config, run, config.formulations[0], term)
-
-
-def _one_discomkd(
-    config: BenchmarkConfig, run: int, formulation: str, ablation: str
+def _discomkd(
+    config: BenchmarkConfig, run: int, formulation: str, ablation: str = '-'
 ) -> Training:
     without = {} if ablation == '-' else {f'{ablation}_weight': 0.0}
     suffix = '' if ablation == '-' else f'-without-{ablation}'
@@ -189,7 +177,6 @@ def _one_discomkd(
         name=f'discomkd-{formulation}{suffix}',
         method='DisCoM-KD',
         variant=formulation,
-        scenario='-',
         modalities=config.modalities,
         task='DisCoMKD',
         task_args={

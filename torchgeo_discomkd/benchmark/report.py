@@ -10,7 +10,7 @@ from ..files import write_atomically
 from .figures import figures
 from .plan import plan
 from .results import Results
-from .tables import latex, markdown, tables
+from .tables import Table, tables
 
 INTRODUCTION = """\
 # {name}
@@ -77,3 +77,56 @@ def _missing(results: Results) -> str:
         for t in open_ones
     ]
     return '\n## Missing\n\n' + '\n'.join(lines) + '\n'
+
+
+def markdown(table: Table) -> str:
+    """Return a table as Markdown.
+
+    Args:
+        table: The table.
+    """
+    rows = [table.header, ['---'] * len(table.header), *table.rows]
+    text = '\n'.join(f'| {" | ".join(row)} |' for row in rows)
+    notes = ''.join(f'\n{note}\n' for note in table.notes)
+    return f'## {table.title}\n\n{text}\n{notes}'
+
+
+def latex(table: Table) -> str:
+    """Return a table as LaTeX, for the booktabs package.
+
+    Args:
+        table: The table.
+    """
+    columns = 'l' * sum(h in {'Method', 'Variant'} for h in table.header)
+    columns += 'r' * (len(table.header) - len(columns))
+    lines = [' & '.join(map(_escape, row)) + r' \\' for row in table.rows]
+    return '\n'.join(
+        [
+            r'\begin{table}',
+            rf'\caption{{{_escape(table.title.partition(". ")[2])}.}}',
+            rf'\begin{{tabular}}{{{columns}}}',
+            r'\toprule',
+            ' & '.join(map(_escape, table.header)) + r' \\',
+            r'\midrule',
+            *lines,
+            r'\bottomrule',
+            r'\end{tabular}',
+            *(rf'\\ {_escape(note)}' for note in table.notes),
+            r'\end{table}',
+            '',
+        ]
+    )
+
+
+def _escape(text: str) -> str:
+    replacements = {
+        '->': r'$\to$',
+        '%': r'\%',
+        '_': r'\_',
+        '±': r'$\pm$',
+        '↑': r'$\uparrow$',
+        '↓': r'$\downarrow$',
+    }
+    for old, new in replacements.items():
+        text = text.replace(old, new)
+    return text

@@ -1,10 +1,11 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Results of a benchmark, one row for each classifier and run."""
+"""Results of a benchmark: one row for each classifier and run, lines of a table."""
 
 import json
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pandas as pd
 
 from ..errors import CorruptFileError, RunFolderExistsError
 from ..files import write_atomically
-from .config import BenchmarkConfig
+from .config import BenchmarkConfig, Scenario
 from .plan import Training
 
 #: Columns that every row has; further ones are 'F1_<class>'.
@@ -78,19 +79,26 @@ class Results:
         """
         return self.folder / 'runs' / f'run{training.run}' / training.name
 
-    def finished(self, training: Training) -> list[dict[str, Any]]:
+    def find(self, run: int, name: str) -> list[dict[str, Any]]:
         """Return the rows of a training, none if it is not finished.
+
+        Args:
+            run: Number of its run.
+            name: Its name.
+        """
+        return [r for r in self.rows if (r['run'], r['training']) == (run, name)]
+
+    def finished(self, training: Training) -> bool:
+        """Return whether a training is finished.
 
         Args:
             training: The training.
         """
-        key = (training.run, training.name)
-        return [row for row in self.rows if (row['run'], row['training']) == key]
+        return bool(self.find(training.run, training.name))
 
     def claim(self) -> None:
         """Write the configuration, and with it claim the folder."""
-        text = json.dumps(asdict(self.config), indent=2) + '\n'
-        write_atomically(self.folder / 'benchmark.json', text.encode())
+        self._write_json('benchmark.json', asdict(self.config))
 
     def add(self, training: Training, rows: list[dict[str, Any]]) -> None:
         """Add the rows of a finished training, all or none of them.
@@ -103,7 +111,7 @@ class Results:
         data = self.frame.to_csv(index=False).encode()
         write_atomically(self.folder / 'results.csv', data)
         if self.failures.pop(training.label, None) is not None:
-            self._write_failures()
+            self._write_json('failures.json', self.failures)
 
     def fail(self, training: Training, reason: str) -> None:
         """Note that a training failed.
@@ -113,11 +121,11 @@ class Results:
             reason: What went wrong.
         """
         self.failures[training.label] = reason
-        self._write_failures()
+        self._write_json('failures.json', self.failures)
 
-    def _write_failures(self) -> None:
-        text = json.dumps(self.failures, indent=2) + '\n'
-        write_atomically(self.folder / 'failures.json', text.encode())
+    def _write_json(self, name: str, value: Any) -> None:
+        text = json.dumps(value, indent=2) + '\n'
+        write_atomically(self.folder / name, text.encode())
 
     def _check_owner(self) -> None:
         if self.folder.is_file():
@@ -139,26 +147,123 @@ class Results:
             )
 
     def _read_json(self, name: str) -> Any:
+        return self._read(name, lambda path: json.loads(path.read_text()))
+
+    def _read_rows(self) -> list[dict[str, Any]]:
+        frame = self._read(
+            'results.csv',
+            lambda path: pd.read_csv(path, keep_default_na=False, na_values=['']),
+        )
+        if frame is None:
+            return []
+        if missing := set(COLUMNS) - set(frame.columns):
+            raise CorruptFileError(
+                f'{self.folder / "results.csv"} lacks the columns {sorted(missing)}.'
+            )
+        return frame.to_dict('records')
+
+    def _read(self, name: str, read: Callable[[Path], Any]) -> Any:
         path = self.folder / name
         if not path.exists():
             return None
         try:
-            return json.loads(path.read_text())
+            return read(path)
+        # also what is wrong with tables and JSON
         except ValueError as error:
             raise CorruptFileError(
                 f'{path} is damaged ({error}): remove it.'
             ) from error
 
-    def _read_rows(self) -> list[dict[str, Any]]:
-        path = self.folder / 'results.csv'
-        if not path.exists():
-            return []
-        try:
-            frame = pd.read_csv(path, keep_default_na=False, na_values=[''])
-        except (ValueError, pd.errors.ParserError) as error:
-            raise CorruptFileError(
-                f'{path} is damaged ({error}): remove it.'
-            ) from error
-        if missing := set(COLUMNS) - set(frame.columns):
-            raise CorruptFileError(f'{path} lacks the columns {sorted(missing)}.')
-        return frame.to_dict('records')
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a table: a method in a variant."""
+
+    method: str
+    variant: str
+
+    #: Rows of the classifiers, one for each target and run.
+    rows: pd.DataFrame
+
+    def scores(self, modality: str) -> pd.Series:
+        """Return the weighted F1 of every run in percent, by number of the run.
+
+        Args:
+            modality: The modality, or 'fusion'.
+        """
+        rows = self.rows[self.rows.modality == modality]
+        return 100 * rows.set_index('run').F1.sort_index()
+
+    @property
+    def parameters(self) -> float:
+        """Parameters of one deployed classifier, the mean over the targets."""
+        return self.rows.parameters.mean()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training for all targets, teachers included, mean over runs."""
+        return self._cost('seconds')
+
+    @property
+    def gflop(self) -> float:
+        """GFLOP of training for all targets, teachers included, mean over runs."""
+        return self._cost('gflop')
+
+    def _cost(self, name: str) -> float:
+        # one training may give several rows, and one teacher serves several students
+        own = self.rows.drop_duplicates(['run', 'training'])[name].sum()
+        taught = self.rows[self.rows.teacher != '-']
+        teachers = taught.drop_duplicates(['run', 'teacher'])[f'teacher_{name}'].sum()
+        return (own + teachers) / self.rows.run.nunique()
+
+
+def lines(
+    frame: pd.DataFrame, config: BenchmarkConfig, scenario: Scenario
+) -> Iterator[Line]:
+    """Yield the lines of Table 1 or 2 in the paper's order.
+
+    Args:
+        frame: All rows.
+        config: The configuration.
+        scenario: 'cross-modal' for Table 1, 'multi-modal' for Table 2.
+    """
+    targets = config.students(scenario)
+    plain = frame[frame.method == 'STUDENT']
+    if scenario == 'cross-modal':
+        # the teacher is the student of its own modality
+        teacher = plain[plain.modality == config.cross_modal_teacher]
+    else:
+        teacher = frame[frame.method == 'TEACHER']
+    found = [
+        Line('TEACHER', '-', teacher),
+        Line('STUDENT', '-', plain[plain.modality.isin(targets)]),
+    ]
+    students = frame[frame.modality.isin(targets)]
+    for method in config.methods:
+        for variant in config.variants:
+            mask = (students.method == method) & (students.variant == variant)
+            rows = students[mask & (students.scenario == scenario)]
+            found.append(Line(method, variant, rows))
+    for formulation in config.formulations:
+        found.append(discomkd(students, formulation))
+    yield from (line for line in found if len(line.rows))
+
+
+def discomkd(
+    frame: pd.DataFrame, formulation: str, ablation: str = '-', readout: str = 'full'
+) -> Line:
+    """Return the line of DisCoM-KD.
+
+    Args:
+        frame: All rows.
+        formulation: 'paper' or 'released'.
+        ablation: Term that is left out, as in the paper's Table 3; '-' for none.
+        readout: Embedding that decides, as in the paper's Table 4.
+    """
+    mask = (
+        (frame.method == 'DisCoM-KD')
+        & (frame.variant == formulation)
+        & (frame.ablation == ablation)
+        & (frame.readout == readout)
+    )
+    return Line('DisCoM-KD', formulation, frame[mask])

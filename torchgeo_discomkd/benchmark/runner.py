@@ -1,7 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Run all trainings of a benchmark, whatever stopped it before."""
+"""Run all trainings of a benchmark, whatever stopped it before; or say how long."""
 
 import logging
 import traceback
@@ -11,16 +11,27 @@ from contextlib import redirect_stderr, redirect_stdout
 from datetime import timedelta
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, cast
 
+import torch
 from rich.console import Console
+from torch.nn.functional import cross_entropy
+from torch.optim import Adam
+from torchgeo.datasets import DatasetNotFoundError
 
-from ..errors import UserError
+from ..datasets import MultiModalDataset
+from ..errors import LayoutError, UserError
+from ..models import FusionClassifier
+from ..performance.precision import fast_precision
 from .config import BenchmarkConfig
-from .data import check_data
+from .data import check_data, open_data
 from .plan import Training, plan
 from .results import Results
 from .training import Fit, fit_config, score, train
+
+#: Training samples that are read, and steps that are taken, to measure the speed.
+SAMPLES = 32
+STEPS = 3
 
 #: Tells of the progress of a benchmark, one line at a time.
 Report = Callable[[str], None]
@@ -104,17 +115,12 @@ def _teacher(
 ) -> tuple[Path | None, dict[str, float]]:
     if training.teacher is None:
         return None, {}
-    teacher = next(
-        t
-        for t in plan(results.config)
-        if (t.run, t.name) == (training.run, training.teacher)
-    )
-    rows = results.finished(teacher)
-    if not rows:
+    row = next(iter(results.find(training.run, training.teacher)), None)
+    if row is None:
         raise UserError(f'its teacher {training.teacher} failed.')
-    path = results.run_folder(teacher) / 'best' / f'{rows[0]["modality"]}.safetensors'
-    costs = {f'teacher_{name}': rows[0][name] for name in ('seconds', 'gflop')}
-    return path, costs
+    folder = results.run_folder(training).with_name(training.teacher)
+    costs = {f'teacher_{name}': row[name] for name in ('seconds', 'gflop')}
+    return folder / 'best' / f'{row["modality"]}.safetensors', costs
 
 
 class _Clock:
@@ -137,3 +143,59 @@ class _Clock:
 
 def _print(line: str) -> None:
     Console().print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def estimate_seconds(
+    config: BenchmarkConfig, trainings: list[Training]
+) -> float | None:
+    """Estimate the time of trainings from a few steps of one encoder on the CPU.
+
+    Args:
+        config: The configuration.
+        trainings: The trainings.
+
+    Returns:
+        Seconds, without validation and start; None if the data are not at hand.
+    """
+    try:
+        datamodule = open_data(config, download=False)
+    except (LayoutError, DatasetNotFoundError):
+        return None
+    dataset = cast(MultiModalDataset, datamodule.train_dataset)
+    batch = [dataset[i % len(dataset)] for i in range(SAMPLES)]
+    started = perf_counter()
+    for i in range(SAMPLES):
+        dataset[i % len(dataset)]
+    reading = (perf_counter() - started) / SAMPLES / len(config.modalities)
+    modality = config.modalities[0]
+    images = torch.stack([sample[f'image_{modality}'] for sample in batch])
+    labels = torch.stack([sample['label'] for sample in batch])
+    computing = _seconds_per_sample(config, modality, images, labels) / 3
+    per_epoch = sum(
+        t.work * computing + len(t.data_args['modalities']) * reading for t in trainings
+    )
+    epochs = config.trainer.get('max_epochs') or 1000
+    return per_epoch * len(dataset) * epochs
+
+
+def _seconds_per_sample(
+    config: BenchmarkConfig, modality: str, images: torch.Tensor, labels: torch.Tensor
+) -> float:
+    channels = {modality: config.in_channels[modality]}
+    with torch.random.fork_rng(devices=[]):
+        network = FusionClassifier(channels, config.num_classes, config.model)
+    optimizer = Adam(network.parameters(), fused=True)
+    precision = str(config.trainer.get('precision', ''))
+    if precision == 'auto':
+        precision = fast_precision(torch.device('cpu')).name
+    half = 'bf16' in precision
+    started = 0.0
+    for step in range(STEPS + 1):
+        if step == 1:  # the first step prepares
+            started = perf_counter()
+        with torch.autocast('cpu', torch.bfloat16, enabled=half):
+            loss = cross_entropy(network({modality: images}), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return (perf_counter() - started) / (STEPS * len(images))

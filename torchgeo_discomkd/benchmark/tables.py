@@ -1,16 +1,18 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""The paper's four tables, from any benchmark, as Markdown and LaTeX."""
+"""The paper's four tables, from any benchmark."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.resources import files
 
 import pandas as pd
+from scipy.stats import ttest_rel
 
 from .config import BenchmarkConfig, Scenario
 from .plan import SYMBOLS
-from .summary import Line, compare, discomkd, lines, paper_value
+from .results import Line, discomkd, lines
 
 #: Table of the paper and title for each scenario.
 SCENARIOS: dict[Scenario, tuple[int, str]] = {
@@ -80,32 +82,29 @@ def comparison_table(
     targets = config.students(scenario)
     found = list(lines(frame, config, scenario))
     student = next((line for line in found if line.method == 'STUDENT'), None)
-    header = ['Method', 'Variant']
+    header, width = ['Method', 'Variant'], _width(config)
     for target in targets:
-        header.append(_paper_modality(config, number, target))
-        header += ['Paper'] if config.paper_dataset else []
+        header += [_paper_modality(config, number, target), 'Paper'][:width]
     header += ['Parameters (M)', 'Training (s)', 'Training (TFLOP)']
+    cross = scenario == 'cross-modal'
+    source = config.cross_modal_teacher if cross else 'fusion'
     rows = []
     for line in found:
         row = [line.method, line.variant]
         for target in targets:
-            teaches = line.method == 'TEACHER'
-            cross = scenario == 'cross-modal'
-            source = config.cross_modal_teacher if cross else 'fusion'
-            scores = line.scores(source if teaches else target)
-            row.append(_cell(scores, _reference(line, student, target)))
-            if config.paper_dataset:
-                row.append(_published(config, number, target, line))
+            scores = line.scores(source if line.method == 'TEACHER' else target)
+            compared = student is not None and line.method not in {'TEACHER', 'STUDENT'}
+            cell = _cell(scores, student.scores(target).mean() if compared else None)
+            row += [cell, _published(config, number, target, line)][:width]
         row.append(f'{line.parameters / 1e6:.1f}')
         row += [f'{line.seconds:.0f}', f'{line.gflop / 1e3:.3g}']
         rows.append(row)
     return Table(title, header, rows, list(_significance(found, targets)))
 
 
-def _reference(line: Line, student: Line | None, target: str) -> float | None:
-    if student is None or line.method in {'TEACHER', 'STUDENT'}:
-        return None
-    return student.scores(target).mean()
+def _width(config: BenchmarkConfig) -> int:
+    """Return the columns of a modality: measured, and published if it was."""
+    return 1 if config.paper_dataset is None else 2
 
 
 def _paper_modality(config: BenchmarkConfig, table: int, target: str) -> str:
@@ -126,21 +125,18 @@ def _variants_table(
     number: int, title: str, variants: Mapping[str, Line], config: BenchmarkConfig
 ) -> Table:
     targets = config.targets or list(config.modalities)
-    header = ['Variant']
+    header, width = ['Variant'], _width(config)
     for target in targets:
-        header += [target.upper(), *(['Paper'] if config.paper_dataset else [])]
+        header += [target.upper(), 'Paper'][:width]
     rows = []
     for name, line in variants.items():
         if line.rows.empty:
             continue
-        row, means = [name], []
+        row = [name]
         for target in targets:
-            scores = line.scores(target)
-            means.append(scores.mean())
-            row.append(_cell(scores))
-            if config.paper_dataset:
-                value = paper_value(config, number, target.upper(), 'DisCoM-KD', name)
-                row.append(value)
+            value = paper_value(config, number, target.upper(), 'DisCoM-KD', name)
+            row += [_cell(line.scores(target)), value][:width]
+        means = [line.scores(target).mean() for target in targets]
         rows.append([*row, f'{sum(means) / len(means):.2f}'])
     return Table(title, [*header, 'AVG'], rows)
 
@@ -157,67 +153,58 @@ def _cell(scores: pd.Series, reference: float | None = None) -> str:
 
 
 def _significance(found: Sequence[Line], targets: Sequence[str]) -> Iterator[str]:
+    """Compare DisCoM-KD with the best competitor, over the runs that both have.
+
+    The competitor is the best of several on the same test scores, which favours it.
+    """
+    own = next((line for line in found if line.method == 'DisCoM-KD'), None)
+    others = [x for x in found if x.method not in {'TEACHER', 'STUDENT', 'DisCoM-KD'}]
     for target in targets:
-        result = compare(found, target)
-        if result is None:
+        known = [line for line in others if len(line.scores(target))]
+        if own is None or not known or not len(own.scores(target)):
             continue
-        mean, number = result.differences.mean(), len(result.differences)
-        best = f'{result.competitor.method} {result.competitor.variant}'
-        test = 'no test' if result.p is None else f'paired t-test, p = {result.p:.3f}'
+        best = max(known, key=lambda line: line.scores(target).mean())
+        scores = [own.scores(target), best.scores(target)]
+        pairs = pd.concat(scores, axis=1, join='inner')
+        differences = pairs.iloc[:, 0] - pairs.iloc[:, 1]
+        test = 'no test'
+        # equal differences have no spread to test against
+        if len(pairs) > 1 and differences.std() > 0:
+            p = ttest_rel(pairs.iloc[:, 0], pairs.iloc[:, 1]).pvalue
+            test = f'paired t-test, p = {p:.3f}'
         yield (
-            f'{target.upper()}: DisCoM-KD minus the best competitor ({best}) is '
-            f'{mean:+.2f} points; {test}, n = {number} runs.'
+            f'{target.upper()}: DisCoM-KD minus the best competitor ({best.method} '
+            f'{best.variant}) is {differences.mean():+.2f} points; {test}, '
+            f'n = {len(differences)} runs.'
         )
 
 
-def markdown(table: Table) -> str:
-    """Return a table as Markdown.
+def paper_value(
+    config: BenchmarkConfig, table: int, modality: str, method: str, variant: str
+) -> str:
+    """Return the paper's own weighted F1 in percent.
 
     Args:
-        table: The table.
+        config: The configuration, whose *paper_dataset* is looked up.
+        table: Number of the table.
+        modality: Modality as the paper names it, e.g. 'MS->SAR' in Table 1.
+        method: Method as the paper names it.
+        variant: Variant as the paper names it.
+
+    Returns:
+        The figure as printed, '' if the paper has none.
     """
-    rows = [table.header, ['---'] * len(table.header), *table.rows]
-    text = '\n'.join(f'| {" | ".join(row)} |' for row in rows)
-    notes = ''.join(f'\n{note}\n' for note in table.notes)
-    return f'## {table.title}\n\n{text}\n{notes}'
-
-
-def latex(table: Table) -> str:
-    """Return a table as LaTeX, for the booktabs package.
-
-    Args:
-        table: The table.
-    """
-    columns = 'l' * sum(h in {'Method', 'Variant'} for h in table.header)
-    columns += 'r' * (len(table.header) - len(columns))
-    lines = [' & '.join(map(_escape, row)) + r' \\' for row in table.rows]
-    return '\n'.join(
-        [
-            r'\begin{table}',
-            rf'\caption{{{_escape(table.title.partition(". ")[2])}.}}',
-            rf'\begin{{tabular}}{{{columns}}}',
-            r'\toprule',
-            ' & '.join(map(_escape, table.header)) + r' \\',
-            r'\midrule',
-            *lines,
-            r'\bottomrule',
-            r'\end{tabular}',
-            *(rf'\\ {_escape(note)}' for note in table.notes),
-            r'\end{table}',
-            '',
-        ]
+    if config.paper_dataset is None:
+        return ''
+    # read as text, so that figures stay as printed
+    path = files(__package__) / 'paper_tables.csv'
+    with path.open() as file:
+        frame = pd.read_csv(file, dtype=str)
+    mask = (
+        (frame.table == str(table))
+        & (frame.dataset == config.paper_dataset)
+        & (frame.modality == modality)
+        & (frame.method == method)
+        & (frame.variant == variant)
     )
-
-
-def _escape(text: str) -> str:
-    replacements = {
-        '->': r'$\to$',
-        '%': r'\%',
-        '_': r'\_',
-        '±': r'$\pm$',
-        '↑': r'$\uparrow$',
-        '↓': r'$\downarrow$',
-    }
-    for old, new in replacements.items():
-        text = text.replace(old, new)
-    return text
+    return next(iter(frame[mask].f1), '')

@@ -5,7 +5,6 @@
 
 import logging
 from collections.abc import Generator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -69,8 +68,7 @@ class Calibration(Callback):
         self, trainer: Trainer, classifiers: dict[str, LoadedClassifier]
     ) -> dict[str, tuple[Tensor, Tensor]]:
         """Return logits (N, K) and labels (N,) of the validation split by name."""
-        logits: dict[str, list[Tensor]] = {name: [] for name in classifiers}
-        labels: dict[str, list[Tensor]] = {name: [] for name in classifiers}
+        found: dict[str, list[tuple[Tensor, Tensor]]] = {n: [] for n in classifiers}
         for classifier in classifiers.values():
             classifier.to(trainer.strategy.root_device)
         for batch in validation_batches(trainer) if classifiers else ():
@@ -82,15 +80,19 @@ class Calibration(Callback):
             for name, classifier in classifiers.items():
                 if 'label' in batch and set(classifier.modalities) <= set(images):
                     with torch.inference_mode():
-                        logits[name].append(classifier(images).cpu())
-                    labels[name].append(batch['label'].cpu())
-        for name in [name for name, parts in logits.items() if not parts]:
-            logger.info(
-                '%s is not calibrated: validation has no images and labels for it.',
-                name,
-            )
-            del logits[name]
-        return {n: (torch.cat(z), torch.cat(labels[n])) for n, z in logits.items()}
+                        logits = classifier(images).cpu()
+                    found[name].append((logits, batch['label'].cpu()))
+        results = {}
+        for name, batches in found.items():
+            if batches:
+                logits, labels = zip(*batches, strict=True)
+                results[name] = torch.cat(logits), torch.cat(labels)
+            else:
+                text = (
+                    '%s is not calibrated: validation has no images and labels for it.'
+                )
+                logger.info(text, name)
+        return results
 
     def _log(self, trainer: Trainer) -> None:
         if not self.results:
@@ -126,15 +128,17 @@ def calibrate(logits: Tensor, labels: Tensor) -> dict[str, float]:
     logits, labels = logits[finite].double(), labels[finite]
     if not len(labels):
         return {'temperature': temperature}
-    errors = {
-        suffix: multiclass_calibration_error(
-            (logits / divisor).softmax(dim=1), labels, logits.shape[1]
+
+    def error(divisor: float) -> float:
+        probabilities = (logits / divisor).softmax(dim=1)
+        return float(
+            multiclass_calibration_error(probabilities, labels, logits.shape[1])
         )
-        for suffix, divisor in (('', 1.0), ('_calibrated', temperature))
-    }
-    return {'temperature': temperature} | {
-        f'val_CalibrationError{suffix}': float(error)
-        for suffix, error in errors.items()
+
+    return {
+        'temperature': temperature,
+        'val_CalibrationError': error(1.0),
+        'val_CalibrationError_calibrated': error(temperature),
     }
 
 
@@ -151,17 +155,11 @@ def validation_batches(trainer: Trainer) -> Generator[dict[str, Any]]:
         return
     loader = CombinedLoader(trainer.val_dataloaders, 'sequential')
     loader.limits = trainer.num_val_batches
-    with _validating(trainer):
-        for batch, _, index in loader:
-            # with the hooks of data modules, which ask the trainer for the stage
-            yield trainer.strategy.batch_to_device(batch, dataloader_idx=index)
-
-
-@contextmanager
-def _validating(trainer: Trainer) -> Generator[None]:
     stage = trainer.state.stage
+    # the hooks of data modules ask the trainer for it
     trainer.state.stage = RunningStage.VALIDATING
     try:
-        yield
+        for batch, _, index in loader:
+            yield trainer.strategy.batch_to_device(batch, dataloader_idx=index)
     finally:
         trainer.state.stage = stage

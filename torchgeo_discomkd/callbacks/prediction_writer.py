@@ -6,7 +6,7 @@
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..datasets import SARTiles
 from ..errors import OutputError, OutputExistsError, SettingError
-from ..tables import Prediction, PredictionTable
+from ..tables import Prediction, PredictionTable, TableFormat
 from ..tables.prediction import CLASSIFIED
 from .predicted_tiles import (
     PredictedTile,
@@ -41,7 +41,7 @@ class PredictionWriter(BasePredictionWriter):
     def __init__(
         self,
         folder: str | None = None,
-        format: Literal['parquet', 'gpkg', 'geojson', 'csv'] | None = None,
+        format: TableFormat | None = None,
         min_confidence: float = 0.0,
         overwrite: bool = False,
     ) -> None:

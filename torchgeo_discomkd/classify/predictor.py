@@ -23,7 +23,7 @@ from ..errors import (
     SettingError,
     TileSizeError,
 )
-from ..export.open_onnx import Precision, open_onnx
+from ..export.onnx_file import Precision, open_onnx
 from ..metadata import ClassifierMetadata
 
 #: How exact the computation is to be.

@@ -7,11 +7,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .agreement import Agreement
+    from .comparison import Agreement
     from .exporter import ExportReport, export_classifier
-    from .onnx_file import OnnxClassifier
-    from .openvino_file import OpenvinoClassifier
-    from .probability_model import ProbabilityModel
+    from .onnx_file import OnnxClassifier, OpenvinoClassifier
+    from .program import ProbabilityModel
     from .pt2_file import load_pt2
 
 __all__ = (
@@ -25,18 +24,18 @@ __all__ = (
 )
 
 _MODULES = {
-    'Agreement': 'agreement',
+    'Agreement': 'comparison',
     'ExportReport': 'exporter',
     'OnnxClassifier': 'onnx_file',
-    'OpenvinoClassifier': 'openvino_file',
-    'ProbabilityModel': 'probability_model',
+    'OpenvinoClassifier': 'onnx_file',
+    'ProbabilityModel': 'program',
     'export_classifier': 'exporter',
     'load_pt2': 'pt2_file',
 }
 
 
 def __getattr__(name: str) -> Any:
-    # on first use only: `export --help` must not wait for PyTorch
+    # on first use only: classifying by an .onnx file must not wait for PyTorch
     if name not in _MODULES:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
     return getattr(import_module(f'.{_MODULES[name]}', __name__), name)

@@ -1,19 +1,21 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Images by which an exported file is compared with its classifier file."""
+"""Images to compare an exported file with its classifier file, and how it agrees."""
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from ..errors import LayoutError, TileSizeError
-from ..models import LoadedClassifier, Normalization
+from ..errors import ClassifierFileError, LayoutError, TileSizeError
+from ..models import FusionClassifier, LoadedClassifier, Normalization
 from ..rasters import read_image
 from ..rasters.readers import SUFFIXES
 
@@ -26,6 +28,49 @@ LIMIT = 64
 #: Heights and widths, in pixels, of random images for a classifier that takes any;
 #: multiples of the patches of vision transformers.
 SIZES = ((64, 64), (64, 96))
+
+#: Largest difference of a probability that is put down to rounding.
+TOLERANCE = 1e-4
+
+#: An int8 file with fewer of the labels of its source is not worth having.
+LEAST_AGREEMENT = 0.9
+
+#: Images that are classified at a time.
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Probabilities and labels of an int8 file beside those of the classifier file."""
+
+    #: Number of tiles that the scales were chosen by.
+    calibration_tiles: int
+
+    #: Number of tiles that both classified.
+    check_tiles: int
+
+    #: Largest absolute difference of a probability, 0 to 1.
+    largest_difference: float
+
+    #: Mean absolute difference of a probability.
+    mean_difference: float
+
+    #: Part of the tiles that have the same label, 0 to 1.
+    label_agreement: float
+
+
+def on_arrays(model: Callable[[Tensor], Tensor]) -> Classify:
+    """Let a PyTorch program take and return arrays.
+
+    Args:
+        model: From raw images, shape (B, C, H, W), to probabilities, shape (B, K).
+    """
+
+    def classify(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            return model(torch.from_numpy(images)).numpy()
+
+    return classify
 
 
 def read_tiles(
@@ -97,11 +142,13 @@ def random_batches(
         The same for every call.
     """
     ((modality, described),) = loaded.metadata.modalities.items()
-    normalization = _normalization(loaded, modality)
-    mean, spread = (
-        values.cpu().view(-1, 1, 1)
-        for values in (normalization.fill, normalization.scale)
-    )
+    classifier = loaded.classifier
+    if isinstance(classifier, FusionClassifier):
+        normalization = cast(Normalization, classifier.normalizations[modality])
+    else:
+        normalization = classifier.normalization
+    mean = normalization.fill.cpu().view(-1, 1, 1)
+    spread = normalization.scale.cpu().view(-1, 1, 1)
     generator = torch.Generator().manual_seed(0)
     batches = []
     for size in SIZES if described.tile_size is None else [described.tile_size]:
@@ -114,33 +161,78 @@ def random_batches(
     return batches
 
 
-def _normalization(loaded: LoadedClassifier, modality: str) -> Normalization:
-    classifier = loaded.classifier
-    normalizations = getattr(classifier, 'normalizations', None)
-    found = (
-        classifier.normalization if normalizations is None else normalizations[modality]
-    )
-    return cast(Normalization, found)
-
-
 def largest_difference(
     expected: LoadedClassifier,
-    exported: Classify,
+    readers: Sequence[Classify],
     batches: Sequence[NDArray[np.float32]],
 ) -> float:
-    """Compare probabilities.
+    """Compare an exported file that computes as exactly as its source.
 
     Args:
         expected: The classifier as its file has it.
-        exported: What is compared with it, from images to probabilities.
+        readers: What may run the exported file: the worst counts.
         batches: Batches of raw values, float32, shape (B, C, H, W).
 
     Returns:
-        The largest absolute difference, 0 to 1; infinite if one is not a number.
+        The largest absolute difference of a probability, 0 to 1.
+
+    Raises:
+        ClassifierFileError: If it is more than 1e-4, or not a number.
     """
-    differences = []
-    for images in batches:
-        with torch.inference_mode():
-            right = expected.probabilities(torch.from_numpy(images)).numpy()
-        differences.append(np.abs(exported(images) - right).max())
-    return float(np.nan_to_num(np.max(differences), nan=np.inf))
+    right = [on_arrays(expected.probabilities)(images) for images in batches]
+    difference = max(
+        float(np.nan_to_num(np.abs(read(images) - r).max(), nan=np.inf))
+        for read in readers
+        for images, r in zip(batches, right, strict=True)
+    )
+    if difference > TOLERANCE:
+        raise ClassifierFileError(
+            f'The exported probabilities differ by up to {difference:.2g} from those of '
+            f'the classifier file, more than {TOLERANCE:g}: nothing was written. Try '
+            'the other format, or another version of PyTorch.'
+        )
+    return difference
+
+
+def measure_agreement(
+    expected: LoadedClassifier,
+    readers: Sequence[Classify],
+    tiles: NDArray[np.float32],
+    calibration_tiles: int,
+) -> Agreement:
+    """Compare an exported file that computes less exactly than its source.
+
+    Args:
+        expected: The classifier as its file has it.
+        readers: What may run the exported file: the worst counts.
+        tiles: Raw values, float32, shape (N, C, H, W).
+        calibration_tiles: Number of tiles that the scales were chosen by.
+
+    Returns:
+        How well they agree.
+
+    Raises:
+        ClassifierFileError: If fewer than 90 % of the labels are the same.
+    """
+    batches = [tiles[i : i + _BATCH] for i in range(0, len(tiles), _BATCH)]
+    right, *found = (
+        np.concatenate([read(batch) for batch in batches])
+        for read in (on_arrays(expected.probabilities), *readers)
+    )
+    differences = [np.abs(probabilities - right) for probabilities in found]
+    labels = right.argmax(axis=1)
+    agreement = Agreement(
+        calibration_tiles=calibration_tiles,
+        check_tiles=len(tiles),
+        largest_difference=float(max(d.max() for d in differences)),
+        mean_difference=float(max(d.mean() for d in differences)),
+        label_agreement=float(min((p.argmax(axis=1) == labels).mean() for p in found)),
+    )
+    if agreement.label_agreement < LEAST_AGREEMENT:
+        raise ClassifierFileError(
+            f'Only {agreement.label_agreement:.0%} of {len(tiles)} tiles have the label '
+            f'that the classifier file gives them, less than {LEAST_AGREEMENT:.0%}: '
+            'nothing was written. Calibrate by more training tiles, of all classes, or '
+            'export without quantization.'
+        )
+    return agreement

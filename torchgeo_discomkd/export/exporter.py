@@ -4,31 +4,29 @@
 """Export a classifier file as one self-contained program."""
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
-from torch.export import Dim, ExportedProgram
 
-from ..errors import ClassifierFileError, SettingError
+from ..errors import SettingError
 from ..files import write_atomically
-from ..models import LoadedClassifier, load_classifier
-from .agreement import Agreement
-from .comparison import SIZES, Classify, largest_difference, random_batches, read_tiles
+from ..models import load_classifier
+from .comparison import (
+    Agreement,
+    Classify,
+    largest_difference,
+    on_arrays,
+    random_batches,
+    read_tiles,
+)
 from .int8 import read_calibration, to_int8
 from .onnx_file import OnnxClassifier, require
-from .onnx_writer import OPSET, onnx_bytes
-from .probability_model import ProbabilityModel
-from .properties import INPUT, to_properties
+from .program import OPSET, ProbabilityModel, onnx_bytes, trace
+from .properties import to_properties
 from .pt2_file import load_pt2, pt2_bytes
-
-#: Largest difference of a probability that is put down to rounding.
-TOLERANCE = 1e-4
 
 type Format = Literal['onnx', 'pt2']
 
@@ -134,13 +132,18 @@ def export_classifier(
     loaded = load_classifier(classifier)
     model = ProbabilityModel(loaded)
     properties = to_properties(loaded.metadata, card or {})
-    batches, agreement = _batches(check, loaded), None
-    tiles = read_calibration(calibrate, check, loaded) if quantize else None
-    program = _trace(model, loaded)
+    if check:
+        tiles = read_tiles(check, loaded)
+        batches = [tiles[:1], tiles]
+    else:
+        batches = random_batches(loaded)
+    calibration = read_calibration(calibrate, check, loaded) if quantize else None
+    program = trace(model, loaded.metadata)
     content = (onnx_bytes if kind == 'onnx' else pt2_bytes)(program, properties)
-    difference = _check(kind, content, loaded, batches)
-    if tiles is not None:
-        content, agreement = to_int8(content, loaded, properties, tiles)
+    difference = largest_difference(loaded, _readers(kind, content), batches)
+    agreement = None
+    if calibration is not None:
+        content, agreement = to_int8(content, loaded, properties, calibration)
     try:
         write_atomically(output, content)
     except OSError as error:
@@ -180,16 +183,6 @@ def _check_quantization(
         )
 
 
-def _batches(
-    check: Sequence[str | Path], loaded: LoadedClassifier
-) -> list[NDArray[np.float32]]:
-    """Return images to compare by: one alone, and all together."""
-    if not check:
-        return random_batches(loaded)
-    tiles = read_tiles(check, loaded)
-    return [tiles[:1], tiles]
-
-
 def _format(output: Path) -> Format:
     match output.suffix.lower():
         case '.onnx':
@@ -202,52 +195,9 @@ def _format(output: Path) -> Format:
     )
 
 
-def _trace(model: ProbabilityModel, loaded: LoadedClassifier) -> ExportedProgram:
-    (described,) = loaded.metadata.modalities.values()
-    free: dict[int, Any] = {0: Dim('batch')}
-    if described.tile_size is None:
-        # networks ask for more than a range: for example that patches fill the image
-        free |= {2: Dim.DYNAMIC, 3: Dim.DYNAMIC}
-    example = torch.zeros(2, described.in_channels, *described.tile_size or SIZES[-1])
-    try:
-        program = torch.export.export(model, (example,), dynamic_shapes={INPUT: free})
-    except (AssertionError, RuntimeError, ValueError) as error:
-        size = described.tile_size or 'any size'
-        raise ClassifierFileError(
-            f"PyTorch cannot export '{loaded.metadata.model}' for images of {size}: "
-            f'{error} Use the classifier file itself, or train on tiles of one size.'
-        ) from error
-    for node in program.graph.nodes:
-        # else the file would tell strangers the paths of this machine
-        node.meta.pop('stack_trace', None)
-    return program
-
-
-def _check(
-    kind: Format,
-    content: bytes,
-    loaded: LoadedClassifier,
-    batches: Sequence[NDArray[np.float32]],
-) -> float:
-    """Compare what is about to be written, as its readers will read it."""
+def _readers(kind: Format, content: bytes) -> list[Classify]:
+    """Return what will read the file that is about to be written."""
     if kind == 'onnx':
-        readers: list[Classify] = [OnnxClassifier(content, 'cpu')]
-    else:
-        program = torch.export.load(io.BytesIO(content)).module()
-        readers = [_on_arrays(program), _on_arrays(load_pt2(content).probabilities)]
-    difference = max(largest_difference(loaded, reader, batches) for reader in readers)
-    if difference > TOLERANCE:
-        raise ClassifierFileError(
-            f'The exported probabilities differ by up to {difference:.2g} from those of '
-            f'the classifier file, more than {TOLERANCE:g}: nothing was written. Try '
-            'the other format, or another version of PyTorch.'
-        )
-    return difference
-
-
-def _on_arrays(model: Callable[[Tensor], Tensor]) -> Classify:
-    def classify(images: NDArray[np.float32]) -> NDArray[np.float32]:
-        with torch.inference_mode():
-            return model(torch.from_numpy(images)).numpy()
-
-    return classify
+        return [OnnxClassifier(content, 'cpu')]
+    program = torch.export.load(io.BytesIO(content)).module()
+    return [on_arrays(program), on_arrays(load_pt2(content).probabilities)]

@@ -6,6 +6,7 @@
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,11 +16,8 @@ from numpy.typing import NDArray
 
 from ..errors import SettingError
 from ..models import LoadedClassifier
-from .agreement import Agreement, measure_agreement
-from .comparison import Classify, read_tiles
-from .onnx_file import OnnxClassifier, require
-from .onnx_writer import with_property
-from .openvino_file import OpenvinoClassifier
+from .comparison import Agreement, Classify, measure_agreement, read_tiles
+from .onnx_file import OnnxClassifier, OpenvinoClassifier, require
 from .properties import INPUT, QUANTIZATION
 
 #: What is computed in int8: where the time goes, and what lies between.
@@ -102,8 +100,10 @@ def to_int8(
     agreement = measure_agreement(
         loaded, _readers(content), tiles.check, len(tiles.calibrate)
     )
-    text = json.dumps(agreement.describe())
-    return with_property(content, QUANTIZATION, text), agreement
+    model = require('onnx').load_from_string(content)
+    text = json.dumps({'type': 'int8', **asdict(agreement)})
+    model.metadata_props.add(key=QUANTIZATION, value=text)
+    return model.SerializeToString(), agreement
 
 
 def _readers(content: bytes) -> list[Classify]:

@@ -3,7 +3,8 @@
 
 """Tables of predictions, one row a tile: a room without TorchGeo."""
 
+from .formats import TableFormat
 from .prediction import Prediction
 from .table import PredictionTable
 
-__all__ = ('Prediction', 'PredictionTable')
+__all__ = ('Prediction', 'PredictionTable', 'TableFormat')

@@ -5,13 +5,19 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
 from pyarrow import csv
 from pyarrow import parquet as pq
 
 from ..errors import SettingError
-from .schema import GEOMETRY
+
+#: Column of the outlines.
+GEOMETRY = 'geometry'
+
+#: Names of the formats: the extensions of :data:`FORMATS` without their dot.
+TableFormat = Literal['parquet', 'gpkg', 'geojson', 'csv']
 
 #: Extensions of the files that can be written, and what they are.
 FORMATS = {
@@ -74,12 +80,9 @@ def write_table(
                 for table in _join(tables, schema):
                     writer.write_table(table)
         case '.csv':
-            plain = schema.remove_metadata()
-            text = pa.field(GEOMETRY, pa.string())
-            plain = plain.set(schema.get_field_index(GEOMETRY), text)
-            with csv.CSVWriter(path, plain) as writer:
+            with csv.CSVWriter(path, _with_text(schema.empty_table()).schema) as writer:
                 for table in tables:
-                    writer.write_table(_with_text(table, plain))
+                    writer.write_table(_with_text(table))
         case '.gpkg':
             _write_layer(path, 'GPKG', map(_with_multipolygons, tables), schema, crs)
         case _:
@@ -126,18 +129,15 @@ def _with_multipolygons(table: pa.Table) -> pa.Table:
 
     shapes = from_wkb(table[GEOMETRY].to_pylist())
     multiple = [MultiPolygon([s]) if isinstance(s, Polygon) else s for s in shapes]
-    column = pa.array(to_wkb(multiple), pa.binary())
-    return table.set_column(
-        table.schema.get_field_index(GEOMETRY), table.schema.field(GEOMETRY), column
-    )
+    return _with_geometry(table, pa.array(to_wkb(multiple), pa.binary()))
 
 
-def _with_text(table: pa.Table, schema: pa.Schema) -> pa.Table:
+def _with_text(table: pa.Table) -> pa.Table:
     from shapely import from_wkb, to_wkt
 
     texts = to_wkt(from_wkb(table[GEOMETRY].to_pylist()), rounding_precision=-1)
-    column = pa.array(texts, pa.string())
-    table = table.set_column(
-        schema.get_field_index(GEOMETRY), schema.field(GEOMETRY), column
-    )
-    return table.replace_schema_metadata(None)
+    return _with_geometry(table, pa.array(texts, pa.string()))
+
+
+def _with_geometry(table: pa.Table, column: pa.Array) -> pa.Table:
+    return table.set_column(table.schema.get_field_index(GEOMETRY), GEOMETRY, column)

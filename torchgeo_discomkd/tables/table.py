@@ -3,6 +3,7 @@
 
 """Tables of predictions that survive a kill."""
 
+import json
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,9 +14,8 @@ from typing import Self
 import pyarrow as pa
 
 from ..errors import OutputError, OutputExistsError, SettingError, UserError
-from .formats import check_format, write_table
+from .formats import GEOMETRY, check_format, write_table
 from .prediction import Prediction
-from .schema import make_schema, to_arrow
 from .shards import Shards
 
 # A shard is written as soon as it has so many rows, or is so old: a kill loses no more.
@@ -52,7 +52,8 @@ class PredictionTable:
         """Initialize a new PredictionTable instance.
 
         Args:
-            path: Table to write: .parquet (GeoParquet), .gpkg, .geojson or .csv.
+            path: Table to write; its extension is one of
+                :data:`~torchgeo_discomkd.tables.formats.FORMATS`.
             classes: Names of the classes.
             crs: Coordinate reference system of the outlines, anything that PROJ knows.
             overwrite: Replace an existing table; discard rows of an earlier run.
@@ -91,17 +92,6 @@ class PredictionTable:
         self._rows: list[Prediction] = []
         self._since = time.monotonic()
 
-    def done(self) -> set[str]:
-        """Return the paths of all rows that are safe, also of earlier runs.
-
-        Returns:
-            Paths as in :attr:`Prediction.path`.
-
-        Raises:
-            CorruptFileError: If a file of rows is damaged.
-        """
-        return {path for path, _ in self.finished()}
-
     def finished(self) -> Iterator[tuple[str, str]]:
         """Read path and status of all rows that are safe, also of earlier runs.
 
@@ -137,7 +127,7 @@ class PredictionTable:
         """
         if self._rows:
             with self._writing():
-                self._shards.write(to_arrow(self._rows, self.classes, self._schema))
+                self._shards.write(_to_arrow(self._rows, self.classes, self._schema))
             self._rows = []
         self._since = time.monotonic()
 
@@ -200,11 +190,60 @@ class PredictionTable:
 
 
 def _make_schema(classes: Sequence[str], crs: str) -> pa.Schema:
-    from pyproj.exceptions import CRSError
+    """Return the columns: path, label, confidence, entropy, one for each class, status.
+
+    The last column is the outline as well-known binary, with the metadata of
+    GeoParquet 1.1 (https://geoparquet.org/releases/v1.1.0/).
+    """
+    # imported here: the command's --help needs no geometry
+    import pyproj
 
     try:
-        return make_schema(classes, crs)
-    except CRSError as error:
+        described = pyproj.CRS.from_user_input(crs).to_json_dict()
+    except pyproj.exceptions.CRSError as error:
         raise SettingError(
             f"crs='{crs}' is unknown ({error}): use, for example, 'EPSG:4326'."
         ) from error
+    column = {
+        'encoding': 'WKB',
+        'geometry_types': ['Polygon', 'MultiPolygon'],
+        'crs': described,
+    }
+    geo = {
+        'version': '1.1.0',
+        'primary_column': GEOMETRY,
+        'columns': {GEOMETRY: column},
+    }
+    fields = [
+        pa.field('path', pa.string(), nullable=False),
+        pa.field('label', pa.string()),
+        pa.field('confidence', pa.float32()),
+        pa.field('entropy', pa.float32()),
+        *(pa.field(f'probability_{name}', pa.float32()) for name in classes),
+        pa.field('status', pa.string(), nullable=False),
+        pa.field(GEOMETRY, pa.binary()),
+    ]
+    return pa.schema(fields, {'geo': json.dumps(geo)})
+
+
+def _to_arrow(
+    rows: Sequence[Prediction], classes: Sequence[str], schema: pa.Schema
+) -> pa.Table:
+    from shapely import to_wkb
+
+    nothing = (None,) * len(classes)
+    probabilities = zip(*(row.probabilities or nothing for row in rows), strict=True)
+    columns = [
+        [row.path for row in rows],
+        [row.label for row in rows],
+        [row.confidence for row in rows],
+        [row.entropy for row in rows],
+        *map(list, probabilities),
+        [row.status for row in rows],
+        [None if row.footprint is None else to_wkb(row.footprint) for row in rows],
+    ]
+    arrays = [
+        pa.array(values, field.type)
+        for values, field in zip(columns, schema, strict=True)
+    ]
+    return pa.Table.from_arrays(arrays, schema=schema)

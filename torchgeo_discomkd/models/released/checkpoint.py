@@ -12,8 +12,37 @@ from torch.nn.parameter import UninitializedParameter
 
 from ...errors import ClassifierFileError, ModalityError
 from .. import DisCoMKDNetwork
-from .names import UNUSED, own_name
 from .unpickler import read_state_dict
+
+#: Children of a ResNet-18 with parameters, by their place in the released sequence.
+_CHILDREN = {
+    '0': 'conv1',
+    '1': 'bn1',
+    '4': 'layer1',
+    '5': 'layer2',
+    '6': 'layer3',
+    '7': 'layer4',
+}
+
+#: What the modalities share.
+_SHARED = {
+    'task_cl3.block.0': 'auxiliary_classifier',
+    'discr.block.0': 'discriminator',
+    'task_dom.block.0': 'informative_modality_classifier',
+    'task_dom2.block.0': 'irrelevant_modality_classifier',
+}
+
+#: What each modality has of its own: names of the first and of the second.
+_OWN = {
+    ('first_enc_inv', 'second_enc_inv'): 'encoder.invariant_encoder',
+    ('first_enc_spec', 'second_enc_spec'): 'encoder.specific_encoder',
+    ('projF.l1', 'projS.l1'): 'encoder.projection.0',
+    ('projF.bn1', 'projS.bn1'): 'encoder.projection.1',
+    ('task_cl', 'task_cl2'): 'classifier',
+}
+
+#: A layer that the released code declares and never uses.
+_UNUSED = ('projF.l2', 'projS.l2')
 
 
 def load_released_checkpoint(
@@ -78,17 +107,18 @@ def _translate(
 ) -> dict[str, Tensor]:
     """Rename the tensors and leave out the layer that was never used."""
     found, unknown, empty = {}, [], []
+    prefixes = _prefixes(modalities)
     for name, tensor in state.items():
-        own = own_name(name, modalities)
+        known = next((prefix for prefix in prefixes if name.startswith(prefix)), None)
         uninitialized = isinstance(tensor, UninitializedParameter)
-        if uninitialized and name.startswith(UNUSED):
+        if uninitialized and name.startswith(_UNUSED):
             continue
-        if own is None:
+        if known is None:
             unknown.append(name)
         elif uninitialized:
             empty.append(name)
         else:
-            found[own] = tensor
+            found[prefixes[known] + name.removeprefix(known)] = tensor
     if empty:
         raise ClassifierFileError(
             f'{path} was saved before its network was used: {_few(empty)} have no '
@@ -100,6 +130,20 @@ def _translate(
             f'{_few(unknown)} are no tensors of DisCoM-KD with ResNet-18 encoders.'
         )
     return found
+
+
+def _prefixes(modalities: tuple[str, str]) -> dict[str, str]:
+    """Return how our names begin for each beginning of a name in the released code."""
+    found = dict(_SHARED)
+    for pair, own in _OWN.items():
+        for released, modality in zip(pair, modalities, strict=True):
+            name = f'classifiers.{modality}.{own}'
+            if own.endswith('_encoder'):
+                for place, child in _CHILDREN.items():
+                    found[f'{released}.{place}'] = f'{name}.{child}'
+            else:
+                found[released] = name
+    return {f'{released}.': f'{own}.' for released, own in found.items()}
 
 
 def _size(path: str | Path, found: Mapping[str, Tensor], name: str, axis: int) -> int:

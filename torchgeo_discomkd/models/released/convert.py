@@ -17,7 +17,6 @@ from ...errors import (
 )
 from .. import (
     ClassifierMetadata,
-    DisCoMKDNetwork,
     DisentangledClassifier,
     ModalityMetadata,
     save_classifier,
@@ -81,45 +80,33 @@ def import_released_checkpoint(
             f'{", ".join(existing)} exists already: choose another --output.'
         )
     network = load_released_checkpoint(path, modalities)
-    metadata = {
-        m: _metadata(
-            network,
-            ModalityMetadata(
-                in_channels=_channels(network, m),
-                bands=_bands(m, (bands or {}).get(m), _channels(network, m)),
-                unit=(units or {}).get(m, UNIT),
-                tile_size=(sizes[m], sizes[m]) if m in sizes else None,
-            ),
-            m,
-            classes,
-        )
-        for m in keep
+    names = _class_names(classes, network.auxiliary_classifier.out_features)
+    classifiers = {
+        m: cast(DisentangledClassifier, network.classifiers[m]) for m in keep
     }
-    for m, file in files.items():
-        save_classifier(
-            file, _classifier(network, m), metadata[m], network.auxiliary_classifier
+    metadata = {}
+    for m, classifier in classifiers.items():
+        count = len(classifier.normalization.fill)
+        images = ModalityMetadata(
+            in_channels=count,
+            bands=_bands(m, (bands or {}).get(m), count),
+            unit=(units or {}).get(m, UNIT),
+            tile_size=(sizes[m], sizes[m]) if m in sizes else None,
         )
+        metadata[m] = _metadata(m, images, names)
+    for m, file in files.items():
+        save_classifier(file, classifiers[m], metadata[m], network.auxiliary_classifier)
     return list(files.values())
 
 
 def _metadata(
-    network: DisCoMKDNetwork,
-    modality_metadata: ModalityMetadata,
-    modality: str,
-    classes: Sequence[str] | None,
+    modality: str, images: ModalityMetadata, classes: tuple[str, ...]
 ) -> ClassifierMetadata:
-    number = network.auxiliary_classifier.out_features
-    names = tuple(str(i) for i in range(number)) if classes is None else tuple(classes)
-    if len(names) != number or len(set(names)) != number:
-        raise LabelError(
-            f'classes={list(names)}, but the checkpoint has {number}: name every class '
-            'once, in the order of the labels.'
-        )
     return ClassifierMetadata(
         kind='disentangled',
         model='resnet18',
-        classes=names,
-        modalities={modality: modality_metadata},
+        classes=classes,
+        modalities={modality: images},
         head='linear_bn_relu',
         normalization='none',
         temperature=1.0,
@@ -132,12 +119,15 @@ def _metadata(
     )
 
 
-def _classifier(network: DisCoMKDNetwork, modality: str) -> DisentangledClassifier:
-    return cast(DisentangledClassifier, network.classifiers[modality])
-
-
-def _channels(network: DisCoMKDNetwork, modality: str) -> int:
-    return len(_classifier(network, modality).normalization.fill)
+def _class_names(names: Sequence[str] | None, count: int) -> tuple[str, ...]:
+    if names is None:
+        return tuple(str(i) for i in range(count))
+    if len(names) != count or len(set(names)) != count:
+        raise LabelError(
+            f'classes={list(names)}, but the checkpoint has {count}: name every class '
+            'once, in the order of the labels.'
+        )
+    return tuple(names)
 
 
 def _bands(modality: str, names: Sequence[str] | None, count: int) -> tuple[str, ...]:

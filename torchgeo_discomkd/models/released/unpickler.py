@@ -22,7 +22,8 @@ from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from ...errors import ClassifierFileError
 
-#: What PyTorch raises for a pickle that is broken or asks for more than tensors.
+#: What is raised for a broken archive, and by PyTorch for a pickle that is broken or
+#: asks for more than tensors.
 UNREADABLE = (
     ArithmeticError,
     AssertionError,
@@ -35,6 +36,8 @@ UNREADABLE = (
     ValueError,
     pickle.UnpicklingError,
     struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
 )
 
 
@@ -54,14 +57,27 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     """
     path = Path(path)
     _check_archive(path)
-    with safe_globals([UninitializedParameter]):
-        _check_names(path)
-        try:
+    state: Any = None
+    try:
+        with safe_globals([UninitializedParameter]):
+            # looks at what the pickle asks for beyond tensors, and runs nothing
+            unsafe = get_unsafe_globals_in_checkpoint(path)
             # weights_only is what makes this safe: PyTorch's setting to force it off
             # has no effect on a call that sets it
-            state = torch.load(path, map_location='cpu', weights_only=True)
-        except UNREADABLE as error:
-            raise _unreadable(path) from error
+            if not unsafe:
+                state = torch.load(path, map_location='cpu', weights_only=True)
+    except UNREADABLE as error:
+        # PyTorch's own message advises to load the file without protection
+        raise ClassifierFileError(
+            f'{path} cannot be read as tensors: give a WEIGHTS.pth as the released code '
+            'wrote it.'
+        ) from error
+    if unsafe:
+        raise ClassifierFileError(
+            f'{path} asks for {", ".join(sorted(unsafe))}, where the released code saves '
+            'tensors only. It was not loaded, and nothing in it was run: do not trust '
+            'it, or save the state dict of the network alone.'
+        )
     _check_state(path, state)
     return dict(state)
 
@@ -75,14 +91,7 @@ def _check_archive(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
-    except (
-        EOFError,
-        OSError,
-        RuntimeError,
-        ValueError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
+    except UNREADABLE as error:
         raise ClassifierFileError(
             f'{path} is no checkpoint of torch.save, or it is truncated ({error}): give '
             'a WEIGHTS.pth of the released code, or copy it again.'
@@ -91,28 +100,6 @@ def _check_archive(path: Path) -> None:
         raise ClassifierFileError(
             f'{path} is damaged (checksum of {damaged}): copy it again.'
         )
-
-
-def _check_names(path: Path) -> None:
-    """Name what a pickle asks for beyond tensors; this looks at it and runs nothing."""
-    try:
-        unsafe = get_unsafe_globals_in_checkpoint(path)
-    except UNREADABLE as error:
-        raise _unreadable(path) from error
-    if unsafe:
-        raise ClassifierFileError(
-            f'{path} asks for {", ".join(sorted(unsafe))}, where the released code saves '
-            'tensors only. It was not loaded, and nothing in it was run: do not trust '
-            'it, or save the state dict of the network alone.'
-        )
-
-
-def _unreadable(path: Path) -> ClassifierFileError:
-    # PyTorch's own message advises to load the file without protection
-    return ClassifierFileError(
-        f'{path} cannot be read as tensors: give a WEIGHTS.pth as the released code '
-        'wrote it.'
-    )
 
 
 def _check_state(path: Path, state: Any) -> None:
