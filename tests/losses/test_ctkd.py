@@ -1,6 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
+import math
 from typing import Any
 
 import numpy as np
@@ -252,3 +253,42 @@ class TestInstanceLoss:
             instance_kd_loss(logits, logits, torch.ones(3))
         with pytest.raises(ValueError, match=r'temperature=-1\.0'):
             instance_kd_loss(logits, logits, torch.tensor([1.0, -1.0]))
+
+
+@pytest.mark.parametrize(
+    ('preset', 'loops', 'first'), [('default', 10, 1), ('authors', 5, 0)]
+)
+def test_curriculum_of_presets(preset: Any, loops: int, first: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = torch.randn(2, 4, 5, generator=generator)
+    raw = torch.tensor(1.0, requires_grad=True)
+    kd_loss(student, teacher, 1 + 20 * raw.sigmoid()).backward()
+    assert raw.grad is not None
+    loss = CTKD.preset(preset)
+    assert isinstance(loss, CTKD)
+    for epoch in (0, 3, 30):
+        loss.zero_grad()
+        loss(student, teacher, NO_TARGET, epoch).backward()
+        turn = math.pi * min(epoch + first, loops) / loops
+        factor = -(1 - math.cos(turn)) / 2
+        torch.testing.assert_close(loss.raw.grad, factor * raw.grad)
+
+
+def test_curriculum_of_instance_temperatures() -> None:
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = torch.randn(2, 4, 5, generator=generator)
+    loss = CTKD(instance_temperature=True, num_classes=5)
+    # T = 1 + 20 sigmoid(1) for all samples at first, of slope 20 p (1 - p)
+    p = 1 / (1 + math.exp(-1))
+    temperatures = torch.full((4,), 1 + 20 * p, requires_grad=True)
+    instance_kd_loss(student, teacher, temperatures).backward()
+    assert temperatures.grad is not None
+    expected = 20 * p * (1 - p) * temperatures.grad.sum()
+    for epoch in (0, 3, 30):
+        loss.zero_grad()
+        loss(student, teacher, NO_TARGET, epoch).backward()
+        factor = -(1 - math.cos(math.pi * min(epoch + 1, 10) / 10)) / 2
+        bias = loss.network[2].bias.grad
+        torch.testing.assert_close(bias, (factor * expected).view(1))
+        mean = temperatures.detach().mean()
+        torch.testing.assert_close(loss.monitored['temperature'], mean)
