@@ -124,13 +124,14 @@ class MeanSquare(DistillationLoss):
 @pytest.mark.parametrize('loss', LOSSES)
 @pytest.mark.parametrize('standardize', [False, True])
 def test_outside_of_a_task(loss: type[DistillationLoss], standardize: bool) -> None:
-    shape = (2, 6, 5) if loss.two_views else (6, 5)
     generator = torch.Generator().manual_seed(0)
-    student, teacher = (torch.randn(shape, generator=generator) for _ in range(2))
-    student.requires_grad_()
-    teacher.requires_grad_()
+    student, teacher = (
+        torch.randn(6, 5, generator=generator, requires_grad=True) for _ in range(2)
+    )
     target = torch.arange(6) % 5
-    found = loss(standardize=standardize)(student, teacher, target, 0)
+    further = {'strong': (student + 1, teacher)} if loss.two_views else {}
+    method = loss(standardize=standardize)
+    found = method(student, teacher, target, 0, **further)
     assert found.shape == ()
     found.backward()
     assert student.grad is not None

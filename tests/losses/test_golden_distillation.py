@@ -66,12 +66,12 @@ def masked(matrix: Tensor, name: str) -> Tensor:
 def official(student: Tensor, teacher: Tensor, name: str) -> dict[str, Tensor]:
     options = CASES[name]['params']
     kd_weight, ce_weight = options['kd_weight'], options['ce_weight']
-    views = torch.stack([student, STRONG[0]]), torch.stack([teacher, STRONG[1]])
 
     def loss(class_weight: float, batch_weight: float) -> Tensor:
         weights = {'class_weight': class_weight, 'batch_weight': batch_weight}
         setting = {'temperature': options['T0'], 'standardize': options['logit_stand']}
-        return kd_weight * OfficialMLKD(**setting, **weights)(*views, LABELS, 0)
+        mlkd = OfficialMLKD(**setting, **weights)
+        return kd_weight * mlkd(student, teacher, LABELS, 0, strong=STRONG)
 
     instance = loss(0, 0)
     return {

@@ -51,9 +51,11 @@ def test_training_loss_of_two_views(standardize: bool, tmp_path: Path) -> None:
         batch_weight=0.25,
         standardize=standardize,
     )
-    students, teachers = torch.stack(logits[::2]), torch.stack(logits[1::2])
+    weak_s, weak_t, strong_s, strong_t = logits
     entropy = cross_entropy(logits[0], labels) + cross_entropy(logits[2], labels)
-    expected = 0.1 * entropy + weight * of_views(students, teachers, labels, 0)
+    expected = 0.1 * entropy + weight * of_views(
+        weak_s, weak_t, labels, 0, strong=(strong_s, strong_t)
+    )
     loss = task.training_step(sample, 0)
     torch.testing.assert_close(loss, expected)
     loss.backward()

@@ -54,8 +54,8 @@ class DistillationLoss(nn.Module, ABC):
     Parameters of the loss itself belong in the optimizer of the student.
     """
 
-    #: Whether the loss compares a weak and a strong view of each image. Its logits then
-    #: have the shape (2, B, C), the weak view first.
+    #: Whether the loss compares a weak and a strong view of each image. :meth:`forward`
+    #: then has a further argument, *strong*: the logits of student and teacher of it.
     two_views: ClassVar[bool] = False
 
     #: Settings of 'authors' (what the authors of DisCoM-KD changed for the tables of
@@ -108,8 +108,8 @@ class DistillationLoss(nn.Module, ABC):
         """Compute the distillation loss, without its weight.
 
         Args:
-            student_logits: Shape (B, C); (2, B, C) if the loss has :attr:`two_views`.
-            teacher_logits: Of the same shape; no gradient reaches them.
+            student_logits: Shape (B, C).
+            teacher_logits: Shape (B, C); no gradient reaches them.
             target: Class indices, int64, shape (B,).
             epoch: Finished epochs: 0 in the first.
 

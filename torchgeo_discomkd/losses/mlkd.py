@@ -197,21 +197,39 @@ class OfficialMLKD(DistillationLoss):
     }
 
     def forward(
-        self, student_logits: Tensor, teacher_logits: Tensor, target: Tensor, epoch: int
+        self,
+        student_logits: Tensor,
+        teacher_logits: Tensor,
+        target: Tensor,
+        epoch: int,
+        strong: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
-        """Compute the loss of two views; see :meth:`DistillationLoss.forward`."""
-        for logits in (student_logits, teacher_logits):
-            if logits.ndim != 3 or len(logits) != 2:
-                raise ValueError(
-                    f'Logits have shape {tuple(logits.shape)}: give those of a weak and '
-                    'a strong view in one tensor, (2, B, C).'
-                )
-        raw = student_logits[0], teacher_logits[0]
-        check_logits(*raw, student_logits[1], teacher_logits[1])
+        """Compute the loss of two views; see :meth:`DistillationLoss.forward`.
+
+        Args:
+            student_logits: Those of the weak view, shape (B, C).
+            teacher_logits: Those of the weak view; no gradient reaches them.
+            target: Unused.
+            epoch: Unused.
+            strong: Logits of student and teacher of the strong view.
+
+        Returns:
+            Scalar, 0 or more up to rounding.
+
+        Raises:
+            ValueError: If there is no strong view, or shapes differ.
+        """
+        if strong is None:
+            raise ValueError(
+                'OfficialMLKD compares two views: give strong=(student_logits, '
+                'teacher_logits) of the strong one.'
+            )
+        raw = student_logits, teacher_logits
+        check_logits(*raw, *strong)
         scale = standardize_logits if self.standardize else widen
-        weak = scale(student_logits[0]), scale(teacher_logits[0])
-        strong = scale(student_logits[1]), scale(teacher_logits[1])
-        samples, classes = _mask_fractions(teacher_logits[0])
+        weak = scale(student_logits), scale(teacher_logits)
+        strong = scale(strong[0]), scale(strong[1])
+        samples, classes = _mask_fractions(teacher_logits)
         terms = []
         for t, second in (
             (self.temperature, strong),

@@ -218,13 +218,13 @@ class Distillation(FusionClassification):
         teacher = self.teacher_logits(batch)
         student = self.model(images)
         classification = cross_entropy(student, labels)
+        second = {}
         if self.loss.two_views:
             strong = self._strong_batch(batch)
             strong_student = self.model(self.images_to_train(strong))
             classification = classification + cross_entropy(strong_student, labels)
-            student = torch.stack([student, strong_student])
-            teacher = torch.stack([teacher, self.teacher_logits(strong)])
-        distillation = self.loss(student, teacher, labels, self.current_epoch)
+            second = {'strong': (strong_student, self.teacher_logits(strong))}
+        distillation = self.loss(student, teacher, labels, self.current_epoch, **second)
         weights = self.loss.weights(self.current_epoch)
         loss = weights[0] * classification + weights[1] * distillation
         log = {
