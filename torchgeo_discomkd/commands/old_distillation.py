@@ -51,23 +51,30 @@ def _model(args: list[str]) -> tuple[str, dict[str, Any]]:
         if name in {'-c', '--config'}:
             model = _model_of_file(Path(value), args[0])
             class_path = model.get('class_path') or class_path
-            settings |= model.get('init_args') or {}
+            settings |= dict(model.get('init_args') or {})
         elif name in {'--model', '--model.class_path'}:
             class_path = value
         elif name.startswith('--model.'):
             key = name.removeprefix('--model.').removeprefix('init_args.')
-            settings[key] = yaml.safe_load(value)
-    return class_path, {k: v for k, v in settings.items() if v is not None}
+            settings[key] = _value(value)
+    return str(class_path), {k: v for k, v in settings.items() if v is not None}
 
 
 def _model_of_file(path: Path, command: str) -> dict[str, Any]:
+    content = _value(path.read_text(errors='replace')) if path.is_file() else {}
     try:
-        content = yaml.safe_load(path.read_text())
         model = content.get(command, content).get('model')
-    except (AttributeError, OSError, ValueError, yaml.YAMLError):
+    except AttributeError:
         # the parser says what is wrong with it
         return {}
     return model if isinstance(model, dict) else {'class_path': model}
+
+
+def _value(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
 
 
 def _new_loss(settings: dict[str, Any]) -> dict[str, Any]:

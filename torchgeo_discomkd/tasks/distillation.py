@@ -98,7 +98,7 @@ class Distillation(FusionClassification):
         super().__init__(
             in_channels, num_classes, model, weights, normalization, labels, lr
         )
-        self.loss: DistillationLoss = loss or KD()
+        self.loss: DistillationLoss = KD() if loss is None else loss
         # a checkpoint can be read without unpickling
         self.save_hyperparameters({'loss': self.loss.config()})
 
