@@ -104,7 +104,7 @@ def test_float64_and_infinite_values(root: Path) -> None:
 
 def test_pickling_does_not_copy_the_arrays(root: Path) -> None:
     dataset = PairedArrays(str(root))
-    assert isinstance(dataset._arrays['ms'], np.memmap)
+    assert isinstance(dataset.images['ms'].array, np.memmap)
     content = pickle.dumps(dataset)
     assert len(content) < 10_000 < (root / 'MS_data_normalized.npy').stat().st_size
     again = pickle.loads(content)

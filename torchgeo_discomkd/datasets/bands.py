@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import BandError, ModalityError
 
 
-def check_names(known: Iterable[str], *mappings: Mapping[str, Any] | None) -> None:
+def check_keys(known: Iterable[str], *mappings: Mapping[str, Any] | None) -> None:
     """Check that arguments by modality name modalities of the data only.
 
     Args:

@@ -5,20 +5,15 @@
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ..errors import LayoutError, PairingError
 from ..rasters.readers import SUFFIXES
 
-#: What the name of an array of images ends with, after the prefix of its modality.
-ARRAY_SUFFIX = '_data_normalized.npy'
-
 #: Class and stem: what the files of one sample have in common.
 Key = tuple[str, str]
-
-#: Suffix of the file of every sample that a folder holds.
-Tiles = dict[Key, str]
 
 # How many examples a message lists and how many files a fingerprint reads in part.
 _EXAMPLES = 5
@@ -26,7 +21,7 @@ _SAMPLES = 32
 _SAMPLE_BYTES = 2**16
 
 
-def list_tiles(folder: Path) -> Tiles:
+def list_tiles(folder: Path) -> dict[Key, str]:
     """List the images of one modality.
 
     Hidden files, files of other kinds and folders without images are ignored.
@@ -40,7 +35,7 @@ def list_tiles(folder: Path) -> Tiles:
     Raises:
         PairingError: If two files of a class have the same stem.
     """
-    tiles: Tiles = {}
+    tiles: dict[Key, str] = {}
     for class_name in _subfolders(folder):
         for stem, suffix in _images(folder / class_name):
             other = tiles.setdefault((class_name, stem), suffix)
@@ -87,38 +82,19 @@ def find_folders(
     return {name: name for name in names}
 
 
-def list_modalities(root: Path, folders: Mapping[str, str]) -> dict[str, Tiles]:
-    """List the images of all modalities that have some.
-
-    Args:
-        root: Folder that holds the folders of the modalities.
-        folders: Folder below *root* for each modality.
-
-    Returns:
-        The tiles of each modality.
-
-    Raises:
-        PairingError: If two files of a class have the same stem.
-    """
-    listed = {m: list_tiles(root / folder) for m, folder in folders.items()}
-    return {m: tiles for m, tiles in listed.items() if tiles}
-
-
-def check_folders(
-    root: Path, needed: Mapping[str, str], tiles: Mapping[str, Tiles]
-) -> None:
+def check_folders(root: Path, needed: Mapping[str, str], held: Collection[str]) -> None:
     """Refuse modalities without tiles.
 
     Args:
         root: Folder that holds the folders of the modalities.
         needed: Folder below *root* for each modality that is needed.
-        tiles: The tiles of each modality.
+        held: Modalities that have tiles.
 
     Raises:
         LayoutError: If a modality has none.
     """
     for modality, folder in needed.items():
-        if modality not in tiles:
+        if modality not in held:
             path = root / folder
             empty = 'holds no class folders with images'
             state = empty if path.is_dir() else 'does not exist'
@@ -128,7 +104,7 @@ def check_folders(
             )
 
 
-def complete_samples(tiles: Mapping[str, Tiles]) -> set[Key]:
+def complete_samples(tiles: Mapping[str, Mapping[Key, Any]]) -> set[Key]:
     """Return the samples that every modality has.
 
     Args:
@@ -141,7 +117,7 @@ def complete_samples(tiles: Mapping[str, Tiles]) -> set[Key]:
     return set(first).intersection(*others)
 
 
-def describe_incomplete(tiles: Mapping[str, Tiles]) -> str | None:
+def describe_incomplete(tiles: Mapping[str, Mapping[Key, Any]]) -> str | None:
     """Say which samples some modalities lack.
 
     Args:
