@@ -259,8 +259,7 @@ class MultiModalDataModule(NonGeoDataModule):
             return batch
         merged: Sample = {}
         for modality, part in batch.items():
-            key = f'row_{modality}' if self.resident else f'image_{modality}'
-            merged[key] = part[key]
+            merged[f'image_{modality}'] = part[f'image_{modality}']
             merged[f'label_{modality}'] = part['label']
             merged[f'index_{modality}'] = part['index']
         return merged
@@ -289,16 +288,12 @@ class MultiModalDataModule(NonGeoDataModule):
 
     def _gather(self, batch: Sample) -> Sample:
         """Replace rows by the images on the device."""
-        gathered: Sample = {}
-        for key, values in batch.items():
-            if key.startswith('row_'):
-                modality = key.removeprefix('row_')
-                key, values = (
-                    f'image_{modality}',
-                    self._images(modality, values.device)[values],
-                )
-            gathered[key] = values
-        return gathered
+        rows = {k: v for k, v in batch.items() if k.startswith('image_')}
+        images = {
+            key: self._images(key.removeprefix('image_'), values.device)[values]
+            for key, values in rows.items()
+        }
+        return batch | images
 
     def _images(self, modality: str, device: torch.device) -> ResidentImages:
         # a new device, a new copy

@@ -63,12 +63,12 @@ class RowLoader:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[Sample]:
-        """Yield 'index', 'label' and, for each modality, 'row_<modality>', (B,)."""
+        """Yield 'index', 'label' and, for each modality, 'image_<modality>', the rows, (B,)."""
         rows = {m: resident_images(self.dataset, m)[1] for m in self.dataset.modalities}
         for positions in self.batches:
             index = torch.tensor(positions)
             batch: Sample = {'index': index, 'label': self.dataset.labels[index]}
-            yield batch | {f'row_{m}': values[index] for m, values in rows.items()}
+            yield batch | {f'image_{m}': values[index] for m, values in rows.items()}
 
 
 class ResidentImages:

@@ -21,9 +21,9 @@ from torchgeo.datasets.utils import Sample, download_url, extract_archive
 
 from ..errors import CorruptFileError, LayoutError
 from .base import check_modalities
-from .listing import Key, first_few
 from .pack.reader import open_store
 from .pairedfolders import PairedFolders
+from .stores import Key, first_few
 
 
 class EuroSATNotFoundError(LayoutError, DatasetNotFoundError):

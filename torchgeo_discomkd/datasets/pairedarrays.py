@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from torchgeo.datasets.utils import Sample
 
 from ..errors import CorruptFileError, LabelError, LayoutError, PairingError, SplitError
-from .listing import first_few
+from .arrays import LABELS
 from .splits import check_split
 from .stored import StoredDataset
-from .stores import ARRAY_SUFFIX, LABELS
+from .stores import StoredImages, first_few
 
 _INDEX_NAMES = {'train': 'train_idx', 'val': 'valid_idx', 'test': 'test_idx'}
 
@@ -96,11 +96,13 @@ class PairedArrays(StoredDataset):
         self._rows = self._read_rows(len(labels))
         self.labels = torch.from_numpy(labels[self._rows].astype(np.int64))
         check_split(self.labels, self.classes, split)
-        self.store.check_held('', needed, self.images)
-        for modality in self.modalities:
-            self._check_length(modality, len(labels))
+        for modality, prefix in needed.items():
+            if modality not in self.images:
+                raise self.store.absence('', modality, prefix)
+            _check_length(self.images[modality], len(labels))
         rows = dict.fromkeys(self.modalities, self._rows)
-        self._hold(rows, band_names, bands, units)
+        first = dict.fromkeys(self.modalities, 0)
+        self._hold(rows, first, band_names, bands, units)
 
     def identifier(self, index: int) -> str:
         """Return '<class>/<row in the arrays>' of a sample.
@@ -114,17 +116,6 @@ class PairedArrays(StoredDataset):
         """Return the names of the labels and of the rows of all splits."""
         rows = sorted(path.name for path in Path(self.root).glob('*_idx*.npy'))
         return [LABELS, *rows]
-
-    def _first(self, modality: str) -> tuple[int, str | Path]:
-        """Return 0 and the array of a modality."""
-        return 0, Path(self.root, f'{self.images[modality].folder}{ARRAY_SUFFIX}')
-
-    def _check_length(self, modality: str, length: int) -> None:
-        if (count := len(self.images[modality])) != length:
-            raise PairingError(
-                f'{self._first(modality)[1]} has {count} samples, but {LABELS} has '
-                f'{length}: both need one row for each sample.'
-            )
 
     def _read(self, name: str) -> NDArray[Any]:
         """Read labels or rows, which have to be there."""
@@ -223,3 +214,11 @@ def check_index(rows: NDArray[Any], path: str, length: int) -> NDArray[np.int64]
             f'{path} lists samples twice ({first_few(values[counts > 1])}): list each once.'
         )
     return rows.astype(np.int64)
+
+
+def _check_length(images: StoredImages, length: int) -> None:
+    if len(images) != length:
+        raise PairingError(
+            f'{images.file(0)} has {len(images)} samples, but {LABELS} has {length}: '
+            'both need one row for each sample.'
+        )

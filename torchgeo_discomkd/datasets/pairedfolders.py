@@ -4,7 +4,6 @@
 """Tiles of several modalities in folders."""
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -13,9 +12,9 @@ from numpy.typing import NDArray
 from torchgeo.datasets.utils import Sample
 
 from ..errors import LabelError, LayoutError, PairingError, SplitError
-from .listing import Key, complete_samples, describe_incomplete
 from .splits import SPLITS, check_split, group_split, read_groups, stratified_split
 from .stored import StoredDataset
+from .stores import Key, first_few
 
 
 class PairedFolders(StoredDataset):
@@ -107,19 +106,23 @@ class PairedFolders(StoredDataset):
         needed = self._open(
             'folders', self._base, folders, modalities, bands, band_names, units
         )
-        self._tiles = {
+        all_tiles = {
             base: {m: t for m, i in self.images.items() if (t := i.tiles(base))}
             for base in self.bases
         }
-        tiles = self._tiles[self._base]
-        self.store.check_held(self._base, needed, tiles)
-        self.classes = self._order_classes(classes)
-        self._keys = self._select()
+        tiles = all_tiles[self._base]
+        for modality, folder in needed.items():
+            if modality not in tiles:
+                raise self.store.absence(self._base, modality, folder)
+        found = {c for held in all_tiles.values() for t in held.values() for c, _ in t}
+        self.classes = self._order_classes(sorted(found), classes)
+        self._keys = self._select(tiles)
         label_of = {name: label for label, name in enumerate(self.classes)}
         self.labels = torch.tensor([label_of[c] for c, _ in self._keys]).long()
         check_split(self.labels, self.classes, split)
         rows = {m: np.array([tiles[m][k] for k in self._keys]) for m in self.modalities}
-        self._hold(rows, band_names, bands, units)
+        first = {m: tiles[m][min(tiles[m])] for m in self.modalities}
+        self._hold(rows, first, band_names, bands, units)
 
     def identifier(self, index: int) -> str:
         """Return '<Class>/<stem>' of a sample.
@@ -132,12 +135,6 @@ class PairedFolders(StoredDataset):
     def table_names(self) -> list[str]:
         """Return the names of the text files that the split is read from."""
         return [] if self._groups is None else [self._groups]
-
-    def _first(self, modality: str) -> tuple[int, str | Path]:
-        """Return row and path of the first tile of a modality."""
-        tiles = self._tiles[self._base][modality]
-        row = tiles[min(tiles)]
-        return row, self.images[modality].paths[row]
 
     def _split_positions(
         self, keys: Sequence[Key], labels: Sequence[int]
@@ -163,9 +160,8 @@ class PairedFolders(StoredDataset):
                 return group_split(groups, self.run, self.split, *self._named_groups)
         return np.arange(len(keys))
 
-    def _select(self) -> list[Key]:
-        tiles = self._tiles[self._base]
-        problem = describe_incomplete(tiles)
+    def _select(self, tiles: Mapping[str, Mapping[Key, int]]) -> list[Key]:
+        problem = _describe_incomplete(tiles)
         if problem and self.missing == 'error':
             raise PairingError(
                 f"{problem}. Complete the folders, or choose missing='skip' (leave them "
@@ -174,7 +170,7 @@ class PairedFolders(StoredDataset):
         wanted = (
             tiles if self.missing == 'skip' else {m: tiles[m] for m in self.modalities}
         )
-        usable = complete_samples(wanted)
+        usable = _complete_samples(wanted)
         if not usable:
             raise PairingError(f'{problem}. Files of a sample need the same stem.')
         rank = {name: label for label, name in enumerate(self.classes)}
@@ -186,15 +182,9 @@ class PairedFolders(StoredDataset):
     def _base(self) -> str:
         return self.split if self.split_scheme == 'folder' else ''
 
-    def _order_classes(self, classes: Sequence[str] | None) -> tuple[str, ...]:
-        found = sorted(
-            {
-                name
-                for tiles in self._tiles.values()
-                for keys in tiles.values()
-                for name, _ in keys
-            }
-        )
+    def _order_classes(
+        self, found: Sequence[str], classes: Sequence[str] | None
+    ) -> tuple[str, ...]:
         if classes is None:
             return tuple(found)
         if unknown := [name for name in found if name not in classes]:
@@ -205,3 +195,41 @@ class PairedFolders(StoredDataset):
         if len(set(classes)) < len(classes):
             raise LabelError(f'classes={list(classes)} names a class twice.')
         return tuple(classes)
+
+
+def _complete_samples(tiles: Mapping[str, Mapping[Key, int]]) -> set[Key]:
+    """Return the samples that every modality has.
+
+    Args:
+        tiles: The tiles of each modality.
+
+    Returns:
+        Their (class, stem).
+    """
+    first, *others = tiles.values()
+    return set(first).intersection(*others)
+
+
+def _describe_incomplete(tiles: Mapping[str, Mapping[Key, int]]) -> str | None:
+    """Say which samples some modalities lack.
+
+    Args:
+        tiles: The tiles of each modality.
+
+    Returns:
+        A message with numbers and examples; None if all modalities are complete.
+    """
+    union = set().union(*tiles.values())
+    lacking = {
+        m: sorted(union - t.keys()) for m, t in tiles.items() if union - t.keys()
+    }
+    if not lacking:
+        return None
+    count = len(union) - len(_complete_samples(tiles))
+    parts = [
+        f'{m} lacks {len(keys)} ({first_few(map("/".join, keys))})'
+        for m, keys in lacking.items()
+    ]
+    return f'{count} of {len(union)} samples are not in every modality: ' + '; '.join(
+        parts
+    )

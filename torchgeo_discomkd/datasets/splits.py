@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import SplitError
 from ..rasters.readers import SUFFIXES
-from .listing import Key, first_few
+from .stores import Key, first_few
 
 #: Names of the splits.
 SPLITS = ('train', 'val', 'test')

@@ -5,9 +5,9 @@
 
 import copy
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from rasterio import CRS
 from torch import Tensor
 
-from .bands import band_positions, check_band_names, check_keys
+from ..errors import BandError, ModalityError
 from .base import MultiModalDataset, check_modalities
 from .pack.reader import open_store
 from .splits import check_split_name
-from .stores import Store, StoredImages
+from .stores import Layout, Store, StoredImages
 
 
 class StoredDataset(MultiModalDataset):
@@ -47,10 +47,6 @@ class StoredDataset(MultiModalDataset):
     @abstractmethod
     def table_names(self) -> list[str]:
         """Return the names of small files that splits and labels are read from."""
-
-    @abstractmethod
-    def _first(self, modality: str) -> tuple[int, str | Path]:
-        """Return row and name of the image whose header tells the bands."""
 
     def load(self, index: int, modality: str) -> Tensor:
         """Read one image.
@@ -148,7 +144,7 @@ class StoredDataset(MultiModalDataset):
 
     def _open(
         self,
-        layout: Literal['folders', 'arrays'],
+        layout: Layout,
         base: str,
         folders: Mapping[str, str] | None,
         modalities: Sequence[str] | None,
@@ -173,13 +169,14 @@ class StoredDataset(MultiModalDataset):
             list(found) if modalities is None else modalities, list(found)
         )
         if folders is not None or modalities is None:
-            check_keys(folders or found, *by_modality)
+            _check_keys(folders or found, *by_modality)
         self.images = self.store.images(found, self.bases)
         return {m: found[m] for m in self.modalities}
 
     def _hold(
         self,
         rows: dict[str, NDArray[np.int64]],
+        first: Mapping[str, int],
         band_names: Mapping[str, Sequence[str]] | None,
         bands: Mapping[str, Sequence[str]] | None,
         units: Mapping[str, str] | None,
@@ -188,6 +185,7 @@ class StoredDataset(MultiModalDataset):
 
         Args:
             rows: Row of every sample, for each of the modalities in order.
+            first: Row of the image whose header tells the bands.
             band_names: Names of the bands in the files.
             bands: Names of the bands to read; all of a modality that it lacks.
             units: Units that are given.
@@ -195,11 +193,15 @@ class StoredDataset(MultiModalDataset):
         self.rows = rows
         self.bands, self.units, self._band_indexes = {}, {}, {}
         for modality in rows:
-            images, (first, path) = self.images[modality], self._first(modality)
-            header = images.header(first)
-            names = (band_names or {}).get(modality, header.descriptions)
-            images.names = check_band_names(modality, names, header.count, path)
-            indexes = band_positions(
+            images, row = self.images[modality], first[modality]
+            header = images.header(row)
+            images.names = _check_band_names(
+                modality,
+                (band_names or {}).get(modality, header.descriptions),
+                header.count,
+                images.file(row),
+            )
+            indexes = _band_positions(
                 modality, (bands or {}).get(modality), images.names
             )
             if indexes != list(range(header.count)):
@@ -207,3 +209,73 @@ class StoredDataset(MultiModalDataset):
             self.bands[modality] = tuple(images.names[i] for i in indexes)
             unit = (units or {}).get(modality) or images.unit
             self.units[modality] = unit or 'unknown'
+
+
+def _check_keys(known: Iterable[str], *mappings: Mapping[str, Any] | None) -> None:
+    """Check that arguments by modality name modalities of the data only.
+
+    Args:
+        known: Names of all modalities.
+        *mappings: Arguments with modalities as keys.
+
+    Raises:
+        ModalityError: If a modality is unknown.
+    """
+    names = list(known)
+    for mapping in mappings:
+        if unknown := [name for name in mapping or () if name not in names]:
+            raise ModalityError(f'Unknown modalities {unknown}: the data have {names}.')
+
+
+def _check_band_names(
+    modality: str, names: Sequence[str] | None, count: int, path: str | Path
+) -> tuple[str, ...]:
+    """Check the names of all bands of a modality, or number them.
+
+    Args:
+        modality: The modality, for the message.
+        names: One name for each band in the order of the file; None numbers them.
+        count: Number of bands in the file.
+        path: The file, for the message.
+
+    Returns:
+        The names, 'B1', 'B2', ... if None were given.
+
+    Raises:
+        BandError: If number and names do not match, or a name is given twice.
+    """
+    if names is None:
+        return tuple(f'B{i + 1}' for i in range(count))
+    if len(names) != count or len(set(names)) != count:
+        raise BandError(
+            f"band_names of '{modality}' are {list(names)}, but {path} has {count} "
+            'bands: give each band its own name.'
+        )
+    return tuple(names)
+
+
+def _band_positions(
+    modality: str, wanted: Sequence[str] | None, names: Sequence[str]
+) -> list[int]:
+    """Find bands by name.
+
+    Args:
+        modality: The modality, for the message.
+        wanted: Names of the bands to read, in order; None for all.
+        names: Names of all bands in the order of the file.
+
+    Returns:
+        Positions of the bands in the file, the first being 0.
+
+    Raises:
+        BandError: If a name is unknown or given twice, or there is none.
+    """
+    if wanted is None:
+        return list(range(len(names)))
+    unknown = [name for name in wanted if name not in names]
+    if unknown or not wanted or len(set(wanted)) < len(wanted):
+        raise BandError(
+            f"bands of '{modality}' are {list(wanted)}: give each at most once, out of "
+            f'{list(names)}.'
+        )
+    return [names.index(name) for name in wanted]

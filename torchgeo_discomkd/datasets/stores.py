@@ -3,9 +3,9 @@
 
 """Where the images of a data set lie: one mechanism for folders, arrays and packs."""
 
+import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -15,22 +15,18 @@ from numpy.typing import NDArray
 from rasterio import CRS
 
 from ..errors import LayoutError
-from ..rasters import (
-    Header,
-    missing_to_nan,
-    open_array,
-    read_dtype,
-    read_georeference,
-    read_header,
-    read_image,
-)
-from .listing import Key, check_folders, find_folders, hash_files, list_tiles
+from ..rasters import Header
 
-#: What the name of an array of images ends with, after the prefix of its modality.
-ARRAY_SUFFIX = '_data_normalized.npy'
+#: Class and stem: what the files of one sample have in common.
+Key = tuple[str, str]
 
-#: One label for each row of the arrays.
-LABELS = 'labels.npy'
+#: How images lie in a folder.
+Layout = Literal['folders', 'arrays']
+
+# How many examples a message lists and how many files a fingerprint reads in part.
+_EXAMPLES = 5
+_SAMPLES = 32
+_SAMPLE_BYTES = 2**16
 
 
 class StoredImages(ABC):
@@ -112,6 +108,14 @@ class StoredImages(ABC):
         """
         return None
 
+    def file(self, row: int) -> str:
+        """Return the name of an image's file, for messages.
+
+        Args:
+            row: Its row.
+        """
+        return self.paths[row]
+
     def __len__(self) -> int:
         """Return the number of images."""
         return len(self.paths)
@@ -125,7 +129,7 @@ class StoredImages(ABC):
         Returns:
             The row for every (class, stem).
         """
-        start = _start(base, self.folder)
+        start = tiles_folder(base, self.folder)
         rows: dict[Key, int] = {}
         for row, path in enumerate(self.paths):
             parent, _, name = path.rpartition('/')
@@ -138,7 +142,7 @@ class StoredImages(ABC):
 class Store(ABC):
     """The images of a data set, and the small files (tables) beside them."""
 
-    layout: Literal['folders', 'arrays']
+    layout: Layout
 
     def __init__(self, root: Path) -> None:
         """Initialize a new Store instance.
@@ -180,23 +184,18 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def check_held(
-        self, base: str, needed: Mapping[str, str], held: Collection[str]
-    ) -> None:
-        """Refuse modalities without images.
+    def absence(self, base: str, modality: str, folder: str) -> LayoutError:
+        """Return the error that a modality has no images.
 
         Args:
             base: Folder of the split, or empty.
-            needed: Folder or prefix of each modality that is needed.
-            held: Modalities that have images.
-
-        Raises:
-            LayoutError: If a modality has none.
+            modality: The modality.
+            folder: Its folder or prefix.
         """
 
     @abstractmethod
     def fingerprint(self, images: Mapping[str, StoredImages]) -> str:
-        """Return a hash of the source files; see :func:`~.listing.hash_files`.
+        """Return a hash of the source files; see :func:`hash_files`.
 
         Args:
             images: The images of each modality.
@@ -239,245 +238,51 @@ class Store(ABC):
         return None
 
 
-class FolderImages(StoredImages):
-    """Images in files of their own."""
-
-    uniform = False
-
-    def __init__(self, root: Path, folder: str, paths: Sequence[str]) -> None:
-        """Initialize a new FolderImages instance.
-
-        Args:
-            root: The folder that paths start from.
-            folder: Folder of the modality.
-            paths: The files.
-        """
-        self.folder = folder
-        self._root = root
-        self._paths = paths
-
-    @property
-    def paths(self) -> Sequence[str]:
-        """Path of each image below the root."""
-        return self._paths
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of the values of the first file."""
-        return read_dtype(self._root / self._paths[0])
-
-    def header(self, row: int) -> Header:
-        """Read names and number of bands and the size of an image."""
-        return read_header(self._root / self._paths[row])
-
-    def read(self, row: int, bands: Sequence[int] | None = None) -> NDArray[np.float32]:
-        """Read an image; see :func:`~torchgeo_discomkd.rasters.read_image`."""
-        return read_image(self._root / self._paths[row], bands, self.names)
-
-    def locate(self, row: int) -> tuple[CRS, Affine] | None:
-        """Read where an image lies on the Earth; None if it does not tell."""
-        return read_georeference(self._root / self._paths[row])
-
-
-class FolderStore(Store):
-    """Images at ``<base>/<folder>/<Class>/<stem><suffix>``."""
-
-    layout = 'folders'
-
-    def find_folders(
-        self,
-        base: str,
-        folders: Mapping[str, str] | None,
-        modalities: Sequence[str] | None,
-    ) -> dict[str, str]:
-        """Find the folder of every modality; see :func:`~.listing.find_folders`."""
-        return find_folders(self.root / base, folders, modalities)
-
-    def images(
-        self, folders: Mapping[str, str], bases: Sequence[str]
-    ) -> dict[str, StoredImages]:
-        """List the images of every modality that has some.
-
-        Raises:
-            PairingError: If two files of a class have the same stem.
-        """
-        listed = {m: sorted(self._paths(f, bases)) for m, f in folders.items()}
-        return {
-            m: FolderImages(self.root, folders[m], paths)
-            for m, paths in listed.items()
-            if paths
-        }
-
-    def check_held(
-        self, base: str, needed: Mapping[str, str], held: Collection[str]
-    ) -> None:
-        """Refuse modalities without tiles; see :func:`~.listing.check_folders`."""
-        check_folders(self.root / base, needed, held)
-
-    def fingerprint(self, images: Mapping[str, StoredImages]) -> str:
-        """Return a hash of all files; see :func:`~.listing.hash_files`."""
-        return hash_files(self.root, [p for i in images.values() for p in i.paths])
-
-    def _paths(self, folder: str, bases: Sequence[str]) -> Iterator[str]:
-        for base in bases:
-            start = _start(base, folder)
-            prefix = f'{start}/' if start else ''
-            for (name, stem), suffix in list_tiles(self.root / start).items():
-                yield f'{prefix}{name}/{stem}{suffix}'
-
-
-class ArrayImages(StoredImages):
-    """Images in one array. It is opened when it is needed, by each process itself."""
-
-    uniform = True
-
-    def __init__(self, path: Path, modality: str) -> None:
-        """Initialize a new ArrayImages instance.
-
-        Args:
-            path: The array.
-            modality: The modality.
-        """
-        self.folder = path.name.removesuffix(ARRAY_SUFFIX)
-        self._path = path
-        self._modality = modality
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave the array out: a worker process opens the file itself."""
-        return {k: v for k, v in self.__dict__.items() if k != 'array'}
-
-    @cached_property
-    def array(self) -> NDArray[Any]:
-        """The array in the file, of any type, (N, C, H, W).
-
-        Raises:
-            CorruptFileError: If the file is truncated, no array or needs unpickling.
-            LayoutError: If it has another shape, or holds no numbers.
-        """
-        array = open_array(self._path)
-        if array.ndim != 4 or array.dtype.kind not in 'buif':
-            raise LayoutError(
-                f'{self._path} holds {array.dtype} values of shape {array.shape}: it '
-                'must hold numbers of shape (samples, bands, height, width).'
-            )
-        return array
-
-    @property
-    def paths(self) -> Sequence[str]:
-        """Modality and row of each image."""
-        return [f'{self._modality}/{row}' for row in range(len(self))]
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of the values."""
-        return self.array.dtype
-
-    def __len__(self) -> int:
-        """Return the number of images."""
-        return len(self.array)
-
-    def header(self, row: int) -> Header:
-        """Return number of bands and the size of an image."""
-        return Header(None, *self.array.shape[1:])
-
-    def read(self, row: int, bands: Sequence[int] | None = None) -> NDArray[np.float32]:
-        """Read an image; see :meth:`StoredImages.read`."""
-        image = self.array[row]
-        return missing_to_nan(image if bands is None else image[list(bands)])
-
-
-class ArrayStore(Store):
-    """Images in ``<PREFIX>_data_normalized.npy``, one file for each modality."""
-
-    layout = 'arrays'
-
-    def __init__(self, root: Path) -> None:
-        """Initialize a new ArrayStore instance.
-
-        Args:
-            root: The folder.
-
-        Raises:
-            LayoutError: If there is no such folder.
-        """
-        super().__init__(root)
-        if not root.is_dir():
-            raise LayoutError(
-                f'There is no folder {root}: give the folder of the arrays '
-                f'<PREFIX>{ARRAY_SUFFIX} as root.'
-            )
-
-    def find_folders(
-        self,
-        base: str,
-        folders: Mapping[str, str] | None,
-        modalities: Sequence[str] | None,
-    ) -> dict[str, str]:
-        """Find the prefix of every modality.
-
-        Raises:
-            LayoutError: If there is no array, and no prefix was given.
-        """
-        if folders is not None:
-            return dict(folders)
-        paths = sorted(self.root.glob(f'*{ARRAY_SUFFIX}'))
-        prefixes = sorted(path.name.removesuffix(ARRAY_SUFFIX) for path in paths)
-        if not prefixes:
-            raise LayoutError(
-                f'{self.root} holds no array <PREFIX>{ARRAY_SUFFIX}: write one for each '
-                'modality.'
-            )
-        return {m: m.upper() for m in modalities or ()} | {
-            prefix.lower(): prefix for prefix in prefixes
-        }
-
-    def images(
-        self, folders: Mapping[str, str], bases: Sequence[str]
-    ) -> dict[str, StoredImages]:
-        """Return the images of every modality whose file is there."""
-        paths = {m: self._path(prefix) for m, prefix in folders.items()}
-        return {m: ArrayImages(p, m) for m, p in paths.items() if p.is_file()}
-
-    def check_held(
-        self, base: str, needed: Mapping[str, str], held: Collection[str]
-    ) -> None:
-        """Refuse modalities without a file.
-
-        Raises:
-            LayoutError: If there is none.
-        """
-        for modality, prefix in needed.items():
-            if modality not in held:
-                raise LayoutError(
-                    f'There is no file {self._path(prefix)}: write it, or give the '
-                    'folder that holds it as root.'
-                )
-
-    def fingerprint(self, images: Mapping[str, StoredImages]) -> str:
-        """Return a hash of arrays and labels; see :func:`~.listing.hash_files`."""
-        names = [f'{i.folder}{ARRAY_SUFFIX}' for i in images.values()]
-        return hash_files(
-            self.root, [n for n in [*names, LABELS] if (self.root / n).is_file()]
-        )
-
-    def _path(self, prefix: str) -> Path:
-        return self.root / f'{prefix}{ARRAY_SUFFIX}'
-
-
-def store_of_files(root: Path, layout: Literal['folders', 'arrays']) -> Store:
-    """Return the store of images that are in a folder.
+def tiles_folder(base: str, folder: str) -> str:
+    """Return the folder that class folders are in.
 
     Args:
-        root: The folder.
-        layout: How they lie in it.
+        base: Folder of the split, or empty.
+        folder: Folder of the modality.
 
-    Raises:
-        LayoutError: If there is no such folder of arrays.
+    Returns:
+        Its path with slashes; empty for the root.
     """
-    return FolderStore(root) if layout == 'folders' else ArrayStore(root)
-
-
-def _start(base: str, folder: str) -> str:
-    """Return the folder that class folders are in; empty for the root."""
     start = str(PurePosixPath(base, folder))
     return '' if start == '.' else start
+
+
+def hash_files(root: Path, paths: Iterable[str]) -> str:
+    """Hash names and sizes of files, and the beginning of some of them.
+
+    The content of up to 32 files spread over the list is included, because tiles
+    that were scaled anew keep their names and sizes.
+
+    Args:
+        root: Folder the paths start from; not part of the hash.
+        paths: Paths below *root*.
+
+    Returns:
+        16 hexadecimal digits that do not depend on machine, folder or time.
+    """
+    names = sorted(paths)
+    digest = hashlib.sha256()
+    for name in names:
+        digest.update(f'{name}\t{(root / name).stat().st_size}\n'.encode())
+    for name in names[:: max(1, -(-len(names) // _SAMPLES))]:
+        with (root / name).open('rb') as file:
+            digest.update(file.read(_SAMPLE_BYTES))
+    return digest.hexdigest()[:16]
+
+
+def first_few(values: Iterable[object]) -> str:
+    """Return the first few of many values as text, for a message.
+
+    Args:
+        values: What to list.
+
+    Returns:
+        For example 'Forest_1, Forest_2, Forest_3, Forest_4, Forest_5, ...'.
+    """
+    names = [str(value) for value in values]
+    return ', '.join(names[:_EXAMPLES]) + (', ...' if len(names) > _EXAMPLES else '')

@@ -1,6 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
+import gzip
 import shutil
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from torchgeo_discomkd.datasets import (
 from torchgeo_discomkd.errors import LayoutError, ModalityError, PackError
 
 from ..conftest import statistics_of
-from .conftest import assert_same
+from .conftest import assert_same, assert_same_samples
 
 
 @pytest.mark.parametrize('split', ['train', 'val', 'test'])
@@ -198,3 +199,43 @@ def test_files_that_are_no_packs(pairs: Path, tmp_path: Path) -> None:
         PairedArrays(str(packed))
     with pytest.raises(ModalityError, match='thermal'):
         PairedFolders(str(packed), modalities=['thermal'])
+
+
+DATA = Path(__file__).parents[2] / 'data'
+
+
+def unpack(name: str, folder: Path) -> str:
+    """Copy a pack that the version before wrote."""
+    path = folder / f'{name}.safetensors'
+    content = (DATA / f'pack_{name}.safetensors.gz').read_bytes()
+    path.write_bytes(gzip.decompress(content))
+    return str(path)
+
+
+def test_pack_of_folders_by_the_version_before(tmp_path: Path) -> None:
+    shapes = {'ms': (3, 2, 2), 'sar': (2, 2, 2)}
+    root = write_pairs(tmp_path / 'pairs', count=5, shapes=shapes)
+    rows = [f'{c}_{n},{c},{n}' for c in ('Crop', 'Water') for n in range(1, 6)]
+    (root / 'groups.csv').write_text('\n'.join(['file,class,group', *rows]))
+    packed = unpack('folders', tmp_path)
+    options: dict[str, Any] = {'split_scheme': 'groups', 'groups': 'groups.csv'}
+    for split in ('train', 'val', 'test'):
+        found = PairedFolders(packed, split, **options)
+        assert_same_samples(found, PairedFolders(str(root), split, **options))
+    assert found.units == {'ms': 'unknown', 'sar': 'dB'}
+    # the statistics that were packed, not new ones
+    train = PairedFolders(packed, modalities=['sar'], **options)
+    expected = statistics_of(PairedFolders(str(root), modalities=['sar'], **options))
+    assert cached_statistics(train) == expected
+    assert not (tmp_path / '.torchgeo_discomkd').exists()
+
+
+def test_pack_of_arrays_by_the_version_before(tmp_path: Path) -> None:
+    root = write_arrays(tmp_path / 'a', count=5, size=2)
+    packed = unpack('arrays', tmp_path)
+    for split in ('train', 'val', 'test'):
+        found = PairedArrays(packed, split)
+        assert_same_samples(found, PairedArrays(str(root), split))
+    assert found.units == {'ms': 'unknown', 'sar': 'K'}
+    with pytest.raises(ModalityError, match=r"has the modalities .*not \['thermal'\]"):
+        PairedArrays(packed, modalities=['thermal'])

@@ -7,12 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import torch
 from filelock import FileLock
 from safetensors import safe_open
+from torch import Tensor
 
 from tests.fakes import pack_folders, write_pairs, write_tile
-from torchgeo_discomkd.datasets import PairedFolders, write_pack
+from torchgeo_discomkd.datasets import MultiModalDataset, PairedFolders, write_pack
 from torchgeo_discomkd.errors import (
+    BandError,
     CorruptFileError,
     MissingValueError,
     OutputError,
@@ -169,3 +172,37 @@ def test_tiles_of_two_sizes_are_refused(tmp_path: Path) -> None:
     write_tile(root / 'ms' / 'Crop' / 'Crop_4.tif', array)
     with pytest.raises(TileSizeError, match='Crop_4'):
         pack_folders(root)
+
+
+class Constant(MultiModalDataset):
+    """A data set whose images are not in a store."""
+
+    root = 'nowhere'
+
+    def load(self, index: int, modality: str) -> Tensor:
+        return torch.zeros(1, 2, 2)
+
+    def identifier(self, index: int) -> str:
+        return f'A/{index}'
+
+    def fingerprint(self) -> str:
+        return '0'
+
+
+def test_other_data_sets_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match='Constant does not tell where its images'):
+        write_pack(Constant(), tmp_path / 'x.safetensors')
+
+
+def test_all_files_of_a_modality_that_samples_lack_have_one_order(
+    tmp_path: Path,
+) -> None:
+    root = write_pairs(tmp_path / 'pairs', count=10, shapes={'sar': (2, 4, 4)})
+    array = np.ones((2, 4, 4), np.float32)
+    for number in range(1, 11):
+        for name in ('Crop', 'Water'):
+            order = ['VH', 'VV'] if (name, number) == ('Water', 7) else ['VV', 'VH']
+            path = root / 'extra' / name / f'{name}_{number}.tif'
+            write_tile(path, array, descriptions=order)
+    with pytest.raises(BandError, match=r'Water_7.* in the order VH, VV'):
+        pack_folders(root, modalities=['sar'])

@@ -6,10 +6,10 @@
 import json
 import os
 import weakref
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from affine import Affine
@@ -19,8 +19,16 @@ from safetensors import SafetensorError, safe_open
 
 from ...errors import LayoutError, ModalityError, PackError
 from ...rasters import Header, check_bands
-from ..stores import Store, StoredImages, store_of_files
+from ..arrays import ArrayStore
+from ..folders import FolderStore
+from ..stores import Layout, Store, StoredImages
 from .format import KEY, PackMetadata, is_pack
+
+#: Stores of images that are in no pack.
+FILES: dict[Layout, type[FolderStore | ArrayStore]] = {
+    'folders': FolderStore,
+    'arrays': ArrayStore,
+}
 
 
 class PackFile:
@@ -42,19 +50,6 @@ class PackFile:
         """Travel as a path: another process maps the file itself."""
         return type(self), (self.path,)
 
-    @cached_property
-    def images(self) -> dict[str, NDArray[Any]]:
-        """Images of each modality, (N, C, H, W): views of the file, not to be changed."""
-        return {m: self._array(f'image.{m}') for m in self.metadata.modalities}
-
-    @cached_property
-    def paths(self) -> dict[str, list[str]]:
-        """Path of every image in the source."""
-        return {
-            m: json.loads(self._array(f'path.{m}').tobytes())
-            for m in self.metadata.modalities
-        }
-
     @property
     def tables(self) -> list[str]:
         """Paths of the small files of the source that were packed."""
@@ -70,97 +65,59 @@ class PackFile:
         Returns:
             The bytes; None if it was not packed.
         """
-        key = f'table.{name}'
-        return self._array(key).tobytes() if key in self._keys else None
+        table = self.array(f'table.{name}')
+        return None if table is None else table.tobytes()
 
-    def georeference(self, modality: str, row: int) -> tuple[CRS, Affine] | None:
-        """Return where an image lies on the Earth.
+    def array(self, key: str) -> NDArray[Any] | None:
+        """Return a tensor: a view of the file, not to be changed.
 
         Args:
-            modality: Its modality.
-            row: Its row.
+            key: Its name.
 
         Returns:
-            None if that is not known.
+            None if there is none.
         """
-        if f'crs.{modality}' not in self._keys:
+        if key not in self._keys:
             return None
-        number = int(self._array(f'crs.{modality}')[row])
-        if number < 0:
-            return None
-        transform = self._array(f'transform.{modality}')[row].tolist()
-        return self._systems[number], Affine(*transform)
-
-    def statistics(self, modality: str) -> NDArray[np.float64] | None:
-        """Return the band statistics of the training split.
-
-        Args:
-            modality: Their modality.
-
-        Returns:
-            float64 (8, C), the rows named by STATISTICS; None if there are none.
-        """
-        key = f'statistics.{modality}'
-        return self._array(key) if key in self._keys else None
-
-    def gather(
-        self, modality: str, rows: Sequence[int], bands: Sequence[int] | None = None
-    ) -> NDArray[np.float32]:
-        """Copy images into a batch.
-
-        Args:
-            modality: Their modality.
-            rows: Their rows, B of them.
-            bands: Positions of the bands; all if None.
-
-        Returns:
-            float32 (B, C, H, W), missing pixels NaN.
-
-        Raises:
-            PackError: If the file was truncated meanwhile.
-        """
-        images = self.images[modality]
-        count = images.shape[1] if bands is None else len(bands)
-        batch = np.empty((len(rows), count, *images.shape[2:]), np.float32)
-        image = np.empty(images.shape[1:], images.dtype)
-        # row by row: copied and converted at once, while it is in the cache
-        for place, row in enumerate(rows):
-            self._read(modality, row, image)
-            batch[place] = image if bands is None else image[bands]
-        return batch
-
-    def _read(self, modality: str, row: int, image: NDArray[Any]) -> None:
-        """Copy an image out of the file.
-
-        Reading costs less than the map: no page of a file that is larger than the
-        memory has to be mapped first, and none counts as memory of the process.
-        """
-        if not hasattr(os, 'preadv'):
-            image[:] = self.images[modality][row]
-            return
-        offset = self._offsets[modality] + row * image.nbytes
-        if os.preadv(self._descriptor, [image], offset) < image.nbytes:
-            raise PackError(f'{self.path} was truncated while it was read: pack anew.')
+        # PyTorch's view of the mapped file; safetensors' NumPy reader copies it
+        return self._file.get_tensor(key).numpy()
 
     @cached_property
-    def _offsets(self) -> dict[str, int]:
+    def images(self) -> dict[str, NDArray[Any]]:
+        """Images of each modality, (N, C, H, W): views of the file, not to be changed."""
+        return {
+            m: self._file.get_tensor(f'image.{m}').numpy() for m in self._modalities
+        }
+
+    @cached_property
+    def paths(self) -> dict[str, list[str]]:
+        """Path of every image in the source."""
+        return {
+            m: json.loads(self._file.get_tensor(f'path.{m}').numpy().tobytes())
+            for m in self._modalities
+        }
+
+    @cached_property
+    def offsets(self) -> dict[str, int]:
         """First byte of the images of each modality."""
         with self.path.open('rb') as file:
             length = int.from_bytes(file.read(8), 'little')
             header = json.loads(file.read(length))
         return {
             m: 8 + length + header[f'image.{m}']['data_offsets'][0]
-            for m in self.metadata.modalities
+            for m in self._modalities
         }
 
     @cached_property
-    def _descriptor(self) -> int:
+    def descriptor(self) -> int:
+        """Descriptor of the file, closed with this object."""
         descriptor = os.open(self.path, os.O_RDONLY)
         weakref.finalize(self, os.close, descriptor)
         return descriptor
 
     @cached_property
-    def _systems(self) -> list[CRS]:
+    def systems(self) -> list[CRS]:
+        """Coordinate reference systems of the tiles."""
         return [CRS.from_user_input(text) for text in self.metadata.crs]
 
     @cached_property
@@ -177,9 +134,9 @@ class PackFile:
     def _keys(self) -> frozenset[str]:
         return frozenset(self._file.keys())
 
-    def _array(self, key: str) -> NDArray[Any]:
-        # PyTorch's view of the mapped file; safetensors' NumPy reader copies it
-        return self._file.get_tensor(key).numpy()
+    @property
+    def _modalities(self) -> list[str]:
+        return list(self.metadata.modalities)
 
     def _read_metadata(self) -> PackMetadata:
         header = self._file.metadata() or {}
@@ -247,18 +204,48 @@ class PackedImages(StoredImages):
     def gather(
         self, rows: Sequence[int], bands: Sequence[int] | None = None
     ) -> NDArray[np.float32]:
-        """Return a batch of images; see :meth:`PackFile.gather`."""
-        return self._pack.gather(self._modality, rows, bands)
+        """Copy images into a batch; see :meth:`StoredImages.gather`.
+
+        Raises:
+            PackError: If the file was truncated meanwhile.
+        """
+        images = self.mapped
+        count = images.shape[1] if bands is None else len(bands)
+        batch = np.empty((len(rows), count, *images.shape[2:]), np.float32)
+        image = np.empty(images.shape[1:], images.dtype)
+        # row by row: copied and converted at once, while it is in the cache
+        for place, row in enumerate(rows):
+            self._copy(row, image)
+            batch[place] = image if bands is None else image[bands]
+        return batch
+
+    def _copy(self, row: int, image: NDArray[Any]) -> None:
+        """Copy an image out of the file.
+
+        Reading costs less than the map: no page of a file that is larger than the
+        memory has to be mapped first, and none counts as memory of the process.
+        """
+        if not hasattr(os, 'preadv'):
+            image[:] = self.mapped[row]
+            return
+        pack = self._pack
+        offset = pack.offsets[self._modality] + row * image.nbytes
+        if os.preadv(pack.descriptor, [image], offset) < image.nbytes:
+            raise PackError(f'{pack.path} was truncated while it was read: pack anew.')
 
     def locate(self, row: int) -> tuple[CRS, Affine] | None:
         """Return where an image lies on the Earth; None if it does not tell."""
-        return self._pack.georeference(self._modality, row)
+        numbers = self._pack.array(f'crs.{self._modality}')
+        transforms = self._pack.array(f'transform.{self._modality}')
+        if numbers is None or transforms is None or numbers[row] < 0:
+            return None
+        return self._pack.systems[numbers[row]], Affine(*transforms[row].tolist())
 
 
 class PackStore(Store):
     """A pack of folders or of arrays."""
 
-    def __init__(self, root: Path, layout: Literal['folders', 'arrays']) -> None:
+    def __init__(self, root: Path, layout: Layout) -> None:
         """Initialize a new PackStore instance.
 
         Args:
@@ -333,21 +320,13 @@ class PackStore(Store):
         """Return the images of each modality."""
         return {m: PackedImages(self._pack, m) for m in folders}
 
-    def check_held(
-        self, base: str, needed: Mapping[str, str], held: Collection[str]
-    ) -> None:
-        """Refuse modalities without images.
-
-        Raises:
-            LayoutError: If a modality has none.
-        """
-        for modality in needed:
-            if modality not in held:
-                raise LayoutError(
-                    f"{self.root} has no tiles of modality '{modality}'"
-                    + (f" in '{base}'" if base else '')
-                    + f': it has the splits {list(self._pack.metadata.bases)}.'
-                )
+    def absence(self, base: str, modality: str, folder: str) -> LayoutError:
+        """Return the error that a modality has no tiles."""
+        return LayoutError(
+            f"{self.root} has no tiles of modality '{modality}'"
+            + (f" in '{base}'" if base else '')
+            + f': it has the splits {list(self._pack.metadata.bases)}.'
+        )
 
     def read_table(self, name: str) -> bytes | None:
         """Return a packed table, or read one beside the pack."""
@@ -371,10 +350,10 @@ class PackStore(Store):
         """
         if self._pack.metadata.split_hash != split_hash:
             return None
-        return self._pack.statistics(modality)
+        return self._pack.array(f'statistics.{modality}')
 
 
-def open_store(root: str | Path, layout: Literal['folders', 'arrays']) -> Store:
+def open_store(root: str | Path, layout: Layout) -> Store:
     """Return the store of a data set's images.
 
     Args:
@@ -387,7 +366,7 @@ def open_store(root: str | Path, layout: Literal['folders', 'arrays']) -> Store:
             source that has changed.
     """
     path = Path(root)
-    return PackStore(path, layout) if is_pack(path) else store_of_files(path, layout)
+    return PackStore(path, layout) if is_pack(path) else FILES[layout](path)
 
 
 def open_pack(path: Path) -> PackFile:
@@ -425,7 +404,7 @@ def _check_source(pack: PackFile) -> None:
     source = pack.path.resolve().parent / metadata.source
     if not source.is_dir():
         return
-    store = store_of_files(source, metadata.layout)
+    store = FILES[metadata.layout](source)
     folders = {m: v.folder for m, v in metadata.modalities.items()}
     images = store.images(folders, metadata.bases)
     if not images:

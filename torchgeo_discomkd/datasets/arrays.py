@@ -1,0 +1,156 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Images in ``<PREFIX>_data_normalized.npy``, one array for each modality."""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import LayoutError
+from ..rasters import Header, missing_to_nan, open_array
+from .stores import Store, StoredImages, hash_files
+
+#: What the name of an array of images ends with, after the prefix of its modality.
+ARRAY_SUFFIX = '_data_normalized.npy'
+
+#: One label for each row of the arrays.
+LABELS = 'labels.npy'
+
+
+class ArrayImages(StoredImages):
+    """Images in one array. It is opened when it is needed, by each process itself."""
+
+    uniform = True
+
+    def __init__(self, path: Path, modality: str) -> None:
+        """Initialize a new ArrayImages instance.
+
+        Args:
+            path: The array.
+            modality: The modality.
+        """
+        self.folder = path.name.removesuffix(ARRAY_SUFFIX)
+        self._path = path
+        self._modality = modality
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the array out: a worker process opens the file itself."""
+        return {k: v for k, v in self.__dict__.items() if k != 'array'}
+
+    @cached_property
+    def array(self) -> NDArray[Any]:
+        """The array in the file, of any type, (N, C, H, W).
+
+        Raises:
+            CorruptFileError: If the file is truncated, no array or needs unpickling.
+            LayoutError: If it has another shape, or holds no numbers.
+        """
+        array = open_array(self._path)
+        if array.ndim != 4 or array.dtype.kind not in 'buif':
+            raise LayoutError(
+                f'{self._path} holds {array.dtype} values of shape {array.shape}: it '
+                'must hold numbers of shape (samples, bands, height, width).'
+            )
+        return array
+
+    @property
+    def paths(self) -> Sequence[str]:
+        """Modality and row of each image."""
+        return [f'{self._modality}/{row}' for row in range(len(self))]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the values."""
+        return self.array.dtype
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.array)
+
+    def file(self, row: int) -> str:
+        """Return the array."""
+        return str(self._path)
+
+    def header(self, row: int) -> Header:
+        """Return number of bands and the size of an image."""
+        return Header(None, *self.array.shape[1:])
+
+    def read(self, row: int, bands: Sequence[int] | None = None) -> NDArray[np.float32]:
+        """Read an image; see :meth:`StoredImages.read`."""
+        image = self.array[row]
+        return missing_to_nan(image if bands is None else image[list(bands)])
+
+
+class ArrayStore(Store):
+    """Images in ``<PREFIX>_data_normalized.npy``, one file for each modality."""
+
+    layout = 'arrays'
+
+    def __init__(self, root: Path) -> None:
+        """Initialize a new ArrayStore instance.
+
+        Args:
+            root: The folder.
+
+        Raises:
+            LayoutError: If there is no such folder.
+        """
+        super().__init__(root)
+        if not root.is_dir():
+            raise LayoutError(
+                f'There is no folder {root}: give the folder of the arrays '
+                f'<PREFIX>{ARRAY_SUFFIX} as root.'
+            )
+
+    def find_folders(
+        self,
+        base: str,
+        folders: Mapping[str, str] | None,
+        modalities: Sequence[str] | None,
+    ) -> dict[str, str]:
+        """Find the prefix of every modality.
+
+        Raises:
+            LayoutError: If there is no array, and no prefix was given.
+        """
+        if folders is not None:
+            return dict(folders)
+        paths = sorted(self.root.glob(f'*{ARRAY_SUFFIX}'))
+        prefixes = sorted(path.name.removesuffix(ARRAY_SUFFIX) for path in paths)
+        if not prefixes:
+            raise LayoutError(
+                f'{self.root} holds no array <PREFIX>{ARRAY_SUFFIX}: write one for each '
+                'modality.'
+            )
+        return {m: m.upper() for m in modalities or ()} | {
+            prefix.lower(): prefix for prefix in prefixes
+        }
+
+    def images(
+        self, folders: Mapping[str, str], bases: Sequence[str]
+    ) -> dict[str, StoredImages]:
+        """Return the images of every modality whose file is there."""
+        paths = {m: self._path(prefix) for m, prefix in folders.items()}
+        return {m: ArrayImages(p, m) for m, p in paths.items() if p.is_file()}
+
+    def absence(self, base: str, modality: str, folder: str) -> LayoutError:
+        """Return the error that a modality has no file."""
+        return LayoutError(
+            f'There is no file {self._path(folder)}: write it, or give the folder that '
+            'holds it as root.'
+        )
+
+    def fingerprint(self, images: Mapping[str, StoredImages]) -> str:
+        """Return a hash of arrays and labels; see :func:`~.stores.hash_files`."""
+        names = [f'{i.folder}{ARRAY_SUFFIX}' for i in images.values()]
+        return hash_files(
+            self.root, [n for n in [*names, LABELS] if (self.root / n).is_file()]
+        )
+
+    def _path(self, prefix: str) -> Path:
+        return self.root / f'{prefix}{ARRAY_SUFFIX}'
