@@ -97,9 +97,12 @@ def test_float64_and_infinite_values(root: Path) -> None:
     row = np.load(root / 'train_idx.npy')[0]
     data[row, 0, 0, :3] = [np.inf, np.nan, 1e300]
     replace(path, data)
-    image = PairedArrays(str(root))[0]['image_sar']
-    assert image.dtype == torch.float32
-    assert torch.isnan(image).sum() == 3
+    dataset = PairedArrays(str(root), bands={'sar': ['B1']})
+    together, alone = dataset.__getitems__([3, 0])[1], dataset[0]
+    for image in (together['image_sar'], alone['image_sar']):
+        assert image.dtype == torch.float32
+        assert image.shape == (1, 8, 8)
+        assert torch.isnan(image).sum() == 3
 
 
 def test_pickling_does_not_copy_the_arrays(root: Path) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..errors import LayoutError
 from ..rasters import Header, missing_to_nan, open_array
-from .stores import Store, StoredImages, hash_files
+from .stores import Folders, Store, StoredImages, hash_files
 
 #: What the name of an array of images ends with, after the prefix of its modality.
 ARRAY_SUFFIX = '_data_normalized.npy'
@@ -108,10 +108,7 @@ class ArrayStore(Store):
             )
 
     def find_folders(
-        self,
-        base: str,
-        folders: Mapping[str, str] | None,
-        modalities: Sequence[str] | None,
+        self, base: str, folders: Folders | None, modalities: Sequence[str] | None
     ) -> dict[str, str]:
         """Find the prefix of every modality.
 
@@ -120,7 +117,7 @@ class ArrayStore(Store):
         """
         if folders is not None:
             return dict(folders)
-        paths = sorted(self.root.glob(f'*{ARRAY_SUFFIX}'))
+        paths = self.root.glob(f'*{ARRAY_SUFFIX}')
         prefixes = sorted(path.name.removesuffix(ARRAY_SUFFIX) for path in paths)
         if not prefixes:
             raise LayoutError(
@@ -131,9 +128,7 @@ class ArrayStore(Store):
             prefix.lower(): prefix for prefix in prefixes
         }
 
-    def images(
-        self, folders: Mapping[str, str], bases: Sequence[str]
-    ) -> dict[str, StoredImages]:
+    def images(self, folders: Folders, bases: Sequence[str]) -> dict[str, StoredImages]:
         """Return the images of every modality whose file is there."""
         paths = {m: self._path(prefix) for m, prefix in folders.items()}
         return {m: ArrayImages(p, m) for m, p in paths.items() if p.is_file()}

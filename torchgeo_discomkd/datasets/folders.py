@@ -16,7 +16,7 @@ from rasterio import CRS
 from ..errors import LayoutError, PairingError
 from ..rasters import Header, read_dtype, read_georeference, read_header, read_image
 from ..rasters.readers import SUFFIXES
-from .stores import Key, Store, StoredImages, hash_files, tiles_folder
+from .stores import Folders, Key, Store, StoredImages, hash_files, tiles_folder
 
 
 class FolderImages(StoredImages):
@@ -61,10 +61,7 @@ class FolderStore(Store):
     layout = 'folders'
 
     def find_folders(
-        self,
-        base: str,
-        folders: Mapping[str, str] | None,
-        modalities: Sequence[str] | None,
+        self, base: str, folders: Folders | None, modalities: Sequence[str] | None
     ) -> dict[str, str]:
         """Find the folder of every modality; see :meth:`Store.find_folders`.
 
@@ -92,9 +89,7 @@ class FolderStore(Store):
             )
         return {name: name for name in names}
 
-    def images(
-        self, folders: Mapping[str, str], bases: Sequence[str]
-    ) -> dict[str, StoredImages]:
+    def images(self, folders: Folders, bases: Sequence[str]) -> dict[str, StoredImages]:
         """List the images of every modality that has some.
 
         Raises:

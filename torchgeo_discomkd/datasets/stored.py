@@ -20,7 +20,7 @@ from ..errors import BandError, ModalityError
 from .base import MultiModalDataset, check_modalities
 from .pack.reader import open_store
 from .splits import check_split_name
-from .stores import Layout, Store, StoredImages
+from .stores import Folders, Layout, Store, StoredImages
 
 
 class StoredDataset(MultiModalDataset):
@@ -146,7 +146,7 @@ class StoredDataset(MultiModalDataset):
         self,
         layout: Layout,
         base: str,
-        folders: Mapping[str, str] | None,
+        folders: Folders | None,
         modalities: Sequence[str] | None,
         *by_modality: Mapping[str, Any] | None,
     ) -> dict[str, str]:

@@ -20,6 +20,9 @@ from ..rasters import Header
 #: Class and stem: what the files of one sample have in common.
 Key = tuple[str, str]
 
+#: Folder of each modality, or prefix of its array.
+Folders = Mapping[str, str]
+
 #: How images lie in a folder.
 Layout = Literal['folders', 'arrays']
 
@@ -156,10 +159,7 @@ class Store(ABC):
 
     @abstractmethod
     def find_folders(
-        self,
-        base: str,
-        folders: Mapping[str, str] | None,
-        modalities: Sequence[str] | None,
+        self, base: str, folders: Folders | None, modalities: Sequence[str] | None
     ) -> dict[str, str]:
         """Find the folder, or the prefix, of every modality.
 
@@ -173,9 +173,7 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def images(
-        self, folders: Mapping[str, str], bases: Sequence[str]
-    ) -> dict[str, StoredImages]:
+    def images(self, folders: Folders, bases: Sequence[str]) -> dict[str, StoredImages]:
         """Return the images of every modality that has some.
 
         Args:

@@ -21,7 +21,7 @@ from ...errors import LayoutError, ModalityError, PackError
 from ...rasters import Header, check_bands
 from ..arrays import ArrayStore
 from ..folders import FolderStore
-from ..stores import Layout, Store, StoredImages
+from ..stores import Folders, Layout, Store, StoredImages
 from .format import KEY, PackMetadata, is_pack
 
 #: Stores of images that are in no pack.
@@ -277,10 +277,7 @@ class PackStore(Store):
         return False
 
     def find_folders(
-        self,
-        base: str,
-        folders: Mapping[str, str] | None,
-        modalities: Sequence[str] | None,
+        self, base: str, folders: Folders | None, modalities: Sequence[str] | None
     ) -> dict[str, str]:
         """Return the folder, or prefix, that every modality was packed from.
 
@@ -308,15 +305,10 @@ class PackStore(Store):
                 f'{self.root} has the modalities {list(packed)}, not {lacking}: '
                 'choose among them, or pack data that have all.'
             )
-        return (
-            packed
-            if folders is None
-            else {m: packed[m] for m in folders if m in packed}
-        )
+        chosen = packed if folders is None else folders
+        return {m: packed[m] for m in chosen if m in packed}
 
-    def images(
-        self, folders: Mapping[str, str], bases: Sequence[str]
-    ) -> dict[str, StoredImages]:
+    def images(self, folders: Folders, bases: Sequence[str]) -> dict[str, StoredImages]:
         """Return the images of each modality."""
         return {m: PackedImages(self._pack, m) for m in folders}
 
