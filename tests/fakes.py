@@ -6,6 +6,7 @@
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rasterio
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import from_origin
 from torchgeo.datasets import EuroSAT
+
+from torchgeo_discomkd.datasets import PairedFolders, write_pack
 
 #: Shape (C, H, W) of the tiles of each modality.
 SHAPES = {'ms': (13, 8, 8), 'sar': (2, 8, 8)}
@@ -149,3 +152,10 @@ def write_arrays(
         number = '' if run is None else f'_{run}'
         np.save(root / f'{name}{number}.npy', rng.permutation(np.flatnonzero(chosen)))
     return root
+
+
+def pack_folders(root: Path, **kwargs: Any) -> Path:
+    """Pack the tiles below *root*; return the file beside it."""
+    output = root.with_name(f'{root.name}.safetensors')
+    write_pack(PairedFolders(str(root), **kwargs), output)
+    return output

@@ -23,7 +23,7 @@ from torchgeo.datasets import (
 )
 
 from tests.fakes import EUROSAT_CLASSES, write_eurosat, write_tile
-from torchgeo_discomkd.datasets import EuroSATMSSAR, compute_statistics
+from torchgeo_discomkd.datasets import EuroSATMSSAR, band_statistics, cached_statistics
 from torchgeo_discomkd.errors import (
     BandError,
     CorruptFileError,
@@ -288,7 +288,7 @@ def test_linear_power_in_place_of_db(root: Path) -> None:
     for path in (root / 'EuroSAT-SAR').rglob('*.tif'):
         write_tile(path, np.full((2, 8, 8), 0.05, np.float32))
     with pytest.raises(UnitError, match="Band VV of 'sar' is said to be in dB"):
-        compute_statistics(EuroSATMSSAR(str(root)))
+        cached_statistics(EuroSATMSSAR(str(root)))
 
 
 def test_plot(original: Path) -> None:
@@ -308,7 +308,7 @@ def test_real_tiles(real_data: Path, tmp_path: Path) -> None:
     (tmp_path / 'EuroSAT_MS').symlink_to(real_data / 'eurosat_ms')
     dataset = EuroSATMSSAR(str(tmp_path), modalities=['ms'], missing='keep')
     assert dataset.classes == EUROSAT_CLASSES
-    statistics = compute_statistics(dataset)['ms']
+    statistics = band_statistics(dataset, 'ms')
     mean = dict(zip(statistics.bands, statistics.mean, strict=True))
     assert mean['B10'] < 50 < mean['B09'] < mean['B01']
     assert mean['B8A'] > mean['B08'] > mean['B12']

@@ -97,14 +97,17 @@ def test_float64_and_infinite_values(root: Path) -> None:
     row = np.load(root / 'train_idx.npy')[0]
     data[row, 0, 0, :3] = [np.inf, np.nan, 1e300]
     replace(path, data)
-    image = PairedArrays(str(root))[0]['image_sar']
-    assert image.dtype == torch.float32
-    assert torch.isnan(image).sum() == 3
+    dataset = PairedArrays(str(root), bands={'sar': ['B1']})
+    together, alone = dataset.__getitems__([3, 0])[1], dataset[0]
+    for image in (together['image_sar'], alone['image_sar']):
+        assert image.dtype == torch.float32
+        assert image.shape == (1, 8, 8)
+        assert torch.isnan(image).sum() == 3
 
 
 def test_pickling_does_not_copy_the_arrays(root: Path) -> None:
     dataset = PairedArrays(str(root))
-    assert isinstance(dataset._arrays['ms'], np.memmap)
+    assert isinstance(dataset.images['ms'].array, np.memmap)
     content = pickle.dumps(dataset)
     assert len(content) < 10_000 < (root / 'MS_data_normalized.npy').stat().st_size
     again = pickle.loads(content)

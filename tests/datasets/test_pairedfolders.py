@@ -28,17 +28,9 @@ from torchgeo_discomkd.errors import (
     TileSizeError,
 )
 
-SMALL = {'ms': (3, 6, 6), 'sar': (2, 4, 4)}
+from .conftest import SMALL, stems
+
 FOLDERS = {'ms': 'S2', 'sar': 'S1'}
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return write_pairs(tmp_path / 'data', count=20, shapes=SMALL)
-
-
-def stems(dataset: PairedFolders) -> list[str]:
-    return [dataset.identifier(i) for i in range(len(dataset))]
 
 
 def write_groups(path: Path, rows: list[dict[str, str]]) -> None:

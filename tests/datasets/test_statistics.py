@@ -17,18 +17,13 @@ from tests.fakes import write_pairs, write_tile
 from torchgeo_discomkd.datasets import (
     BandStatistics,
     PairedFolders,
+    band_statistics,
     cached_statistics,
-    compute_statistics,
     statistics,
 )
 from torchgeo_discomkd.errors import MissingValueError, TileSizeError, UnitError
 
-SHAPES = {'ms': (3, 6, 6), 'sar': (2, 4, 4)}
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return write_pairs(tmp_path / 'data', count=20, shapes=SHAPES)
+from .conftest import statistics_of
 
 
 def pixels(dataset: PairedFolders, modality: str) -> np.ndarray:
@@ -38,7 +33,7 @@ def pixels(dataset: PairedFolders, modality: str) -> np.ndarray:
 
 def test_equal_to_numpy(root: Path) -> None:
     dataset = PairedFolders(str(root))
-    result = compute_statistics(dataset)
+    result = statistics_of(dataset)
     assert list(result) == ['ms', 'sar']
     for modality, found in result.items():
         x = pixels(dataset, modality)
@@ -63,7 +58,7 @@ def test_missing_pixels_are_left_out_and_counted(root: Path) -> None:
     whole[1] = 3
     write_tile(root / f'sar/{dataset.identifier(0)}.tif', whole)
     with pytest.warns(UserWarning, match=r"'sar' .* of 448 per band: B1 24, B2 1\. "):
-        found = compute_statistics(dataset)['sar']
+        found = cached_statistics(dataset)['sar']
     x = pixels(dataset, 'sar')
     assert found.missing == (24, 1)
     assert np.allclose(found.mean, np.nanmean(x, axis=1), rtol=1e-12)
@@ -80,22 +75,22 @@ def test_small_deviation_from_a_large_mean(tmp_path: Path) -> None:
             array = 4e6 + rng.integers(0, 4, (1, 8, 8))
             write_tile(tmp_path / 'x' / name / f'{number}.npy', array)
     dataset = PairedFolders(str(tmp_path))
-    found = compute_statistics(dataset)['x']
+    found = band_statistics(dataset, 'x')
     assert found.std[0] == pytest.approx(pixels(dataset, 'x').std(), rel=1e-9)
 
 
 def test_percentiles_of_a_sample(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = PairedFolders(str(root))
-    exact = compute_statistics(dataset)['ms']
+    exact = band_statistics(dataset, 'ms')
     monkeypatch.setattr(statistics, 'MAXIMUM_SAMPLE', 28 * 20)
-    found = compute_statistics(dataset)['ms']
-    assert found == compute_statistics(dataset)['ms']
+    found = band_statistics(dataset, 'ms')
+    assert found == band_statistics(dataset, 'ms')
     assert found.mean == exact.mean
     assert found.low != exact.low
     assert np.allclose(found.low, exact.low, rtol=0.03)
     assert np.allclose(found.high, exact.high, rtol=0.03)
     monkeypatch.setattr(statistics, 'MAXIMUM_SAMPLE', 1)
-    assert compute_statistics(dataset)['ms'].count == exact.count
+    assert band_statistics(dataset, 'ms').count == exact.count
 
 
 def test_band_without_a_valid_pixel(tmp_path: Path) -> None:
@@ -105,15 +100,15 @@ def test_band_without_a_valid_pixel(tmp_path: Path) -> None:
         for number in range(10):
             write_tile(tmp_path / 'x' / name / f'{number}.tif', array)
     with pytest.raises(MissingValueError, match="All 56 pixels of band B2 of 'x'"):
-        compute_statistics(PairedFolders(str(tmp_path)))
+        statistics_of(PairedFolders(str(tmp_path)))
 
 
 def test_units(root: Path) -> None:
-    compute_statistics(PairedFolders(str(root), units={'sar': 'dB', 'ms': 'linear'}))
+    cached_statistics(PairedFolders(str(root), units={'sar': 'dB', 'ms': 'linear'}))
     with pytest.raises(UnitError, match="Band B1 of 'ms' is said to be in dB"):
-        compute_statistics(PairedFolders(str(root), units={'ms': 'dB'}))
+        cached_statistics(PairedFolders(str(root), units={'ms': 'dB'}))
     with pytest.raises(UnitError, match="Band B1 of 'sar' is said to be linear"):
-        compute_statistics(PairedFolders(str(root), units={'sar': 'linear'}))
+        cached_statistics(PairedFolders(str(root), units={'sar': 'linear'}))
     cached_statistics(PairedFolders(str(root)))
     with pytest.raises(UnitError, match="Band B1 of 'ms' is said to be in dB"):
         cached_statistics(PairedFolders(str(root), units={'ms': 'dB'}))
@@ -123,11 +118,11 @@ def test_mixed_tile_sizes(root: Path) -> None:
     dataset = PairedFolders(str(root))
     write_tile(root / f'sar/{dataset.identifier(9)}.tif', np.zeros((2, 4, 5), np.uint8))
     with pytest.raises(TileSizeError, match='4x5'):
-        compute_statistics(dataset)
+        statistics_of(dataset)
 
 
 def test_json(root: Path) -> None:
-    found = compute_statistics(PairedFolders(str(root)))['sar']
+    found = band_statistics(PairedFolders(str(root)), 'sar')
     assert BandStatistics.from_json(found.to_json()) == found
     values = asdict(found)
     broken: list[Any] = [
@@ -201,7 +196,7 @@ def test_folder_that_cannot_be_written(root: Path) -> None:
     dataset = PairedFolders(str(root))
     with warnings.catch_warnings():
         warnings.simplefilter('error')
-        assert cached_statistics(dataset) == compute_statistics(dataset)
+        assert cached_statistics(dataset) == statistics_of(dataset)
 
 
 def test_missing_pixels_of_cached_statistics_are_reported(root: Path) -> None:
@@ -217,7 +212,7 @@ def test_real_eurosat_is_close_to_published_statistics(real_data: Path) -> None:
     dataset = PairedFolders(
         str(real_data), folders={'ms': 'eurosat_ms'}, band_names={'ms': list(MEAN)}
     )
-    found = compute_statistics(dataset)['ms']
+    found = band_statistics(dataset, 'ms')
     assert found.bands[-2:] == ('B12', 'B8A')
     assert np.allclose(found.mean, list(MEAN.values()), rtol=0.1)
     assert np.allclose(found.std, list(STD.values()), rtol=0.25)

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from torchgeo.datasets import CopernicusBenchEuroSATS1, EuroSAT
 
 from torchgeo_discomkd.datamodules import EuroSATMSSARDataModule
-from torchgeo_discomkd.datasets.pack import pack
+from torchgeo_discomkd.datasets import write_pack
 from torchgeo_discomkd.datasets.simulation import simulate
 from torchgeo_discomkd.performance.memory import keep_freed_memory
 
@@ -54,7 +54,7 @@ def main() -> None:
         root = Path(name) / 'data'
         write(root, options.tiles_per_class)
         module = EuroSATMSSARDataModule(str(root), split_scheme='torchgeo')
-        pack(module, root.with_name('pack.safetensors'))
+        write_pack(module.make_dataset('train'), root.with_name('pack.safetensors'))
         found = in_turns('tests.speed.data_path', ALTERNATIVES, options.rounds, root)
     pairs = 10 * options.tiles_per_class
     rows = rows_of(seconds_of(found), pairs)

@@ -19,7 +19,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torchgeo_discomkd.callbacks import TrainingCost
 from torchgeo_discomkd.commands.fit import RunTrainer
 from torchgeo_discomkd.datamodules import PairedArraysDataModule
-from torchgeo_discomkd.datasets.pack import pack
+from torchgeo_discomkd.datasets import PairedArrays, write_pack
 from torchgeo_discomkd.performance.memory import keep_freed_memory
 from torchgeo_discomkd.tasks import DisCoMKD
 
@@ -93,7 +93,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         packed = Path(name) / 'arrays.safetensors'
         arrays = write_arrays(Path(name) / 'arrays', options.samples, 64)
-        pack(PairedArraysDataModule(str(arrays)), packed)
+        write_pack(PairedArrays(str(arrays)), packed)
         clock, cost, precision = train(
             packed, device, options.precision, options.batch_size, options.epochs
         )

@@ -20,7 +20,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from torchgeo_discomkd.datamodules import PairedArraysDataModule
-from torchgeo_discomkd.datasets.pack import pack
+from torchgeo_discomkd.datasets import PairedArrays, write_pack
 from torchgeo_discomkd.performance.memory import keep_freed_memory
 from torchgeo_discomkd.tasks import DisCoMKD
 
@@ -75,7 +75,7 @@ def main() -> None:
             root = write_arrays(Path(name) / 'arrays', samples, SIZE)
             start = perf_counter()
             packed = Path(name) / 'arrays.safetensors'
-            pack(PairedArraysDataModule(str(root)), packed)
+            write_pack(PairedArrays(str(root)), packed)
             packing = perf_counter() - start
             arguments = ('--pack', str(packed), '--steps', str(options.steps))
             output = subprocess.run(

@@ -1,20 +1,20 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""``python -m torchgeo_discomkd pack``."""
+"""``discomkd pack``."""
 
-import argparse
 import json
 import sys
+from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import yaml
-from jsonargparse import ArgumentParser
-
-from ..datamodules import MultiModalDataModule
-from ..datasets.pack.packer import PackReport, pack
 from ..errors import SettingError
+
+if TYPE_CHECKING:
+    from ..datamodules import MultiModalDataModule
+    from ..datasets import PackReport
 
 EPILOG = (
     'Example: python -m torchgeo_discomkd pack --data EuroSATMSSARDataModule '
@@ -35,11 +35,18 @@ def run(args: Sequence[str]) -> None:
             interrupted.
     """
     parser = _parser()
-    options = parser.parse_args(_expand_config(args))
-    datamodule = parser.instantiate(options).data
+    options, data = parser.parse_known_args(args)
+    if options.config is not None:
+        data = ['--data', _configured(Path(options.config)), *data]
+    datamodule = _make_datamodule(data)
+    if options.output is None:
+        parser.error('--output is required: the file to write')
+    # takes seconds: not before the arguments are known to be right
+    from ..datasets import write_pack
+
     try:
-        report = pack(
-            datamodule,
+        report = write_pack(
+            datamodule.make_dataset('train'),
             options.output,
             options.workers,
             options.overwrite,
@@ -53,15 +60,18 @@ def run(args: Sequence[str]) -> None:
 
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(
-        prog='python -m torchgeo_discomkd pack',
-        description='Write all images of a data set into one file that is read fast.',
+        prog='discomkd pack',
+        usage='discomkd pack (--config FILE | --data CLASS) [--data.ARGUMENT VALUE ...]\n'
+        '                     --output FILE [--workers N] [--overwrite]',
+        description='Write all images of a data set into one file that is read fast. '
+        'The data module is given as for fit: --data.help CLASS lists its arguments.',
         epilog=EPILOG,
+        allow_abbrev=False,
     )
     parser.add_argument('--config', help='run configuration whose data to pack')
-    parser.add_subclass_arguments(MultiModalDataModule, 'data', required=True)
-    parser.add_argument('--output', required=True, help='file to write, *.safetensors')
+    parser.add_argument('--output', help='file to write, *.safetensors')
     parser.add_argument(
-        '--workers', type=int | None, help='threads that read (default: one a core)'
+        '--workers', type=int, help='threads that read (default: one a core)'
     )
     parser.add_argument(
         '--overwrite', action='store_true', help='replace an existing file'
@@ -69,26 +79,32 @@ def _parser() -> ArgumentParser:
     return parser
 
 
-def _expand_config(args: Sequence[str]) -> list[str]:
-    """Replace ``--config FILE`` by the data module that the file configures."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument('--config')
-    given, others = parser.parse_known_args(args)
-    if given.config is None:
-        return others
-    path = Path(given.config)
+def _make_datamodule(args: list[str]) -> 'MultiModalDataModule':
+    """Return the data module that ``--data`` and ``--data.<argument>`` describe."""
+    from jsonargparse import ArgumentParser
+
+    from ..datamodules import MultiModalDataModule
+
+    parser = ArgumentParser(prog='discomkd pack', add_help=False)
+    parser.add_subclass_arguments(MultiModalDataModule, 'data', required=True)
+    return parser.instantiate(parser.parse_args(args)).data
+
+
+def _configured(path: Path) -> str:
+    """Return the data module that a run's configuration describes, as JSON."""
+    import yaml
+
     try:
         config = yaml.safe_load(path.read_text(encoding='utf-8'))
-        data = json.dumps(config['data'])
+        return json.dumps(config['data'])
     except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
         raise SettingError(
             f'{path} configures no data module ({error}): give the configuration of a '
             'run, with a section data:.'
         ) from error
-    return ['--data', data, *others]
 
 
-def _text(report: PackReport) -> str:
+def _text(report: 'PackReport') -> str:
     kinds = ', '.join(f'{c} {m} ({kind})' for m, (c, kind) in report.images.items())
     return (
         f'{report.path}: {kinds}, {report.size / 1e9:.2f} GB\n'

@@ -20,10 +20,9 @@ from ..datasets import (
     cached_statistics,
     collate_samples,
 )
-from ..datasets.packfile import PackFile
 from ..errors import BatchSizeError, SettingError
 from ..transforms import RandomSymmetry
-from .resident import ResidentImages, RowLoader
+from .resident import ResidentImages, RowLoader, resident_images
 from .sampling import RemainderBatchSampler, SeededSampler, seeded_generator
 
 
@@ -133,16 +132,8 @@ class MultiModalDataModule(NonGeoDataModule):
             self._check_resident(self.any_dataset)
 
     def _check_resident(self, dataset: MultiModalDataset) -> None:
-        if dataset.pack is None or dataset.missing_values == 'error':
-            raise SettingError(
-                "resident=True needs a pack as root, and missing_values='mean': write "
-                'one with `python -m torchgeo_discomkd pack`.'
-            )
-        if dataset.transforms is not None:
-            raise SettingError(
-                'resident=True reads no samples that transforms could change: leave out '
-                'one of both.'
-            )
+        for modality in dataset.modalities:
+            resident_images(dataset, modality)
         if self.trainer and self.trainer.world_size > 1:
             # each would have all samples
             raise SettingError(
@@ -268,8 +259,7 @@ class MultiModalDataModule(NonGeoDataModule):
             return batch
         merged: Sample = {}
         for modality, part in batch.items():
-            key = f'row_{modality}' if self.resident else f'image_{modality}'
-            merged[key] = part[key]
+            merged[f'image_{modality}'] = part[f'image_{modality}']
             merged[f'label_{modality}'] = part['label']
             merged[f'index_{modality}'] = part['index']
         return merged
@@ -298,27 +288,18 @@ class MultiModalDataModule(NonGeoDataModule):
 
     def _gather(self, batch: Sample) -> Sample:
         """Replace rows by the images on the device."""
-        gathered: Sample = {}
-        for key, values in batch.items():
-            if key.startswith('row_'):
-                modality = key.removeprefix('row_')
-                key, values = (
-                    f'image_{modality}',
-                    self._images(modality, values.device)[values],
-                )
-            gathered[key] = values
-        return gathered
+        rows = {k: v for k, v in batch.items() if k.startswith('image_')}
+        images = {
+            key: self._images(key.removeprefix('image_'), values.device)[values]
+            for key, values in rows.items()
+        }
+        return batch | images
 
     def _images(self, modality: str, device: torch.device) -> ResidentImages:
         # a new device, a new copy
         if (modality, device) not in self._resident:
-            dataset = self.any_dataset
-            self._resident[modality, device] = ResidentImages(
-                cast(PackFile, dataset.pack),
-                modality,
-                dataset.band_indexes(modality),
-                device,
-            )
+            images = ResidentImages(self.any_dataset, modality, device)
+            self._resident[modality, device] = images
         return self._resident[modality, device]
 
     def _augment(self, name: str, images: dict[str, Tensor]) -> dict[str, Tensor]:

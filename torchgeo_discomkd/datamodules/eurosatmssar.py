@@ -62,9 +62,7 @@ class EuroSATMSSARDataModule(MultiModalDataModule):
             'download': download,
             'checksum': checksum,
         }
-        super().__init__(
-            dataset_class=EuroSATMSSAR, dataset_kwargs=dataset_kwargs, **kwargs
-        )
+        super().__init__(EuroSATMSSAR, dataset_kwargs, **kwargs)
 
     def _setup_training(self, dataset: MultiModalDataset) -> None:
         super()._setup_training(dataset)

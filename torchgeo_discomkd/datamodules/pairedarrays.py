@@ -54,6 +54,4 @@ class PairedArraysDataModule(MultiModalDataModule):
             'units': units,
             'missing_values': missing_values,
         }
-        super().__init__(
-            dataset_class=PairedArrays, dataset_kwargs=dataset_kwargs, **kwargs
-        )
+        super().__init__(PairedArrays, dataset_kwargs, **kwargs)

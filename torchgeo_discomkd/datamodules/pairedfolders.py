@@ -78,6 +78,4 @@ class PairedFoldersDataModule(MultiModalDataModule):
             'missing': missing,
             'missing_values': missing_values,
         }
-        super().__init__(
-            dataset_class=PairedFolders, dataset_kwargs=dataset_kwargs, **kwargs
-        )
+        super().__init__(PairedFolders, dataset_kwargs, **kwargs)

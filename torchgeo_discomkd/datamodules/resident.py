@@ -4,15 +4,45 @@
 """A pack that lives on the device as a whole: batches are rows of it."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import BatchSampler
 from torchgeo.datasets.utils import Sample
 
 from ..datasets import MultiModalDataset
-from ..datasets.packfile import PackFile
 from ..errors import SettingError
+
+
+def resident_images(
+    dataset: MultiModalDataset, modality: str
+) -> tuple[NDArray[Any], Tensor]:
+    """Return the array that lives on the device, and the rows of a split in it.
+
+    Args:
+        dataset: The split.
+        modality: One of its modalities.
+
+    Returns:
+        See :meth:`~torchgeo_discomkd.datasets.MultiModalDataset.mapped`.
+
+    Raises:
+        SettingError: If the images are in no pack, or each has to be checked or changed.
+    """
+    found = dataset.mapped(modality)
+    if found is None or dataset.missing_values == 'error':
+        raise SettingError(
+            "resident=True needs a pack as root, and missing_values='mean': write "
+            'one with `python -m torchgeo_discomkd pack`.'
+        )
+    if dataset.transforms is not None:
+        raise SettingError(
+            'resident=True reads no samples that transforms could change: leave out '
+            'one of both.'
+        )
+    return found
 
 
 class RowLoader:
@@ -33,36 +63,32 @@ class RowLoader:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[Sample]:
-        """Yield 'index', 'label' and, for each modality, 'row_<modality>', (B,)."""
-        rows = {m: self.dataset.pack_rows(m) for m in self.dataset.modalities}
+        """Yield 'index', 'label' and, for each modality, 'image_<modality>', the rows, (B,)."""
+        rows = {m: resident_images(self.dataset, m)[1] for m in self.dataset.modalities}
         for positions in self.batches:
             index = torch.tensor(positions)
             batch: Sample = {'index': index, 'label': self.dataset.labels[index]}
-            yield batch | {f'row_{m}': values[index] for m, values in rows.items()}
+            yield batch | {f'image_{m}': values[index] for m, values in rows.items()}
 
 
 class ResidentImages:
     """All images of one modality on the device, in the type of the pack."""
 
     def __init__(
-        self,
-        pack: PackFile,
-        modality: str,
-        bands: list[int] | None,
-        device: torch.device,
+        self, dataset: MultiModalDataset, modality: str, device: torch.device
     ) -> None:
         """Initialize a new ResidentImages instance.
 
         Args:
-            pack: The pack.
-            modality: The modality.
-            bands: Positions of the bands to deliver; None for all.
+            dataset: A split, read from a pack.
+            modality: One of its modalities.
             device: Where the images live; on the CPU they stay in the mapped file.
 
         Raises:
             SettingError: If the device has no room for them.
         """
-        images = torch.from_numpy(pack.images[modality])
+        array, _ = resident_images(dataset, modality)
+        images = torch.from_numpy(array)
         self.unsigned = images.dtype == torch.uint16
         # PyTorch indexes all types but this one
         images = images.view(torch.int16) if self.unsigned else images
@@ -71,9 +97,10 @@ class ResidentImages:
         except torch.OutOfMemoryError as error:
             raise SettingError(
                 f'resident=True: {device} has no room for the {images.nbytes / 1e9:.1f} GB '
-                f"of '{modality}' in {pack.path}: set --data.resident false."
+                f"of '{modality}' in {dataset.root}: set --data.resident false."
             ) from error
         # on the device, which a list would have to wait for
+        bands = dataset.band_indexes(modality)
         self.bands = None if bands is None else torch.tensor(bands, device=device)
 
     def __getitem__(self, rows: Tensor) -> Tensor:

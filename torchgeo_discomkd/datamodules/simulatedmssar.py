@@ -46,6 +46,4 @@ class SimulatedMSSARDataModule(MultiModalDataModule):
             'seed': simulation_seed,
             'download': True,
         }
-        super().__init__(
-            dataset_class=SimulatedMSSAR, dataset_kwargs=dataset_kwargs, **kwargs
-        )
+        super().__init__(SimulatedMSSAR, dataset_kwargs, **kwargs)

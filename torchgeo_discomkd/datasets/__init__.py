@@ -3,32 +3,34 @@
 
 """Data sets with several modalities, and tiles of one to predict."""
 
-from .base import MultiModalDataset
+from .base import MultiModalDataset, collate_samples
 from .eurosatmssar import EuroSATMSSAR
+from .pack.writer import PackReport, write_pack
 from .pairedarrays import PairedArrays
 from .pairedfolders import PairedFolders
-from .samples import collate_samples
 from .sartiles import SARTiles
 from .simulatedmssar import SimulatedMSSAR
 from .statistics import (
     BandStatistics,
     band_statistics,
     cached_statistics,
-    compute_statistics,
     statistics_rows,
 )
+from .stored import StoredDataset
 
 __all__ = (
     'BandStatistics',
     'EuroSATMSSAR',
     'MultiModalDataset',
+    'PackReport',
     'PairedArrays',
     'PairedFolders',
     'SARTiles',
     'SimulatedMSSAR',
+    'StoredDataset',
     'band_statistics',
     'cached_statistics',
     'collate_samples',
-    'compute_statistics',
     'statistics_rows',
+    'write_pack',
 )

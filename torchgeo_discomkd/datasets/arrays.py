@@ -1,217 +1,151 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Checked arrays of labels and of rows."""
+"""Images in ``<PREFIX>_data_normalized.npy``, one array for each modality."""
 
-import io
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import (
-    CorruptFileError,
-    LabelError,
-    LayoutError,
-    ModalityError,
-    SplitError,
-)
-from ..rasters import open_array
-from .listing import ARRAY_SUFFIX, first_few, hash_files
-from .packfile import is_pack, open_pack
-from .packsource import check_layout, check_source
+from ..errors import LayoutError
+from ..rasters import Header, missing_to_nan, open_array
+from .stores import Folders, Store, StoredImages, hash_files
+
+#: What the name of an array of images ends with, after the prefix of its modality.
+ARRAY_SUFFIX = '_data_normalized.npy'
+
+#: One label for each row of the arrays.
+LABELS = 'labels.npy'
 
 
-class ArrayFolder:
-    """A folder of arrays, or a pack of one."""
+class ArrayImages(StoredImages):
+    """Images in one array. It is opened when it is needed, by each process itself."""
 
-    def __init__(self, root: str | Path) -> None:
-        """Initialize a new ArrayFolder instance.
+    uniform = True
+
+    def __init__(self, path: Path, modality: str) -> None:
+        """Initialize a new ArrayImages instance.
 
         Args:
-            root: The folder, or the pack.
+            path: The array.
+            modality: The modality.
+        """
+        self.folder = path.name.removesuffix(ARRAY_SUFFIX)
+        self._path = path
+        self._modality = modality
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the array out: a worker process opens the file itself."""
+        return {k: v for k, v in self.__dict__.items() if k != 'array'}
+
+    @cached_property
+    def array(self) -> NDArray[Any]:
+        """The array in the file, of any type, (N, C, H, W).
+
+        Raises:
+            CorruptFileError: If the file is truncated, no array or needs unpickling.
+            LayoutError: If it has another shape, or holds no numbers.
+        """
+        array = open_array(self._path)
+        if array.ndim != 4 or array.dtype.kind not in 'buif':
+            raise LayoutError(
+                f'{self._path} holds {array.dtype} values of shape {array.shape}: it '
+                'must hold numbers of shape (samples, bands, height, width).'
+            )
+        return array
+
+    @property
+    def paths(self) -> Sequence[str]:
+        """Modality and row of each image."""
+        return [f'{self._modality}/{row}' for row in range(len(self))]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the values."""
+        return self.array.dtype
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.array)
+
+    def file(self, row: int) -> str:
+        """Return the array."""
+        return str(self._path)
+
+    def header(self, row: int) -> Header:
+        """Return number of bands and the size of an image."""
+        return Header(None, *self.array.shape[1:])
+
+    def read(self, row: int, bands: Sequence[int] | None = None) -> NDArray[np.float32]:
+        """Read an image; see :meth:`StoredImages.read`."""
+        image = self.array[row]
+        return missing_to_nan(image if bands is None else image[list(bands)])
+
+
+class ArrayStore(Store):
+    """Images in ``<PREFIX>_data_normalized.npy``, one file for each modality."""
+
+    layout = 'arrays'
+
+    def __init__(self, root: Path) -> None:
+        """Initialize a new ArrayStore instance.
+
+        Args:
+            root: The folder.
 
         Raises:
             LayoutError: If there is no such folder.
-            PackError: If the pack cannot be read, is of folders of tiles, or its source
-                has changed.
         """
-        self.root = Path(root)
-        #: The pack, if it is one.
-        self.pack = open_pack(root) if is_pack(root) else None
-        if self.pack is not None:
-            check_layout(self.pack, 'arrays')
-            check_source(self.pack)
-        elif not self.root.is_dir():
+        super().__init__(root)
+        if not root.is_dir():
             raise LayoutError(
                 f'There is no folder {root}: give the folder of the arrays '
                 f'<PREFIX>{ARRAY_SUFFIX} as root.'
             )
 
-    def modalities(self) -> dict[str, str]:
-        """Return the prefix of every modality that is there."""
-        if self.pack is not None:
-            packed = self.pack.metadata.modalities.items()
-            return {m: v.folder for m, v in sorted(packed, key=lambda i: i[1].folder)}
-        found = sorted(
-            p.name.removesuffix(ARRAY_SUFFIX)
-            for p in self.root.glob(f'*{ARRAY_SUFFIX}')
-        )
-        return {prefix.lower(): prefix for prefix in found}
-
-    def check_prefixes(self, prefixes: Mapping[str, str]) -> None:
-        """Check that modalities are called what they were when they were packed.
-
-        Args:
-            prefixes: Prefix of each modality.
+    def find_folders(
+        self, base: str, folders: Folders | None, modalities: Sequence[str] | None
+    ) -> dict[str, str]:
+        """Find the prefix of every modality.
 
         Raises:
-            ModalityError: If one is not.
+            LayoutError: If there is no array, and no prefix was given.
         """
-        packed = self.modalities()
-        other = {m: p for m, p in prefixes.items() if packed.get(m) != p}
-        if self.pack is not None and other:
-            raise ModalityError(
-                f'{self.root} was packed with the prefixes {packed}, not {other}: use '
-                'those, or give the folder as root.'
+        if folders is not None:
+            return dict(folders)
+        paths = self.root.glob(f'*{ARRAY_SUFFIX}')
+        prefixes = sorted(path.name.removesuffix(ARRAY_SUFFIX) for path in paths)
+        if not prefixes:
+            raise LayoutError(
+                f'{self.root} holds no array <PREFIX>{ARRAY_SUFFIX}: write one for each '
+                'modality.'
             )
+        return {m: m.upper() for m in modalities or ()} | {
+            prefix.lower(): prefix for prefix in prefixes
+        }
 
-    def unit(self, modality: str) -> str | None:
-        """Return the unit that was given when the data were packed.
+    def images(self, folders: Folders, bases: Sequence[str]) -> dict[str, StoredImages]:
+        """Return the images of every modality whose file is there."""
+        paths = {m: self._path(prefix) for m, prefix in folders.items()}
+        return {m: ArrayImages(p, m) for m, p in paths.items() if p.is_file()}
 
-        Args:
-            modality: The modality.
-
-        Returns:
-            None if it is not known.
-        """
-        if self.pack is None:
-            return None
-        return self.pack.metadata.modalities[modality].unit
-
-    def __contains__(self, name: str) -> bool:
-        """Return whether there is an array.
-
-        Args:
-            name: Name of its file.
-        """
-        if self.pack is not None:
-            return name in self.pack.tables
-        return (self.root / name).is_file()
-
-    def read(self, name: str) -> NDArray[Any]:
-        """Return an array that has to be there.
-
-        Args:
-            name: Name of its file.
-
-        Returns:
-            Read-only array; large ones are mapped into memory.
-
-        Raises:
-            CorruptFileError: If the file is truncated, not an array or needs
-                unpickling.
-            LayoutError: If there is no such file.
-        """
-        if self.pack is not None and name.endswith(ARRAY_SUFFIX):
-            prefixes = {prefix: m for m, prefix in self.modalities().items()}
-            if (modality := prefixes.get(name.removesuffix(ARRAY_SUFFIX))) is not None:
-                return self.pack.images[modality]
-        elif name in self:
-            return self._read_table(name)
-        raise LayoutError(
-            f'There is no file {self.root / name}: write it, or give the folder that '
+    def absence(self, base: str, modality: str, folder: str) -> LayoutError:
+        """Return the error that a modality has no file."""
+        return LayoutError(
+            f'There is no file {self._path(folder)}: write it, or give the folder that '
             'holds it as root.'
         )
 
-    def _read_table(self, name: str) -> NDArray[Any]:
-        if self.pack is None:
-            return open_array(self.root / name)
-        content = io.BytesIO(self.pack.table(name) or b'')
-        try:
-            return np.load(content, allow_pickle=False)
-        except (EOFError, ValueError) as error:
-            raise CorruptFileError(
-                f'{name} in {self.root} is no array ({error}): mend it, and pack anew.'
-            ) from error
-
-    def tables(self) -> dict[str, bytes]:
-        """Return the content of the labels and of the rows of all splits."""
-        paths = [self.root / 'labels.npy', *sorted(self.root.glob('*_idx*.npy'))]
-        return {path.name: path.read_bytes() for path in paths}
-
-    def fingerprint(self, names: Sequence[str]) -> str:
-        """Return a hash of files; see :func:`~.listing.hash_files`.
-
-        Args:
-            names: Their names; those that are not there are left out.
-        """
-        if self.pack is not None:
-            return self.pack.metadata.fingerprint
-        return hash_files(self.root, [name for name in names if name in self])
-
-
-def check_labels(
-    labels: NDArray[Any], classes: Sequence[str] | None
-) -> tuple[str, ...]:
-    """Check labels and name their classes.
-
-    Args:
-        labels: One label for each sample.
-        classes: Names of all classes; None numbers the distinct labels.
-
-    Returns:
-        The names, '0', '1', ... if None were given.
-
-    Raises:
-        LabelError: If labels are not integers from 0 to the number of classes - 1.
-    """
-    if labels.ndim != 1 or labels.dtype.kind not in 'iu':
-        raise LabelError(
-            f'labels.npy holds {labels.dtype} values of shape {labels.shape}: it must '
-            'hold one integer for each sample.'
+    def fingerprint(self, images: Mapping[str, StoredImages]) -> str:
+        """Return a hash of arrays and labels; see :func:`~.stores.hash_files`."""
+        names = [f'{i.folder}{ARRAY_SUFFIX}' for i in images.values()]
+        return hash_files(
+            self.root, [n for n in [*names, LABELS] if (self.root / n).is_file()]
         )
-    found = np.unique(labels)
-    count = len(found) if classes is None else len(classes)
-    outside = found[(found < 0) | (found >= count)]
-    if len(outside):
-        raise LabelError(
-            f'labels.npy has {len(found)} distinct labels, among them '
-            f'{first_few(outside)}: labels must be 0 to {count - 1} for {count} classes.'
-        )
-    return tuple(str(i) for i in range(count)) if classes is None else tuple(classes)
 
-
-def check_index(rows: NDArray[Any], path: str, length: int) -> NDArray[np.int64]:
-    """Check the rows of a split.
-
-    Args:
-        rows: The rows.
-        path: Name of their file, for messages.
-        length: Number of samples of the data set.
-
-    Returns:
-        The rows in the order of the file, int64, shape (M,).
-
-    Raises:
-        SplitError: If rows are not integers, out of range or given twice.
-    """
-    if rows.ndim != 1 or rows.dtype.kind not in 'iu':
-        raise SplitError(
-            f'{path} holds {rows.dtype} values of shape {rows.shape}: it must hold '
-            'the rows of its samples, integers.'
-        )
-    outside = rows[(rows < 0) | (rows >= length)]
-    if len(outside):
-        raise SplitError(
-            f'{path} has {len(outside)} rows out of range ({first_few(outside)}): there '
-            f'are {length} samples, 0 to {length - 1}.'
-        )
-    values, counts = np.unique(rows, return_counts=True)
-    if len(values) < len(rows):
-        raise SplitError(
-            f'{path} lists samples twice ({first_few(values[counts > 1])}): list each once.'
-        )
-    return rows.astype(np.int64)
+    def _path(self, prefix: str) -> Path:
+        return self.root / f'{prefix}{ARRAY_SUFFIX}'

@@ -6,21 +6,22 @@
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import ClassVar, Literal
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from affine import Affine
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from rasterio import CRS
 from torch import Tensor
+from torch.utils.data import default_collate
 from torchgeo.datasets import NonGeoDataset
 from torchgeo.datasets.utils import Sample
 
-from ..errors import MissingValueError, ModalityError, SettingError, TileSizeError
-from .imagesource import DataSource
-from .packfile import PackFile
+from ..errors import MissingValueError, ModalityError, TileSizeError
 from .plotting import plot_sample
-from .samples import GatheredSamples
 
 
 class MultiModalDataset(NonGeoDataset, ABC):
@@ -59,9 +60,6 @@ class MultiModalDataset(NonGeoDataset, ABC):
 
     transforms: Callable[[Sample], Sample] | None = None
 
-    #: The pack that the images are read from, if they are not in files of their own.
-    pack: PackFile | None = None
-
     @abstractmethod
     def load(self, index: int, modality: str) -> Tensor:
         """Read one image.
@@ -88,17 +86,6 @@ class MultiModalDataset(NonGeoDataset, ABC):
     @abstractmethod
     def fingerprint(self) -> str:
         """Return a hash of the source files (names and sizes), whatever the split."""
-
-    def source(self) -> DataSource:
-        """Return all images of the data set, whatever the split: what is packed.
-
-        Raises:
-            SettingError: If data of this class cannot be packed.
-        """
-        raise SettingError(
-            f'{type(self).__name__} does not tell where its images are (source()): '
-            'pack PairedFolders, PairedArrays or EuroSATMSSAR.'
-        )
 
     def georeference(self, index: int) -> tuple[CRS, Affine] | None:
         """Return coordinate reference system and transform of a tile.
@@ -179,27 +166,39 @@ class MultiModalDataset(NonGeoDataset, ABC):
         Raises:
             UserError: As for one sample.
         """
-        if self.pack is None or self.missing_values == 'error':
-            return torch.stack([self.checked_load(i, modality) for i in indexes])
-        rows = self.pack_rows(modality)[indexes]
-        bands = self.band_indexes(modality)
-        return torch.from_numpy(self.pack.gather(modality, rows.tolist(), bands))
+        return torch.stack([self.checked_load(i, modality) for i in indexes])
 
-    def pack_rows(self, modality: str) -> Tensor:
-        """Return where the images of this split are in the pack.
+    def mapped(self, modality: str) -> tuple[NDArray[Any], Tensor] | None:
+        """Return all images of a modality as one array in a file, if they are in one.
 
         Args:
             modality: One of :attr:`modalities`.
 
         Returns:
-            int64 (N,).
-
-        Raises:
-            SettingError: If the data are not packed.
+            The images of all splits, (M, C, H, W), all bands, in the type of the file,
+            missing pixels NaN; and the row of every sample of this one, int64 (N,).
         """
-        raise SettingError(
-            f'{self.root} is no pack: write one with `python -m torchgeo_discomkd pack`.'
-        )
+        return None
+
+    def stored_statistics(
+        self, modality: str, split_hash: str
+    ) -> NDArray[np.float64] | None:
+        """Return statistics of all bands that are kept with the images.
+
+        Args:
+            modality: One of :attr:`modalities`.
+            split_hash: Hash of this split.
+
+        Returns:
+            float64 (8, C) as from :func:`~.statistics.statistics_rows`; None if there
+            are none of this split.
+        """
+        return None
+
+    @property
+    def place(self) -> Path:
+        """Folder of what is kept beside the images."""
+        return Path(self.root)
 
     def band_indexes(self, modality: str) -> list[int] | None:
         """Return the positions of the bands that samples hold; None for all.
@@ -207,7 +206,7 @@ class MultiModalDataset(NonGeoDataset, ABC):
         Args:
             modality: One of :attr:`modalities`.
         """
-        return self._band_indexes.get(modality)
+        return None
 
     def tile_size(self, modality: str) -> tuple[int, int]:
         """Return height and width in pixels of the first tile of a modality."""
@@ -231,15 +230,6 @@ class MultiModalDataset(NonGeoDataset, ABC):
             A figure with one panel for each modality.
         """
         return plot_sample(sample, self.bands, self.classes, show_titles, suptitle)
-
-    def _choose_bands(self, modality: str, indexes: list[int], count: int) -> None:
-        """Note which of the bands of a modality samples hold."""
-        if indexes != list(range(count)):
-            self._band_indexes[modality] = indexes
-
-    @property
-    def _band_indexes(self) -> dict[str, list[int]]:
-        return self.__dict__.setdefault('_band_indexes_of', {})
 
     @property
     def _tile_sizes(self) -> dict[str, tuple[int, int]]:
@@ -275,6 +265,53 @@ class MultiModalDataset(NonGeoDataset, ABC):
                 "mend the tile, or use missing_values='mean'."
             )
         return image
+
+
+class GatheredSamples(Sequence[Sample]):
+    """The samples of a batch that is complete already.
+
+    Any collate function can take them one by one; :func:`collate_samples` takes the
+    batch, which saves a copy.
+    """
+
+    def __init__(self, batch: Sample) -> None:
+        """Initialize a new GatheredSamples instance.
+
+        Args:
+            batch: Tensors of shape (B, ...).
+        """
+        self.batch = batch
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(self.batch['index'])
+
+    def __getitem__(self, index: int) -> Sample:  # ty: ignore[incompatible-method-override]
+        """Return a sample: views of the batch.
+
+        Args:
+            index: Position in the batch.
+
+        Raises:
+            IndexError: If there is none.
+        """
+        if index >= len(self):
+            raise IndexError(f'index {index} of a batch of {len(self)} samples.')
+        return {key: values[index] for key, values in self.batch.items()}
+
+
+def collate_samples(samples: Sequence[Sample]) -> Sample:
+    """Make a batch of samples.
+
+    Args:
+        samples: What a data set returned.
+
+    Returns:
+        Tensors of shape (B, ...).
+    """
+    if isinstance(samples, GatheredSamples):
+        return samples.batch
+    return default_collate(list(samples))
 
 
 def check_modalities(requested: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:

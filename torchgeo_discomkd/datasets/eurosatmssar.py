@@ -21,9 +21,9 @@ from torchgeo.datasets.utils import Sample, download_url, extract_archive
 
 from ..errors import CorruptFileError, LayoutError
 from .base import check_modalities
-from .listing import Key, first_few
-from .packfile import is_pack
+from .pack.reader import open_store
 from .pairedfolders import PairedFolders
+from .stores import Key, first_few
 
 
 class EuroSATNotFoundError(LayoutError, DatasetNotFoundError):
@@ -138,15 +138,14 @@ class EuroSATMSSAR(PairedFolders):
         self.download = download
         self.checksum = checksum
         self._scheme = split_scheme
+        self.store = open_store(root, 'folders')
         for modality in check_modalities(modalities, list(self.layouts)):
-            if not is_pack(root) and not self._folder(modality).is_dir():
+            if self.store.lacks(self._folder(modality)):
                 self._fetch(modality)
         super().__init__(
             root,
             split,
-            folders={
-                m: str(self._folder(m).relative_to(root)) for m in sorted(self.layouts)
-            },
+            folders={m: self._folder(m) for m in sorted(self.layouts)},
             modalities=modalities,
             bands=bands,
             band_names=self.modality_bands,
@@ -158,9 +157,9 @@ class EuroSATMSSAR(PairedFolders):
             transforms=transforms,
         )
 
-    def _folder(self, modality: str) -> Path:
-        folders = [Path(self.root, layout) for layout in self.layouts[modality]]
-        return next((folder for folder in folders if folder.is_dir()), folders[-1])
+    def _folder(self, modality: str) -> str:
+        folders = self.layouts[modality]
+        return next((f for f in folders if not self.store.lacks(f)), folders[-1])
 
     def _fetch(self, modality: str) -> None:
         url, archive, sha256 = {
@@ -189,27 +188,22 @@ class EuroSATMSSAR(PairedFolders):
                     'and fetch it again.'
                 ) from error
 
-    @property
-    def _place(self) -> Path:
-        """Folder for what is downloaded: the root, or that of the pack."""
-        return Path(self.root).parent if is_pack(self.root) else Path(self.root)
-
     def _download(self, what: str, url: str, filename: str, sha256: str) -> None:
         if not self.download:
             raise EuroSATNotFoundError(
                 f'{what} are not there: use download=True, or fetch {url} and put it '
-                f'into {self._place}.'
+                f'into {self.place}.'
             )
         try:
             expected = sha256 if self.checksum else None
-            download_url(url, self._place, filename, sha256=expected)
+            download_url(url, self.place, filename, sha256=expected)
         except (OSError, RuntimeError) as error:
             raise EuroSATNotFoundError(
                 f'{what} cannot be downloaded ({error}): fetch {url} on another way '
-                f'and put it into {self._place}.'
+                f'and put it into {self.place}.'
             ) from error
 
-    def _table_names(self) -> list[str]:
+    def table_names(self) -> list[str]:
         """Return the names of all files of splits."""
         return [
             name
@@ -225,8 +219,8 @@ class EuroSATMSSAR(PairedFolders):
             return super()._split_positions(keys, labels)
         source = EuroSAT if self._scheme == 'torchgeo' else EuroSATSpatial
         name = source.split_filenames[self.split]
-        path = self._place / name
-        table = self._store.read_table(name)
+        path = self.place / name
+        table = self.store.read_table(name)
         if table is None:
             what = f"The names of the tiles in split '{self.split}' ({path})"
             sha256 = source.split_sha256s[self.split]

@@ -3,6 +3,7 @@
 
 """Arrays of several modalities, as the released code of DisCoM-KD reads them."""
 
+import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -10,22 +11,18 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torchgeo.datasets.utils import Sample
 
-from ..errors import LayoutError, PairingError, SplitError
-from ..rasters import missing_to_nan
-from .arrays import ArrayFolder, check_index, check_labels
-from .bands import band_positions, check_band_names, check_names
-from .base import MultiModalDataset, check_modalities
-from .imagesource import DataSource, ImageSource
-from .listing import ARRAY_SUFFIX, first_few
-from .splits import SPLITS, check_split
+from ..errors import CorruptFileError, LabelError, LayoutError, PairingError, SplitError
+from .arrays import LABELS
+from .splits import check_split
+from .stored import StoredDataset
+from .stores import StoredImages, first_few
 
 _INDEX_NAMES = {'train': 'train_idx', 'val': 'valid_idx', 'test': 'test_idx'}
 
 
-class PairedArrays(MultiModalDataset):
+class PairedArrays(StoredDataset):
     """One array for each modality, one of labels and one of indices for each split.
 
     The folder that the code of the paper reads (https://arxiv.org/abs/2408.07080):
@@ -91,68 +88,21 @@ class PairedArrays(MultiModalDataset):
         self.missing_values = missing_values
         self.transforms = transforms
 
-        self._folder = ArrayFolder(root)
-        self.pack = self._folder.pack
-        self._prefixes = self._find_prefixes(prefixes, modalities)
-        if prefixes is not None or modalities is None:
-            check_names(self._prefixes, bands, band_names, units)
-        self.modalities = check_modalities(
-            list(self._prefixes) if modalities is None else modalities,
-            list(self._prefixes),
+        needed = self._open(
+            'arrays', '', prefixes, modalities, bands, band_names, units
         )
-        labels = self._folder.read('labels.npy')
+        labels = self._read(LABELS)
         self.classes = check_labels(labels, classes)
         self._rows = self._read_rows(len(labels))
         self.labels = torch.from_numpy(labels[self._rows].astype(np.int64))
         check_split(self.labels, self.classes, split)
-
-        self._arrays = {m: self._open(m, len(labels)) for m in self.modalities}
-        self.units = {
-            m: (units or {}).get(m) or self._folder.unit(m) or 'unknown'
-            for m in self.modalities
-        }
-        self.bands = {}
-        for modality, array in self._arrays.items():
-            names = check_band_names(
-                modality,
-                (band_names or {}).get(modality),
-                array.shape[1],
-                Path(root, self._file(modality)),
-            )
-            indexes = band_positions(modality, (bands or {}).get(modality), names)
-            self._choose_bands(modality, indexes, len(names))
-            self.bands[modality] = tuple(names[i] for i in indexes)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave the arrays out: a worker process opens the files itself."""
-        return self.__dict__ | {'_arrays': {}}
-
-    def load(self, index: int, modality: str) -> Tensor:
-        """Read one image.
-
-        Args:
-            index: Position in this split.
-            modality: One of :attr:`modalities`.
-
-        Returns:
-            Raw values, float32, shape (C, H, W), missing pixels NaN.
-        """
-        if modality not in self._arrays:
-            self._arrays[modality] = self._folder.read(self._file(modality))
-        tile = self._arrays[modality][self._rows[index]]
-        bands = self.band_indexes(modality)
-        return torch.from_numpy(missing_to_nan(tile if bands is None else tile[bands]))
-
-    def pack_rows(self, modality: str) -> Tensor:
-        """Return where the images of this split are in the pack.
-
-        Args:
-            modality: One of :attr:`modalities`.
-
-        Returns:
-            int64 (N,).
-        """
-        return torch.from_numpy(self._rows)
+        for modality, prefix in needed.items():
+            if modality not in self.images:
+                raise self.store.absence('', modality, prefix)
+            _check_length(self.images[modality], len(labels))
+        rows = dict.fromkeys(self.modalities, self._rows)
+        first = dict.fromkeys(self.modalities, 0)
+        self._hold(rows, first, band_names, bands, units)
 
     def identifier(self, index: int) -> str:
         """Return '<class>/<row in the arrays>' of a sample.
@@ -162,82 +112,33 @@ class PairedArrays(MultiModalDataset):
         """
         return f'{self.classes[int(self.labels[index])]}/{self._rows[index]}'
 
-    def fingerprint(self) -> str:
-        """Return a hash of the arrays of all modalities on disk and of the labels.
+    def table_names(self) -> list[str]:
+        """Return the names of the labels and of the rows of all splits."""
+        rows = sorted(path.name for path in Path(self.root).glob('*_idx*.npy'))
+        return [LABELS, *rows]
 
-        It covers names, sizes and parts of the content.
-        """
-        files = [f'{prefix}{ARRAY_SUFFIX}' for prefix in self._prefixes.values()]
-        return self._folder.fingerprint([*files, 'labels.npy'])
-
-    def source(self) -> DataSource:
-        """Return all images of all modalities on disk, whatever the split."""
-        length = len(self._folder.read('labels.npy'))
-        there = [m for m in self._prefixes if self._file(m) in self._folder]
-        return DataSource(
-            root=Path(self.root),
-            layout='arrays',
-            bases=('',),
-            images={m: self._image_source(m, length) for m in there},
-            tables=self._folder.tables(),
-            fingerprint=self.fingerprint(),
-        )
-
-    def _image_source(self, modality: str, length: int) -> ImageSource:
-        array = self._open(modality, length)
-        return ImageSource(
-            folder=self._prefixes[modality],
-            paths=[f'{modality}/{row}' for row in range(length)],
-            descriptions=None,
-            shape=array.shape[1:],
-            dtype=array.dtype,
-            unit=self.units.get(modality),
-            read=lambda row: missing_to_nan(array[row]),
-            locate=lambda row: None,
-        )
-
-    def _file(self, modality: str) -> str:
-        return f'{self._prefixes[modality]}{ARRAY_SUFFIX}'
-
-    def _find_prefixes(
-        self, prefixes: Mapping[str, str] | None, modalities: Sequence[str] | None
-    ) -> dict[str, str]:
-        if prefixes is not None:
-            self._folder.check_prefixes(prefixes)
-            return dict(prefixes)
-        named = self._folder.modalities()
-        if not named:
+    def _read(self, name: str) -> NDArray[Any]:
+        """Read labels or rows, which have to be there."""
+        path, content = Path(self.root, name), self.store.read_table(name)
+        if content is None:
             raise LayoutError(
-                f'{self.root} holds no array <PREFIX>{ARRAY_SUFFIX}: write one for each '
-                'modality.'
+                f'There is no file {path}: write it, or give the folder that holds it '
+                'as root.'
             )
-        return {m: m.upper() for m in modalities or ()} | named
-
-    def _open(self, modality: str, length: int) -> NDArray[Any]:
-        path = Path(self.root, self._file(modality))
-        array = self._folder.read(path.name)
-        if array.ndim != 4 or array.dtype.kind not in 'buif':
-            raise LayoutError(
-                f'{path} holds {array.dtype} values of shape {array.shape}: it must '
-                'hold numbers of shape (samples, bands, height, width).'
-            )
-        if len(array) != length:
-            raise PairingError(
-                f'{path} has {len(array)} samples, but labels.npy has {length}: both '
-                'need one row for each sample.'
-            )
-        return array
+        try:
+            return np.load(io.BytesIO(content), allow_pickle=False)
+        except (EOFError, ValueError) as error:
+            raise CorruptFileError(
+                f'{path} cannot be read as an array ({error}): fetch the file again or '
+                'remove it.'
+            ) from error
 
     def _read_rows(self, length: int) -> NDArray[np.int64]:
-        if self.split not in SPLITS:
-            raise SplitError(
-                f"Unknown split '{self.split}': choose one of {list(SPLITS)}."
-            )
         number = '' if self.run is None else f'_{self.run}'
         names = {split: f'{name}{number}.npy' for split, name in _INDEX_NAMES.items()}
         rows = self._read_index(names[self.split], length)
         for split, name in names.items():
-            if split == self.split or name not in self._folder:
+            if split == self.split or self.store.read_table(name) is None:
                 continue
             shared = np.intersect1d(rows, self._read_index(name, length))
             if len(shared):
@@ -248,5 +149,76 @@ class PairedArrays(MultiModalDataset):
         return rows
 
     def _read_index(self, name: str, length: int) -> NDArray[np.int64]:
-        path = str(Path(self.root, name))
-        return check_index(self._folder.read(name), path, length)
+        return check_index(self._read(name), str(Path(self.root, name)), length)
+
+
+def check_labels(
+    labels: NDArray[Any], classes: Sequence[str] | None
+) -> tuple[str, ...]:
+    """Check labels and name their classes.
+
+    Args:
+        labels: One label for each sample.
+        classes: Names of all classes; None numbers the distinct labels.
+
+    Returns:
+        The names, '0', '1', ... if None were given.
+
+    Raises:
+        LabelError: If labels are not integers from 0 to the number of classes - 1.
+    """
+    if labels.ndim != 1 or labels.dtype.kind not in 'iu':
+        raise LabelError(
+            f'labels.npy holds {labels.dtype} values of shape {labels.shape}: it must '
+            'hold one integer for each sample.'
+        )
+    found = np.unique(labels)
+    count = len(found) if classes is None else len(classes)
+    outside = found[(found < 0) | (found >= count)]
+    if len(outside):
+        raise LabelError(
+            f'labels.npy has {len(found)} distinct labels, among them '
+            f'{first_few(outside)}: labels must be 0 to {count - 1} for {count} classes.'
+        )
+    return tuple(str(i) for i in range(count)) if classes is None else tuple(classes)
+
+
+def check_index(rows: NDArray[Any], path: str, length: int) -> NDArray[np.int64]:
+    """Check the rows of a split.
+
+    Args:
+        rows: The rows.
+        path: Name of their file, for messages.
+        length: Number of samples of the data set.
+
+    Returns:
+        The rows in the order of the file, int64, shape (M,).
+
+    Raises:
+        SplitError: If rows are not integers, out of range or given twice.
+    """
+    if rows.ndim != 1 or rows.dtype.kind not in 'iu':
+        raise SplitError(
+            f'{path} holds {rows.dtype} values of shape {rows.shape}: it must hold '
+            'the rows of its samples, integers.'
+        )
+    outside = rows[(rows < 0) | (rows >= length)]
+    if len(outside):
+        raise SplitError(
+            f'{path} has {len(outside)} rows out of range ({first_few(outside)}): there '
+            f'are {length} samples, 0 to {length - 1}.'
+        )
+    values, counts = np.unique(rows, return_counts=True)
+    if len(values) < len(rows):
+        raise SplitError(
+            f'{path} lists samples twice ({first_few(values[counts > 1])}): list each once.'
+        )
+    return rows.astype(np.int64)
+
+
+def _check_length(images: StoredImages, length: int) -> None:
+    if len(images) != length:
+        raise PairingError(
+            f'{images.file(0)} has {len(images)} samples, but {LABELS} has {length}: '
+            'both need one row for each sample.'
+        )

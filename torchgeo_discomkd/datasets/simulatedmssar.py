@@ -14,8 +14,7 @@ from torchgeo.datasets.utils import Sample
 from .. import __version__
 from ..errors import LayoutError
 from .eurosatmssar import EuroSATMSSAR, EuroSATNotFoundError
-from .packfile import is_pack
-from .packstore import open_store
+from .pack.reader import open_store
 from .simulation import simulate, simulate_scene
 
 _MARKER = 'simulated.json'
@@ -80,13 +79,13 @@ class SimulatedMSSAR(EuroSATMSSAR):
             transforms=transforms,
         )
 
-    def _table_names(self) -> list[str]:
+    def table_names(self) -> list[str]:
         """Return the name of the file that tells how the data were simulated, too."""
-        return [_MARKER, *super()._table_names()]
+        return [_MARKER, *super().table_names()]
 
 
 def _provide(root: Path, parameters: dict[str, int], download: bool) -> None:
-    if is_pack(root) or (root.is_dir() and any(root.iterdir())):
+    if not open_store(root, 'folders').is_empty():
         _verify(root, parameters)
         return
     if not download:
@@ -111,7 +110,7 @@ def _provide(root: Path, parameters: dict[str, int], download: bool) -> None:
 
 
 def _verify(root: Path, parameters: dict[str, int]) -> None:
-    marker = open_store(root).read_table(_MARKER)
+    marker = open_store(root, 'folders').read_table(_MARKER)
     try:
         found: dict[str, Any] = json.loads(marker or b'')
     except ValueError as error:

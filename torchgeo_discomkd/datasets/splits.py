@@ -3,13 +3,19 @@
 
 """Which samples are for training, validation and test."""
 
+import csv
+import io
 from collections.abc import Sequence
+from pathlib import PurePosixPath
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import SplitError
+from ..rasters.readers import SUFFIXES
+from .stores import Key, first_few
 
+#: Names of the splits.
 SPLITS = ('train', 'val', 'test')
 
 
@@ -93,6 +99,37 @@ def group_split(
     return np.flatnonzero([group in members for group in groups])
 
 
+def read_groups(table: bytes, path: str, column: str, keys: Sequence[Key]) -> list[str]:
+    """Look up the group of every sample in a CSV file.
+
+    The table has a column ``file`` or ``stem`` with the name of the file, with or
+    without its suffix and its class ('Forest/Forest_1.tif', 'Forest_1'), and a column
+    of groups. A column ``class`` tells apart files of one name in several classes.
+    Rows of other files are ignored.
+
+    Args:
+        table: Content of a CSV file (UTF-8) with a header.
+        path: Name of the file, for messages.
+        column: Name of the column of groups.
+        keys: Class and stem of every sample.
+
+    Returns:
+        The group of every sample, in the order of *keys*.
+
+    Raises:
+        SplitError: If a column is missing, a sample has no group or a row contradicts
+            another one.
+    """
+    rows = _read_table(table.decode('utf-8-sig'), path, column)
+    groups = [rows.get(key) or rows.get(('', key[1])) or '' for key in keys]
+    if lost := [key for key, group in zip(keys, groups, strict=True) if not group]:
+        raise SplitError(
+            f'{len(lost)} of {len(keys)} samples have no {column} in {path} '
+            f'({first_few(map("/".join, lost))}): add a row for each.'
+        )
+    return groups
+
+
 def check_split(labels: ArrayLike, classes: Sequence[str], split: str) -> None:
     """Refuse a split that is empty or lacks a class.
 
@@ -117,9 +154,21 @@ def check_split(labels: ArrayLike, classes: Sequence[str], split: str) -> None:
         )
 
 
-def _check_request(split: str, run: int) -> None:
+def check_split_name(split: str) -> None:
+    """Refuse a split of another name than :data:`SPLITS`.
+
+    Args:
+        split: The name.
+
+    Raises:
+        SplitError: If it is unknown.
+    """
     if split not in SPLITS:
         raise SplitError(f"Unknown split '{split}': choose one of {list(SPLITS)}.")
+
+
+def _check_request(split: str, run: int) -> None:
+    check_split_name(split)
     if run < 0:
         raise SplitError(f'run={run}: the number of a repetition is 0 or more.')
 
@@ -134,3 +183,30 @@ def _rotate(known: Sequence[str], run: int) -> tuple[set[str], set[str]]:
     test, val = max(1, round(0.2 * count)), max(1, round(0.1 * count))
     ring = [known[(run * test + i) % count] for i in range(count)]
     return set(ring[test : test + val]), set(ring[:test])
+
+
+def _read_table(text: str, path: str, column: str) -> dict[Key, str]:
+    table: dict[Key, str] = {}
+    rows = csv.DictReader(io.StringIO(text, newline=''))
+    names = rows.fieldnames or []
+    name = next((n for n in ('file', 'stem') if n in names), None)
+    if name is None or column not in names:
+        raise SplitError(
+            f"{path} has the columns {list(names)}: it needs 'file' or 'stem', and "
+            f"'{column}'."
+        )
+    for row in rows:
+        key, group = _sample_of(row[name] or '', row.get('class')), row[column] or ''
+        if table.setdefault(key, group) != group:
+            raise SplitError(
+                f"{path} puts {row[name]} into '{table[key]}' and '{group}': give "
+                "each file one group, or add a column 'class' if classes share "
+                'file names.'
+            )
+    return table
+
+
+def _sample_of(name: str, class_name: str | None) -> Key:
+    path = PurePosixPath(name.strip().replace('\\', '/'))
+    stem = path.stem if path.suffix.lower() in SUFFIXES else path.name
+    return path.parent.name or class_name or '', stem

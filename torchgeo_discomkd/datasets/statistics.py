@@ -17,7 +17,7 @@ from ..errors import MissingValueError
 from ..files import write_atomically
 from ..rasters import check_unit
 from .base import MultiModalDataset
-from .packfile import STATISTICS, is_pack, open_pack
+from .pack.format import STATISTICS
 
 #: Most pixels per band that percentiles are taken from: 4 MB in memory.
 MAXIMUM_SAMPLE = 2**20
@@ -87,33 +87,6 @@ class BandStatistics:
         return result
 
 
-def compute_statistics(dataset: MultiModalDataset) -> dict[str, BandStatistics]:
-    """Compute the statistics of every modality in one pass over a split.
-
-    Sums are float64 and merged tile by tile (Chan et al. 1983), so that they stay
-    exact for many pixels. Percentiles come from all pixels where a band has at most
-    :data:`MAXIMUM_SAMPLE`, else from about that many, as many from each tile, drawn
-    with a fixed seed. Transforms are not applied.
-
-    Args:
-        dataset: The split, usually the one for training.
-
-    Returns:
-        The statistics by modality.
-
-    Raises:
-        MissingValueError: If a band has no valid pixel.
-        UnitError: If values contradict the unit of their modality.
-
-    Warns:
-        UserWarning: If pixels are missing, with their number.
-    """
-    statistics = {m: band_statistics(dataset, m) for m in dataset.modalities}
-    for modality, values in statistics.items():
-        _check(dataset, modality, values)
-    return statistics
-
-
 def cached_statistics(dataset: MultiModalDataset) -> dict[str, BandStatistics]:
     """Return the statistics of every modality, computed once and kept with the data.
 
@@ -135,16 +108,16 @@ def cached_statistics(dataset: MultiModalDataset) -> dict[str, BandStatistics]:
     Warns:
         UserWarning: If pixels are missing, with their number.
     """
-    root = Path(dataset.root)
-    folder = (root.parent if is_pack(root) else root) / '.torchgeo_discomkd'
-    source = f'{_VERSION}\n{dataset.fingerprint()}\n{dataset.split_hash()}'
+    folder = dataset.place / '.torchgeo_discomkd'
+    split_hash = dataset.split_hash()
+    source = f'{_VERSION}\n{dataset.fingerprint()}\n{split_hash}'
     statistics = {}
     for modality in dataset.modalities:
         positions = str(dataset.band_indexes(modality))
         names = '\n'.join((source, modality, positions, *dataset.bands[modality]))
         key = hashlib.sha256(names.encode()).hexdigest()[:16]
         path = folder / f'statistics-{key}.json'
-        values = packed_statistics(dataset, modality) or _read(path)
+        values = _stored(dataset, modality, split_hash) or _read(path)
         if values is None:
             values = band_statistics(dataset, modality)
             with contextlib.suppress(OSError):
@@ -154,23 +127,25 @@ def cached_statistics(dataset: MultiModalDataset) -> dict[str, BandStatistics]:
     return statistics
 
 
-def packed_statistics(
-    dataset: MultiModalDataset, modality: str
-) -> BandStatistics | None:
-    """Return the statistics that a pack holds.
+def statistics_rows(values: BandStatistics) -> NDArray[np.float64]:
+    """Return statistics as an array, as a pack holds them.
 
     Args:
-        dataset: The split.
-        modality: The modality.
+        values: The statistics.
 
     Returns:
-        None if *dataset* is no pack, or it has none of this split.
+        float64 (8, C): mean, std, low, high, minimum, maximum, missing and count.
     """
-    if not is_pack(dataset.root):
-        return None
-    pack = open_pack(dataset.root)
-    rows = pack.statistics(modality)
-    if rows is None or pack.metadata.split_hash != dataset.split_hash():
+    columns = asdict(values) | {'count': (values.count,) * len(values.bands)}
+    return np.array([columns[name] for name in STATISTICS], np.float64)
+
+
+def _stored(
+    dataset: MultiModalDataset, modality: str, split_hash: str
+) -> BandStatistics | None:
+    """Return the statistics that are kept with the images; None if there are none."""
+    rows = dataset.stored_statistics(modality, split_hash)
+    if rows is None:
         return None
     columns = rows if (b := dataset.band_indexes(modality)) is None else rows[:, b]
     values = dict(zip(STATISTICS, columns.tolist(), strict=True))
@@ -185,19 +160,6 @@ def packed_statistics(
     )
 
 
-def statistics_rows(values: BandStatistics) -> NDArray[np.float64]:
-    """Return statistics as :func:`packed_statistics` finds them in a pack.
-
-    Args:
-        values: The statistics.
-
-    Returns:
-        float64 (8, C).
-    """
-    columns = asdict(values) | {'count': (values.count,) * len(values.bands)}
-    return np.array([columns[name] for name in STATISTICS], np.float64)
-
-
 def _read(path: Path) -> BandStatistics | None:
     try:
         return BandStatistics.from_json(path.read_text(encoding='utf-8'))
@@ -207,6 +169,11 @@ def _read(path: Path) -> BandStatistics | None:
 
 def band_statistics(dataset: MultiModalDataset, modality: str) -> BandStatistics:
     """Compute the statistics of one modality, without comparing them with its unit.
+
+    Sums are float64 and merged tile by tile (Chan et al. 1983), so that they stay
+    exact for many pixels. Percentiles come from all pixels where a band has at most
+    :data:`MAXIMUM_SAMPLE`, else from about that many, as many from each tile, drawn
+    with a fixed seed. Transforms are not applied.
 
     Args:
         dataset: The split, usually the one for training.

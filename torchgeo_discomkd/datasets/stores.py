@@ -1,170 +1,286 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Where the tiles of a data set lie: in folders, or in one packed file."""
+"""Where the images of a data set lie: one mechanism for folders, arrays and packs."""
 
+import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio import CRS
 
-from ..rasters import Header, read_dtype, read_georeference, read_header, read_image
-from .listing import (
-    Key,
-    Tiles,
-    check_folders,
-    find_folders,
-    hash_files,
-    list_modalities,
-)
+from ..errors import LayoutError
+from ..rasters import Header
+
+#: Class and stem: what the files of one sample have in common.
+Key = tuple[str, str]
+
+#: Folder of each modality, or prefix of its array.
+Folders = Mapping[str, str]
+
+#: How images lie in a folder.
+Layout = Literal['folders', 'arrays']
+
+# How many examples a message lists and how many files a fingerprint reads in part.
+_EXAMPLES = 5
+_SAMPLES = 32
+_SAMPLE_BYTES = 2**16
 
 
-class TileStore(ABC):
-    """Tiles at ``<base>/<folder>/<Class>/<stem><suffix>``, and tables beside them.
+class StoredImages(ABC):
+    """All images of one modality, whatever the split: N of them, one in each row."""
 
-    A path is relative to the store, with slashes. *base* is the folder of a split, or
-    empty.
-    """
+    #: Folder below each base (folders), or prefix of the file (arrays).
+    folder: str
+
+    #: Unit of the values, where the store knows it.
+    unit: str | None = None
+
+    #: Names that the bands of all images should have, in order; None for any.
+    names: Sequence[str] | None = None
+
+    #: Whether all images are of one size, so that a batch needs no check of each.
+    uniform: bool
+
+    @property
+    @abstractmethod
+    def paths(self) -> Sequence[str]:
+        """Path of each image in its store, with slashes, or another unique name."""
+
+    @property
+    @abstractmethod
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the values of the first image."""
+
+    @property
+    def mapped(self) -> NDArray[Any] | None:
+        """All images as one array in a file, (N, C, H, W), missing pixels NaN.
+
+        None if they are not in such a file.
+        """
+        return None
+
+    @abstractmethod
+    def header(self, row: int) -> Header:
+        """Return names and number of bands and the size of an image.
+
+        Args:
+            row: Its row.
+        """
+
+    @abstractmethod
+    def read(self, row: int, bands: Sequence[int] | None = None) -> NDArray[np.float32]:
+        """Read an image.
+
+        Args:
+            row: Its row.
+            bands: Positions of the bands; all if None.
+
+        Returns:
+            Raw values, float32 (C, H, W), missing pixels NaN.
+
+        Raises:
+            BandError: If its bands are not the ones of :attr:`names`.
+            CorruptFileError: If it cannot be read.
+        """
+
+    def gather(
+        self, rows: Sequence[int], bands: Sequence[int] | None = None
+    ) -> NDArray[np.float32]:
+        """Read a batch of images of one size.
+
+        Args:
+            rows: Their rows, B of them.
+            bands: Positions of the bands; all if None.
+
+        Returns:
+            Raw values, float32 (B, C, H, W), missing pixels NaN.
+        """
+        return np.stack([self.read(row, bands) for row in rows])
+
+    def locate(self, row: int) -> tuple[CRS, Affine] | None:
+        """Return where an image lies on the Earth; None if it does not tell.
+
+        Args:
+            row: Its row.
+        """
+        return None
+
+    def file(self, row: int) -> str:
+        """Return the name of an image's file, for messages.
+
+        Args:
+            row: Its row.
+        """
+        return self.paths[row]
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.paths)
+
+    def tiles(self, base: str) -> dict[Key, int]:
+        """Return the rows of images at ``<base>/<folder>/<Class>/<stem><suffix>``.
+
+        Args:
+            base: Folder of the split, or empty.
+
+        Returns:
+            The row for every (class, stem).
+        """
+        start = tiles_folder(base, self.folder)
+        rows: dict[Key, int] = {}
+        for row, path in enumerate(self.paths):
+            parent, _, name = path.rpartition('/')
+            before, _, class_name = parent.rpartition('/')
+            if before == start:
+                rows[class_name, name.rpartition('.')[0]] = row
+        return rows
+
+
+class Store(ABC):
+    """The images of a data set, and the small files (tables) beside them."""
+
+    layout: Layout
+
+    def __init__(self, root: Path) -> None:
+        """Initialize a new Store instance.
+
+        Args:
+            root: Folder, or pack.
+        """
+        self.root = root
+        #: Folder of what is kept or fetched beside the images.
+        self.place = root
 
     @abstractmethod
     def find_folders(
-        self,
-        base: str,
-        folders: Mapping[str, str] | None,
-        modalities: Sequence[str] | None,
+        self, base: str, folders: Folders | None, modalities: Sequence[str] | None
     ) -> dict[str, str]:
-        """Return the folder of every modality; see :func:`~.listing.find_folders`."""
+        """Find the folder, or the prefix, of every modality.
+
+        Args:
+            base: Folder of the split, or empty.
+            folders: Folder or prefix of each modality, as far as they are given.
+            modalities: Modalities that are needed in any case.
+
+        Raises:
+            LayoutError: If there is nothing.
+        """
 
     @abstractmethod
-    def list_tiles(self, base: str, folders: Mapping[str, str]) -> dict[str, Tiles]:
-        """Return the tiles of each modality; see :func:`~.listing.list_modalities`."""
+    def images(self, folders: Folders, bases: Sequence[str]) -> dict[str, StoredImages]:
+        """Return the images of every modality that has some.
+
+        Args:
+            folders: Folder or prefix of each modality.
+            bases: Folders of the splits, or one empty text.
+        """
 
     @abstractmethod
-    def check_folders(
-        self, base: str, needed: Mapping[str, str], tiles: Mapping[str, Tiles]
-    ) -> None:
-        """Refuse modalities without tiles; see :func:`~.listing.check_folders`."""
+    def absence(self, base: str, modality: str, folder: str) -> LayoutError:
+        """Return the error that a modality has no images.
+
+        Args:
+            base: Folder of the split, or empty.
+            modality: The modality.
+            folder: Its folder or prefix.
+        """
 
     @abstractmethod
-    def read_image(
-        self, path: str, indexes: Sequence[int] | None, expected: Sequence[str]
-    ) -> NDArray[np.float32]:
-        """Read a tile; see :func:`~torchgeo_discomkd.rasters.read_image`."""
+    def fingerprint(self, images: Mapping[str, StoredImages]) -> str:
+        """Return a hash of the source files; see :func:`hash_files`.
 
-    @abstractmethod
-    def read_header(self, path: str) -> Header:
-        """Read names and number of bands and the size of a tile."""
+        Args:
+            images: The images of each modality.
+        """
 
-    @abstractmethod
-    def read_dtype(self, path: str) -> np.dtype[Any]:
-        """Read the type of a tile's values."""
+    def is_empty(self) -> bool:
+        """Return whether there is nothing at all."""
+        return not self.root.is_dir() or not any(self.root.iterdir())
 
-    @abstractmethod
-    def read_georeference(self, path: str) -> tuple[CRS, Affine] | None:
-        """Read where a tile lies on the Earth; None if it does not tell."""
+    def lacks(self, folder: str) -> bool:
+        """Return whether a folder is not there but could be fetched.
 
-    @abstractmethod
+        Args:
+            folder: The folder.
+        """
+        return not (self.root / folder).is_dir()
+
     def read_table(self, name: str) -> bytes | None:
-        """Read a small file beside the tiles; None if there is none."""
+        """Read a small file beside the images, or anywhere by its full path.
 
-    @abstractmethod
-    def fingerprint(self, paths: Sequence[str]) -> str:
-        """Return a hash of the files; see :func:`~.listing.hash_files`."""
+        Args:
+            name: The file.
 
-    @abstractmethod
-    def unit(self, modality: str) -> str | None:
-        """Return the unit of the values of a modality; None if it is not known."""
+        Returns:
+            Its content; None if there is none.
+        """
+        path = self.place / Path(name).expanduser()
+        return path.read_bytes() if path.is_file() else None
 
+    def statistics(self, modality: str, split_hash: str) -> NDArray[np.float64] | None:
+        """Return statistics of the bands that are kept with the images.
 
-def tile_paths(
-    tiles: Mapping[str, Mapping[str, Tiles]], folders: Mapping[str, str]
-) -> Iterator[str]:
-    """Yield the paths of all tiles.
+        Args:
+            modality: The modality.
+            split_hash: Hash of the split that they must be of.
 
-    Args:
-        tiles: The tiles of each modality, for each base.
-        folders: Folder of each modality.
-    """
-    for base, modalities in tiles.items():
-        for modality in modalities:
-            for key, suffix in modalities[modality].items():
-                yield tile_path(base, folders[modality], key, suffix)
+        Returns:
+            float64 (8, C); None if there are none.
+        """
+        return None
 
 
-def tile_path(base: str, folder: str, key: Key, suffix: str) -> str:
-    """Return the path of a tile in its store.
+def tiles_folder(base: str, folder: str) -> str:
+    """Return the folder that class folders are in.
 
     Args:
         base: Folder of the split, or empty.
         folder: Folder of the modality.
-        key: Class and stem.
-        suffix: Suffix of the file.
+
+    Returns:
+        Its path with slashes; empty for the root.
     """
-    return str(PurePosixPath(base, folder, key[0], f'{key[1]}{suffix}'))
+    start = str(PurePosixPath(base, folder))
+    return '' if start == '.' else start
 
 
-class FolderStore(TileStore):
-    """Tiles in folders."""
+def hash_files(root: Path, paths: Iterable[str]) -> str:
+    """Hash names and sizes of files, and the beginning of some of them.
 
-    def __init__(self, root: Path) -> None:
-        """Initialize a new FolderStore instance.
+    The content of up to 32 files spread over the list is included, because tiles
+    that were scaled anew keep their names and sizes.
 
-        Args:
-            root: The folder that paths start from.
-        """
-        self.root = root
+    Args:
+        root: Folder the paths start from; not part of the hash.
+        paths: Paths below *root*.
 
-    def find_folders(
-        self,
-        base: str,
-        folders: Mapping[str, str] | None,
-        modalities: Sequence[str] | None,
-    ) -> dict[str, str]:
-        """Return the folder of every modality; see :func:`~.listing.find_folders`."""
-        return find_folders(self.root / base, folders, modalities)
+    Returns:
+        16 hexadecimal digits that do not depend on machine, folder or time.
+    """
+    names = sorted(paths)
+    digest = hashlib.sha256()
+    for name in names:
+        digest.update(f'{name}\t{(root / name).stat().st_size}\n'.encode())
+    for name in names[:: max(1, -(-len(names) // _SAMPLES))]:
+        with (root / name).open('rb') as file:
+            digest.update(file.read(_SAMPLE_BYTES))
+    return digest.hexdigest()[:16]
 
-    def list_tiles(self, base: str, folders: Mapping[str, str]) -> dict[str, Tiles]:
-        """Return the tiles of each modality; see :func:`~.listing.list_modalities`."""
-        return list_modalities(self.root / base, folders)
 
-    def check_folders(
-        self, base: str, needed: Mapping[str, str], tiles: Mapping[str, Tiles]
-    ) -> None:
-        """Refuse modalities without tiles; see :func:`~.listing.check_folders`."""
-        check_folders(self.root / base, needed, tiles)
+def first_few(values: Iterable[object]) -> str:
+    """Return the first few of many values as text, for a message.
 
-    def read_image(
-        self, path: str, indexes: Sequence[int] | None, expected: Sequence[str]
-    ) -> NDArray[np.float32]:
-        """Read a tile; see :func:`~torchgeo_discomkd.rasters.read_image`."""
-        return read_image(self.root / path, indexes, expected)
+    Args:
+        values: What to list.
 
-    def read_header(self, path: str) -> Header:
-        """Read names and number of bands and the size of a tile."""
-        return read_header(self.root / path)
-
-    def read_dtype(self, path: str) -> np.dtype[Any]:
-        """Read the type of a tile's values."""
-        return read_dtype(self.root / path)
-
-    def read_georeference(self, path: str) -> tuple[CRS, Affine] | None:
-        """Read where a tile lies on the Earth; None if it does not tell."""
-        return read_georeference(self.root / path)
-
-    def read_table(self, name: str) -> bytes | None:
-        """Read a small file below the root, or anywhere by its full path."""
-        path = self.root / Path(name).expanduser()
-        return path.read_bytes() if path.is_file() else None
-
-    def fingerprint(self, paths: Sequence[str]) -> str:
-        """Return a hash of the files; see :func:`~.listing.hash_files`."""
-        return hash_files(self.root, paths)
-
-    def unit(self, modality: str) -> str | None:
-        """Return None: folders do not tell."""
-        return None
+    Returns:
+        For example 'Forest_1, Forest_2, Forest_3, Forest_4, Forest_5, ...'.
+    """
+    names = [str(value) for value in values]
+    return ', '.join(names[:_EXAMPLES]) + (', ...' if len(names) > _EXAMPLES else '')

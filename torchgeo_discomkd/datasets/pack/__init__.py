@@ -1,8 +1,4 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Pack a data set into one file that is read fast."""
-
-from .packer import PackReport, pack
-
-__all__ = ('PackReport', 'pack')
+"""One file that holds all images of a data set: format, reader and writer."""

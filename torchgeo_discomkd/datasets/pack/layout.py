@@ -19,8 +19,8 @@ import numpy as np
 
 from ... import __version__
 from ...errors import OutputError
-from ..imagesource import DataSource
-from ..packfile import KEY, STATISTICS, PackedModality, PackMetadata
+from ..stored import StoredDataset
+from .format import KEY, STATISTICS, PackedModality, PackMetadata
 
 #: safetensors' names of types.
 NAMES = {
@@ -46,52 +46,52 @@ class PackLayout:
     """Places of all tensors of a pack, and its header."""
 
     def __init__(
-        self,
-        source: DataSource,
-        output: Path,
-        split_hash: str,
-        statistics: Collection[str],
-        widened: Collection[str],
+        self, dataset: StoredDataset, output: Path, widened: Collection[str]
     ) -> None:
         """Initialize a new PackLayout instance.
 
         Args:
-            source: What is packed.
+            dataset: What is packed.
             output: The pack.
-            split_hash: Hash of the training split that statistics are of.
-            statistics: Modalities that have statistics.
             widened: Modalities whose values the type of the source does not hold.
         """
-        #: Type of the images of each modality, in the byte order of the file.
-        self.types: dict[str, np.dtype[Any]] = {}
+        #: Type of the images of each modality, in the byte order of the file, and shape.
+        self.images: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {}
         #: Contents of the tensors that are known from the start.
-        self.small = {f'table.{name}': table for name, table in source.tables.items()}
+        self.small: dict[str, bytes] = {}
+        for name in dataset.table_names():
+            if (table := dataset.store.read_table(name)) is not None:
+                self.small[f'table.{name}'] = table
+        described: dict[str, PackedModality] = {}
         self._shapes: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {}
-        for modality, images in source.images.items():
+        for modality, images in dataset.images.items():
+            names, *shape = images.header(0)
+            described[modality] = PackedModality(
+                images.folder, names, dataset.units.get(modality)
+            )
             keep = images.dtype.name in KEPT and modality not in widened
             dtype = images.dtype.newbyteorder('<') if keep else np.dtype('<f4')
-            count = len(images.paths)
-            self.types[modality] = dtype
+            count = len(images)
+            self.images[modality] = dtype, tuple(shape)
             self.small[f'path.{modality}'] = json.dumps(list(images.paths)).encode()
-            self._shapes[f'image.{modality}'] = (dtype, (count, *images.shape))
-            if source.layout == 'folders':
+            self._shapes[f'image.{modality}'] = (dtype, (count, *shape))
+            if dataset.store.layout == 'folders':
                 self._shapes[f'crs.{modality}'] = (np.dtype('<i4'), (count,))
                 self._shapes[f'transform.{modality}'] = (np.dtype('<f8'), (count, 6))
-            if modality in statistics:
-                shape = (len(STATISTICS), images.shape[0])
-                self._shapes[f'statistics.{modality}'] = (np.dtype('<f8'), shape)
+            if modality in dataset.modalities:
+                rows = (len(STATISTICS), shape[0])
+                self._shapes[f'statistics.{modality}'] = (np.dtype('<f8'), rows)
         for key, content in self.small.items():
             self._shapes[key] = (np.dtype('u1'), (len(content),))
         self._metadata: Mapping[str, Any] = {
-            'layout': source.layout,
-            'bases': source.bases,
-            'modalities': {
-                m: PackedModality(i.folder, i.descriptions, i.unit)
-                for m, i in source.images.items()
-            },
-            'split_hash': split_hash,
-            'fingerprint': source.fingerprint,
-            'source': os.path.relpath(source.root.resolve(), output.parent.resolve()),
+            'layout': dataset.store.layout,
+            'bases': dataset.bases,
+            'modalities': described,
+            'split_hash': dataset.split_hash(),
+            'fingerprint': dataset.fingerprint(),
+            'source': os.path.relpath(
+                dataset.store.root.resolve(), output.parent.resolve()
+            ),
             'version': __version__,
         }
         self._place()

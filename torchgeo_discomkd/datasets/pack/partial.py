@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from ...errors import OutputError
-from ..packfile import SUFFIX
+from .format import SUFFIX
 from .layout import PackLayout
 
 

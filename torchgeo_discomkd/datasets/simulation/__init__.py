@@ -3,7 +3,6 @@
 
 """Simulation of paired Sentinel-2 and Sentinel-1 land-cover tiles."""
 
-from .scene import simulate_scene
-from .writer import simulate, simulate_tile
+from .writer import simulate, simulate_scene, simulate_tile
 
 __all__ = ('simulate', 'simulate_scene', 'simulate_tile')

@@ -15,13 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ...datamodules import MultiModalDataModule
 from ...errors import MissingValueError, SettingError, TileSizeError
 from ...files import refuse_existing, writing
 from ...rasters.opening import many_threads
-from .. import band_statistics, statistics_rows
-from ..imagesource import DataSource, ImageSource
-from ..packfile import SUFFIX, is_pack
+from ..base import MultiModalDataset
+from ..statistics import band_statistics, statistics_rows
+from ..stored import StoredDataset
+from ..stores import StoredImages
+from .format import SUFFIX, is_pack
 from .layout import PackLayout
 from .partial import PartialPack, widened_before
 
@@ -51,8 +52,8 @@ class _NarrowTypeError(Exception):
         self.modality = modality
 
 
-def pack(
-    datamodule: MultiModalDataModule,
+def write_pack(
+    dataset: MultiModalDataset,
     output: str | Path,
     workers: int | None = None,
     overwrite: bool = False,
@@ -64,8 +65,7 @@ def pack(
     goes on where one that was stopped had come to.
 
     Args:
-        datamodule: Data module of the data set; the statistics of its training split
-            become part of the pack.
+        dataset: The training split, whose statistics become part of the pack.
         output: The file, ``*.safetensors``.
         workers: Threads that read. Default: one for each processor core.
         overwrite: Whether an existing file is replaced.
@@ -88,34 +88,39 @@ def pack(
     if workers is not None and workers < 1:
         raise SettingError(f'workers={workers}: give 1 or more.')
     refuse_existing([output], overwrite)
-    dataset = datamodule.make_dataset('train')
     if is_pack(dataset.root):
         raise SettingError(f'{dataset.root} is a pack already: give a folder as root.')
-    source = dataset.source()
+    if not isinstance(dataset, StoredDataset):
+        raise SettingError(
+            f'{type(dataset).__name__} does not tell where its images are: pack '
+            'PairedFolders, PairedArrays or EuroSATMSSAR.'
+        )
+    for images in dataset.images.values():
+        if images.names is None:
+            # also of one that samples do not hold, all files must have one order
+            header = images.header(0)
+            images.names = header.descriptions or [''] * header.count
     widened = widened_before(output)
     with writing(output):
         output.parent.mkdir(parents=True, exist_ok=True)
         while True:
-            layout = PackLayout(
-                source, output, dataset.split_hash(), dataset.modalities, widened
-            )
+            layout = PackLayout(dataset, output, widened)
             try:
                 with contextlib.closing(
                     PartialPack(output, layout, widened)
                 ) as partial:
-                    _write_pieces(source, layout, partial, workers, progress)
+                    _write_pieces(dataset.images, layout, partial, workers, progress)
                     partial.complete()
-                    _write_statistics(datamodule, partial)
+                    _write_statistics(dataset.from_pack(partial.path), partial)
                     partial.finish()
                 break
             except _NarrowTypeError as error:
                 widened.add(error.modality)
-    images = {m: (len(i.paths), str(layout.types[m])) for m, i in source.images.items()}
-    return PackReport(output, images, layout.size)
+    packed = {m: (len(i), str(layout.images[m][0])) for m, i in dataset.images.items()}
+    return PackReport(output, packed, layout.size)
 
 
-def _write_statistics(datamodule: MultiModalDataModule, partial: PartialPack) -> None:
-    packed = datamodule.make_dataset('train', root=str(partial.path), bands=None)
+def _write_statistics(packed: StoredDataset, partial: PartialPack) -> None:
     for modality in packed.modalities:
         # without a valid pixel there are none: training will tell
         with contextlib.suppress(MissingValueError):
@@ -124,24 +129,24 @@ def _write_statistics(datamodule: MultiModalDataModule, partial: PartialPack) ->
 
 
 def _write_pieces(
-    source: DataSource,
+    source: Mapping[str, StoredImages],
     layout: PackLayout,
     partial: PartialPack,
     workers: int | None,
     progress: bool,
 ) -> None:
     def work(modality: str, first: int) -> int:
-        images, dtype = source.images[modality], layout.types[modality]
-        values = _read(modality, images, first, dtype)
+        images = source[modality]
+        values = _read(modality, images, first, *layout.images[modality])
         partial.write(f'image.{modality}', values, first, values[0].nbytes)
-        if source.layout == 'folders':
+        if f'crs.{modality}' in layout.offsets:
             _write_places(modality, images, first, len(values), partial)
         partial.mark(f'{modality} {first}')
         return len(values)
 
-    total = sum(len(images.paths) for images in source.images.values())
+    total = sum(map(len, source.values()))
     todo = [p for p in _pieces(source) if f'{p[0]} {p[1]}' not in partial.finished]
-    left = sum(min(PIECE, len(source.images[m].paths) - first) for m, first in todo)
+    left = sum(min(PIECE, len(source[m]) - first) for m, first in todo)
     with (
         many_threads(),
         ThreadPoolExecutor(workers or os.cpu_count()) as pool,
@@ -160,23 +165,27 @@ def _write_pieces(
             wait(futures)
 
 
-def _pieces(source: DataSource) -> Iterator[tuple[str, int]]:
-    for modality, images in source.images.items():
-        for first in range(0, len(images.paths), PIECE):
+def _pieces(source: Mapping[str, StoredImages]) -> Iterator[tuple[str, int]]:
+    for modality, images in source.items():
+        for first in range(0, len(images), PIECE):
             yield modality, first
 
 
 def _read(
-    modality: str, images: ImageSource, first: int, dtype: np.dtype[Any]
+    modality: str,
+    images: StoredImages,
+    first: int,
+    dtype: np.dtype[Any],
+    shape: tuple[int, ...],
 ) -> NDArray[Any]:
-    count = min(PIECE, len(images.paths) - first)
-    values = np.empty((count, *images.shape), dtype)
+    count = min(PIECE, len(images) - first)
+    values = np.empty((count, *shape), dtype)
     for place in range(count):
         image = images.read(first + place)
-        if image.shape != images.shape:
+        if image.shape != shape:
             raise TileSizeError(
                 f'{images.paths[first + place]} is of shape {image.shape}, but '
-                f'{images.paths[0]} is of {images.shape}: cut or resample the tiles of '
+                f'{images.paths[0]} is of {shape}: cut or resample the tiles of '
                 'a modality to one size.'
             )
         # missing pixels, NaN, do not fit into integers
@@ -188,7 +197,7 @@ def _read(
 
 
 def _write_places(
-    modality: str, images: ImageSource, first: int, count: int, partial: PartialPack
+    modality: str, images: StoredImages, first: int, count: int, partial: PartialPack
 ) -> None:
     numbers = np.full(count, -1, '<i4')
     transforms = np.zeros((count, 6), '<f8')

@@ -1,0 +1,119 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""A pack: all images of a data set in one file.
+
+It is a safetensors file (no pickle) with, for every modality m, the tensors
+
+* ``image.m``: (N, C, H, W), uint8, int8, uint16, int16, float16 or float32, whichever
+  of the source's type and float32 keeps every value; missing pixels are NaN;
+* ``path.m``: the N paths in the source, as JSON;
+* ``transform.m`` (N, 6) float64 and ``crs.m`` (N,) int32, for files: where tiles lie on
+  the Earth; the number of the coordinate reference system is -1 where that is not known;
+* ``statistics.m`` (8, C) float64: :data:`STATISTICS` of each band in the training split;
+
+and ``table.<name>``, the bytes of each small file beside the tiles that splits and labels
+are read from. The header says the rest.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+#: Suffix of a pack: a *root* that ends like this is one.
+SUFFIX = '.safetensors'
+
+#: Key of the metadata in the file's header.
+KEY = 'torchgeo_discomkd_pack'
+
+#: Number of the layout above.
+FORMAT = 1
+
+#: Rows of the statistics: fields of BandStatistics.
+STATISTICS = ('mean', 'std', 'low', 'high', 'minimum', 'maximum', 'missing', 'count')
+
+
+@dataclass(frozen=True)
+class PackedModality:
+    """What a pack says about one modality."""
+
+    #: Folder below each base (folders), or prefix of the file (arrays).
+    folder: str
+
+    #: Names of the bands that the files themselves give, in order.
+    descriptions: tuple[str, ...] | None
+
+    #: Unit of the values that was given when it was packed.
+    unit: str | None
+
+
+@dataclass(frozen=True)
+class PackMetadata:
+    """What a pack says about itself."""
+
+    #: Kind of source.
+    layout: Literal['folders', 'arrays']
+
+    #: Folders of the splits, or one empty text.
+    bases: tuple[str, ...]
+
+    #: The modalities by name.
+    modalities: dict[str, PackedModality]
+
+    #: Coordinate reference systems, as 'EPSG:<code>' or WKT.
+    crs: tuple[str, ...]
+
+    #: Hash of the training split that the statistics are of.
+    split_hash: str
+
+    #: Hash of the source's files.
+    fingerprint: str
+
+    #: Path of the source from the folder of the pack.
+    source: str
+
+    #: Version of the package that wrote it.
+    version: str
+
+    def to_json(self) -> str:
+        """Return the metadata as a JSON object."""
+        return json.dumps({'format': FORMAT, **asdict(self)})
+
+    @classmethod
+    def from_json(cls, text: str) -> 'PackMetadata':
+        """Return the metadata that :meth:`to_json` wrote.
+
+        Args:
+            text: JSON object.
+
+        Raises:
+            ValueError: If the text is not such an object.
+        """
+        try:
+            values: dict[str, Any] = json.loads(text)
+            if (number := values.pop('format')) != FORMAT:
+                raise ValueError(f'format {number}, but this version reads {FORMAT}')
+            for name in ('bases', 'crs'):
+                values[name] = tuple(values[name])
+            values['modalities'] = {
+                m: PackedModality(v['folder'], _as_tuple(v['descriptions']), v['unit'])
+                for m, v in values['modalities'].items()
+            }
+            return cls(**values)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ValueError(f'no description of a pack: {error!r}') from error
+
+
+def is_pack(root: str | Path) -> bool:
+    """Return whether the root of a data set names a pack rather than a folder.
+
+    Args:
+        root: The root.
+    """
+    path = Path(root)
+    return path.suffix == SUFFIX and not path.is_dir()
+
+
+def _as_tuple(names: list[str] | None) -> tuple[str, ...] | None:
+    return None if names is None else tuple(names)

@@ -1,0 +1,411 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Read images from a pack."""
+
+import json
+import os
+import weakref
+from collections.abc import Mapping, Sequence
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio import CRS
+from safetensors import SafetensorError, safe_open
+
+from ...errors import LayoutError, ModalityError, PackError
+from ...rasters import Header, check_bands
+from ..arrays import ArrayStore
+from ..folders import FolderStore
+from ..stores import Folders, Layout, Store, StoredImages
+from .format import KEY, PackMetadata, is_pack
+
+#: Stores of images that are in no pack.
+FILES: dict[Layout, type[FolderStore | ArrayStore]] = {
+    'folders': FolderStore,
+    'arrays': ArrayStore,
+}
+
+
+class PackFile:
+    """An open pack. It travels to worker processes as its path."""
+
+    def __init__(self, path: Path) -> None:
+        """Initialize a new PackFile instance.
+
+        Args:
+            path: The file.
+
+        Raises:
+            PackError: If it is no pack, truncated, or of a later version.
+        """
+        self.path = path
+        self.metadata: PackMetadata = self._read_metadata()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel as a path: another process maps the file itself."""
+        return type(self), (self.path,)
+
+    @property
+    def tables(self) -> list[str]:
+        """Paths of the small files of the source that were packed."""
+        keys = (key.partition('.') for key in self._keys)
+        return [name for kind, _, name in keys if kind == 'table']
+
+    def table(self, name: str) -> bytes | None:
+        """Return the content of a small file of the source.
+
+        Args:
+            name: Its path.
+
+        Returns:
+            The bytes; None if it was not packed.
+        """
+        table = self.array(f'table.{name}')
+        return None if table is None else table.tobytes()
+
+    def array(self, key: str) -> NDArray[Any] | None:
+        """Return a tensor: a view of the file, not to be changed.
+
+        Args:
+            key: Its name.
+
+        Returns:
+            None if there is none.
+        """
+        if key not in self._keys:
+            return None
+        # PyTorch's view of the mapped file; safetensors' NumPy reader copies it
+        return self._file.get_tensor(key).numpy()
+
+    @cached_property
+    def images(self) -> dict[str, NDArray[Any]]:
+        """Images of each modality, (N, C, H, W): views of the file, not to be changed."""
+        return {
+            m: self._file.get_tensor(f'image.{m}').numpy() for m in self._modalities
+        }
+
+    @cached_property
+    def paths(self) -> dict[str, list[str]]:
+        """Path of every image in the source."""
+        return {
+            m: json.loads(self._file.get_tensor(f'path.{m}').numpy().tobytes())
+            for m in self._modalities
+        }
+
+    @cached_property
+    def offsets(self) -> dict[str, int]:
+        """First byte of the images of each modality."""
+        with self.path.open('rb') as file:
+            length = int.from_bytes(file.read(8), 'little')
+            header = json.loads(file.read(length))
+        return {
+            m: 8 + length + header[f'image.{m}']['data_offsets'][0]
+            for m in self._modalities
+        }
+
+    @cached_property
+    def descriptor(self) -> int:
+        """Descriptor of the file, closed with this object."""
+        descriptor = os.open(self.path, os.O_RDONLY)
+        weakref.finalize(self, os.close, descriptor)
+        return descriptor
+
+    @cached_property
+    def systems(self) -> list[CRS]:
+        """Coordinate reference systems of the tiles."""
+        return [CRS.from_user_input(text) for text in self.metadata.crs]
+
+    @cached_property
+    def _file(self) -> Any:
+        try:
+            return safe_open(self.path, framework='pt')
+        except (OSError, SafetensorError) as error:
+            raise PackError(
+                f'{self.path} is no safetensors file, or it is truncated ({error}): '
+                'pack the data again, or copy the file again.'
+            ) from error
+
+    @cached_property
+    def _keys(self) -> frozenset[str]:
+        return frozenset(self._file.keys())
+
+    @property
+    def _modalities(self) -> list[str]:
+        return list(self.metadata.modalities)
+
+    def _read_metadata(self) -> PackMetadata:
+        header = self._file.metadata() or {}
+        if KEY not in header:
+            raise PackError(
+                f'{self.path} is no pack: give a file that '
+                '`python -m torchgeo_discomkd pack` wrote, or a folder.'
+            )
+        try:
+            return PackMetadata.from_json(header[KEY])
+        except ValueError as error:
+            raise PackError(
+                f'{self.path} cannot be read ({error}): pack the data again.'
+            ) from error
+
+
+class PackedImages(StoredImages):
+    """The images of one modality in a pack."""
+
+    uniform = True
+
+    def __init__(self, pack: PackFile, modality: str) -> None:
+        """Initialize a new PackedImages instance.
+
+        Args:
+            pack: The pack.
+            modality: The modality.
+        """
+        described = pack.metadata.modalities[modality]
+        self.folder = described.folder
+        self.unit = described.unit
+        self._descriptions = described.descriptions
+        self._pack = pack
+        self._modality = modality
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.mapped)
+
+    @property
+    def paths(self) -> Sequence[str]:
+        """Path of each image in the source."""
+        return self._pack.paths[self._modality]
+
+    @property
+    def mapped(self) -> NDArray[Any]:
+        """All images, (N, C, H, W), missing pixels NaN: a view of the file."""
+        return self._pack.images[self._modality]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the values in the file."""
+        return self.mapped.dtype
+
+    def header(self, row: int) -> Header:
+        """Return names and number of bands and the size of an image."""
+        return Header(self._descriptions, *self.mapped.shape[1:])
+
+    def read(self, row: int, bands: Sequence[int] | None = None) -> NDArray[np.float32]:
+        """Return an image; see :meth:`StoredImages.read`."""
+        if self.names is not None:
+            check_bands(self.paths[row], self.header(row), bands, self.names)
+        return self.gather([row], bands)[0]
+
+    def gather(
+        self, rows: Sequence[int], bands: Sequence[int] | None = None
+    ) -> NDArray[np.float32]:
+        """Copy images into a batch; see :meth:`StoredImages.gather`.
+
+        Raises:
+            PackError: If the file was truncated meanwhile.
+        """
+        images = self.mapped
+        count = images.shape[1] if bands is None else len(bands)
+        batch = np.empty((len(rows), count, *images.shape[2:]), np.float32)
+        image = np.empty(images.shape[1:], images.dtype)
+        # row by row: copied and converted at once, while it is in the cache
+        for place, row in enumerate(rows):
+            self._copy(row, image)
+            batch[place] = image if bands is None else image[bands]
+        return batch
+
+    def _copy(self, row: int, image: NDArray[Any]) -> None:
+        """Copy an image out of the file.
+
+        Reading costs less than the map: no page of a file that is larger than the
+        memory has to be mapped first, and none counts as memory of the process.
+        """
+        if not hasattr(os, 'preadv'):
+            image[:] = self.mapped[row]
+            return
+        pack = self._pack
+        offset = pack.offsets[self._modality] + row * image.nbytes
+        if os.preadv(pack.descriptor, [image], offset) < image.nbytes:
+            raise PackError(f'{pack.path} was truncated while it was read: pack anew.')
+
+    def locate(self, row: int) -> tuple[CRS, Affine] | None:
+        """Return where an image lies on the Earth; None if it does not tell."""
+        numbers = self._pack.array(f'crs.{self._modality}')
+        transforms = self._pack.array(f'transform.{self._modality}')
+        if numbers is None or transforms is None or numbers[row] < 0:
+            return None
+        return self._pack.systems[numbers[row]], Affine(*transforms[row].tolist())
+
+
+class PackStore(Store):
+    """A pack of folders or of arrays."""
+
+    def __init__(self, root: Path, layout: Layout) -> None:
+        """Initialize a new PackStore instance.
+
+        Args:
+            root: The pack.
+            layout: What the data set reads.
+
+        Raises:
+            PackError: If it is no pack, of another kind, or its source has changed.
+        """
+        pack = open_pack(root)
+        if pack.metadata.layout != layout:
+            other = 'PairedArrays' if layout == 'folders' else 'PairedFolders'
+            raise PackError(
+                f'{root} is a pack of {pack.metadata.layout}: read it with {other}, or '
+                'with the data set that was packed.'
+            )
+        _check_source(pack)
+        super().__init__(root)
+        self.place = root.parent
+        self.layout = layout
+        self._pack = pack
+
+    def is_empty(self) -> bool:
+        """Return False."""
+        return False
+
+    def lacks(self, folder: str) -> bool:
+        """Return False: nothing can be added to a pack."""
+        return False
+
+    def find_folders(
+        self, base: str, folders: Folders | None, modalities: Sequence[str] | None
+    ) -> dict[str, str]:
+        """Return the folder, or prefix, that every modality was packed from.
+
+        Args:
+            base: Not used.
+            folders: Modalities by name and in order; what their folders are called now
+                is no matter, but prefixes of arrays have to be the same.
+            modalities: Modalities that are needed in any case.
+
+        Raises:
+            ModalityError: If the pack lacks one.
+        """
+        packed = {m: v.folder for m, v in self._pack.metadata.modalities.items()}
+        if self.layout == 'arrays':
+            packed = dict(sorted(packed.items(), key=lambda item: item[1]))
+            given = (folders or {}).items()
+            if other := {m: p for m, p in given if packed.get(m) != p}:
+                raise ModalityError(
+                    f'{self.root} was packed with the prefixes {packed}, not {other}: '
+                    'use those, or give the folder as root.'
+                )
+        needed = modalities or folders or ()
+        if lacking := [m for m in needed if m not in packed]:
+            raise ModalityError(
+                f'{self.root} has the modalities {list(packed)}, not {lacking}: '
+                'choose among them, or pack data that have all.'
+            )
+        chosen = packed if folders is None else folders
+        return {m: packed[m] for m in chosen if m in packed}
+
+    def images(self, folders: Folders, bases: Sequence[str]) -> dict[str, StoredImages]:
+        """Return the images of each modality."""
+        return {m: PackedImages(self._pack, m) for m in folders}
+
+    def absence(self, base: str, modality: str, folder: str) -> LayoutError:
+        """Return the error that a modality has no tiles."""
+        return LayoutError(
+            f"{self.root} has no tiles of modality '{modality}'"
+            + (f" in '{base}'" if base else '')
+            + f': it has the splits {list(self._pack.metadata.bases)}.'
+        )
+
+    def read_table(self, name: str) -> bytes | None:
+        """Return a packed table, or read one beside the pack."""
+        content = self._pack.table(name)
+        return super().read_table(name) if content is None else content
+
+    def fingerprint(self, images: Mapping[str, StoredImages]) -> str:
+        """Return the hash of the source's files."""
+        return self._pack.metadata.fingerprint
+
+    def statistics(self, modality: str, split_hash: str) -> NDArray[np.float64] | None:
+        """Return the statistics of the bands in the split that was packed.
+
+        Args:
+            modality: The modality.
+            split_hash: Hash of the split.
+
+        Returns:
+            float64 (8, C), the rows named by STATISTICS; None if they are of another
+            split.
+        """
+        if self._pack.metadata.split_hash != split_hash:
+            return None
+        return self._pack.array(f'statistics.{modality}')
+
+
+def open_store(root: str | Path, layout: Layout) -> Store:
+    """Return the store of a data set's images.
+
+    Args:
+        root: Folder, or pack.
+        layout: How images lie in a folder.
+
+    Raises:
+        LayoutError: If there is no such folder of arrays.
+        PackError: If it is a pack that cannot be read, of the other layout, or of a
+            source that has changed.
+    """
+    path = Path(root)
+    return PackStore(path, layout) if is_pack(path) else FILES[layout](path)
+
+
+def open_pack(path: Path) -> PackFile:
+    """Open a pack; the same one is opened only once.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The pack.
+
+    Raises:
+        PackError: If there is no such file or it is no pack.
+    """
+    try:
+        state = path.stat()
+    except OSError as error:
+        raise PackError(
+            f'{path} cannot be opened ({error.strerror}): write it with '
+            '`python -m torchgeo_discomkd pack --data ... --output '
+            f'{path.name}`, or give a folder as root.'
+        ) from error
+    return _open(path, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=8)
+def _open(path: Path, time: int, size: int) -> PackFile:
+    return PackFile(path)
+
+
+@lru_cache(maxsize=8)
+def _check_source(pack: PackFile) -> None:
+    """Check that the source of a pack, where it is still there, has not changed."""
+    metadata = pack.metadata
+    source = pack.path.resolve().parent / metadata.source
+    if not source.is_dir():
+        return
+    store = FILES[metadata.layout](source)
+    folders = {m: v.folder for m, v in metadata.modalities.items()}
+    images = store.images(folders, metadata.bases)
+    if not images:
+        # moved away to save space, or a folder of the same name that holds other things
+        return
+    tables = {name: store.read_table(name) for name in pack.tables}
+    changed = [name for name, t in tables.items() if t not in (None, pack.table(name))]
+    if changed or store.fingerprint(images) != metadata.fingerprint:
+        raise PackError(
+            f'{pack.path} is no longer what {source} holds: files were added, removed '
+            'or changed. Pack the data again (--overwrite), or give the folder as root.'
+        )

@@ -1,0 +1,281 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Data sets whose images lie in a store: in folders, in arrays or in a pack."""
+
+import copy
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio import CRS
+from torch import Tensor
+
+from ..errors import BandError, ModalityError
+from .base import MultiModalDataset, check_modalities
+from .pack.reader import open_store
+from .splits import check_split_name
+from .stores import Folders, Layout, Store, StoredImages
+
+
+class StoredDataset(MultiModalDataset):
+    """A split of images in a store; it can be packed.
+
+    A subclass calls :meth:`_open`, sets the labels, and calls :meth:`_hold`.
+    """
+
+    #: Name of the split.
+    split: str
+
+    #: Where the images are.
+    store: Store
+
+    #: Folders of the splits, or one empty text.
+    bases: tuple[str, ...] = ('',)
+
+    #: Images of all modalities that are there, whatever samples hold.
+    images: dict[str, StoredImages]
+
+    #: Row in :attr:`images` of every sample, for the modalities that samples hold.
+    rows: dict[str, NDArray[np.int64]]
+
+    @abstractmethod
+    def table_names(self) -> list[str]:
+        """Return the names of small files that splits and labels are read from."""
+
+    def load(self, index: int, modality: str) -> Tensor:
+        """Read one image.
+
+        Args:
+            index: Position in this split.
+            modality: One of :attr:`modalities`.
+
+        Returns:
+            Raw values, float32, shape (C, H, W), missing pixels NaN.
+
+        Raises:
+            BandError: If the image has other bands than the first one.
+            CorruptFileError: If the file is truncated or not an image.
+        """
+        row = int(self.rows[modality][index])
+        return torch.from_numpy(
+            self.images[modality].read(row, self.band_indexes(modality))
+        )
+
+    def load_batch(self, indexes: Sequence[int], modality: str) -> Tensor:
+        """Read images, together where they need no check one by one.
+
+        See :meth:`MultiModalDataset.load_batch`.
+        """
+        images = self.images[modality]
+        if not images.uniform or self.missing_values == 'error':
+            return super().load_batch(indexes, modality)
+        rows = self.rows[modality][indexes].tolist()
+        return torch.from_numpy(images.gather(rows, self.band_indexes(modality)))
+
+    def mapped(self, modality: str) -> tuple[NDArray[Any], Tensor] | None:
+        """Return all images of a modality as one array, if they are in one file.
+
+        See :meth:`MultiModalDataset.mapped`.
+        """
+        images = self.images[modality].mapped
+        rows = torch.from_numpy(self.rows[modality])
+        return None if images is None else (images, rows)
+
+    def stored_statistics(
+        self, modality: str, split_hash: str
+    ) -> NDArray[np.float64] | None:
+        """Return what a pack holds; see :meth:`MultiModalDataset.stored_statistics`."""
+        return self.store.statistics(modality, split_hash)
+
+    @property
+    def place(self) -> Path:
+        """Folder of what is kept beside the images."""
+        return self.store.place
+
+    def band_indexes(self, modality: str) -> list[int] | None:
+        """Return the positions of the bands that samples hold; None for all."""
+        return self._band_indexes.get(modality)
+
+    def fingerprint(self) -> str:
+        """Return a hash of the source files of all splits and modalities on disk.
+
+        It covers names, sizes and parts of the content, and is the same for data sets
+        that deliver some of the modalities only.
+        """
+        return self.store.fingerprint(self.images)
+
+    def georeference(self, index: int) -> tuple[CRS, Affine] | None:
+        """Return coordinate reference system and transform of a tile.
+
+        Args:
+            index: Position in this split.
+
+        Returns:
+            Those of the first modality that has them; None if none has.
+        """
+        for modality, rows in self.rows.items():
+            found = self.images[modality].locate(int(rows[index]))
+            if found is not None:
+                return found
+        return None
+
+    def from_pack(self, path: Path) -> Self:
+        """Return this split with all bands, read from a pack of its images.
+
+        Args:
+            path: The pack.
+
+        Raises:
+            PackError: If it cannot be read.
+        """
+        packed = copy.copy(self)
+        packed.store = open_store(path, self.store.layout)
+        folders = {m: images.folder for m, images in self.images.items()}
+        packed.images = packed.store.images(folders, self.bases)
+        packed._band_indexes = {}
+        packed.bands = {m: tuple(self.images[m].names or ()) for m in self.modalities}
+        return packed
+
+    def _open(
+        self,
+        layout: Layout,
+        base: str,
+        folders: Folders | None,
+        modalities: Sequence[str] | None,
+        *by_modality: Mapping[str, Any] | None,
+    ) -> dict[str, str]:
+        """Find the images, and choose the modalities of samples.
+
+        Args:
+            layout: How images lie in a folder.
+            base: Folder of the split, or empty.
+            folders: Folder or prefix of each modality, if they are given.
+            modalities: The modalities that samples hold; None for all.
+            *by_modality: Arguments by modality, whose keys are checked.
+
+        Returns:
+            Folder or prefix of each of the modalities that samples hold.
+        """
+        check_split_name(self.split)
+        self.store = open_store(self.root, layout)
+        found = self.store.find_folders(base, folders, modalities)
+        self.modalities = check_modalities(
+            list(found) if modalities is None else modalities, list(found)
+        )
+        if folders is not None or modalities is None:
+            _check_keys(folders or found, *by_modality)
+        self.images = self.store.images(found, self.bases)
+        return {m: found[m] for m in self.modalities}
+
+    def _hold(
+        self,
+        rows: dict[str, NDArray[np.int64]],
+        first: Mapping[str, int],
+        band_names: Mapping[str, Sequence[str]] | None,
+        bands: Mapping[str, Sequence[str]] | None,
+        units: Mapping[str, str] | None,
+    ) -> None:
+        """Note what samples hold.
+
+        Args:
+            rows: Row of every sample, for each of the modalities in order.
+            first: Row of the image whose header tells the bands.
+            band_names: Names of the bands in the files.
+            bands: Names of the bands to read; all of a modality that it lacks.
+            units: Units that are given.
+        """
+        self.rows = rows
+        self.bands, self.units, self._band_indexes = {}, {}, {}
+        for modality in rows:
+            images, row = self.images[modality], first[modality]
+            header = images.header(row)
+            images.names = _check_band_names(
+                modality,
+                (band_names or {}).get(modality, header.descriptions),
+                header.count,
+                images.file(row),
+            )
+            indexes = _band_positions(
+                modality, (bands or {}).get(modality), images.names
+            )
+            if indexes != list(range(header.count)):
+                self._band_indexes[modality] = indexes
+            self.bands[modality] = tuple(images.names[i] for i in indexes)
+            unit = (units or {}).get(modality) or images.unit
+            self.units[modality] = unit or 'unknown'
+
+
+def _check_keys(known: Iterable[str], *mappings: Mapping[str, Any] | None) -> None:
+    """Check that arguments by modality name modalities of the data only.
+
+    Args:
+        known: Names of all modalities.
+        *mappings: Arguments with modalities as keys.
+
+    Raises:
+        ModalityError: If a modality is unknown.
+    """
+    names = list(known)
+    for mapping in mappings:
+        if unknown := [name for name in mapping or () if name not in names]:
+            raise ModalityError(f'Unknown modalities {unknown}: the data have {names}.')
+
+
+def _check_band_names(
+    modality: str, names: Sequence[str] | None, count: int, path: str | Path
+) -> tuple[str, ...]:
+    """Check the names of all bands of a modality, or number them.
+
+    Args:
+        modality: The modality, for the message.
+        names: One name for each band in the order of the file; None numbers them.
+        count: Number of bands in the file.
+        path: The file, for the message.
+
+    Returns:
+        The names, 'B1', 'B2', ... if None were given.
+
+    Raises:
+        BandError: If number and names do not match, or a name is given twice.
+    """
+    if names is None:
+        return tuple(f'B{i + 1}' for i in range(count))
+    if len(names) != count or len(set(names)) != count:
+        raise BandError(
+            f"band_names of '{modality}' are {list(names)}, but {path} has {count} "
+            'bands: give each band its own name.'
+        )
+    return tuple(names)
+
+
+def _band_positions(
+    modality: str, wanted: Sequence[str] | None, names: Sequence[str]
+) -> list[int]:
+    """Find bands by name.
+
+    Args:
+        modality: The modality, for the message.
+        wanted: Names of the bands to read, in order; None for all.
+        names: Names of all bands in the order of the file.
+
+    Returns:
+        Positions of the bands in the file, the first being 0.
+
+    Raises:
+        BandError: If a name is unknown or given twice, or there is none.
+    """
+    if wanted is None:
+        return list(range(len(names)))
+    unknown = [name for name in wanted if name not in names]
+    if unknown or not wanted or len(set(wanted)) < len(wanted):
+        raise BandError(
+            f"bands of '{modality}' are {list(wanted)}: give each at most once, out of "
+            f'{list(names)}.'
+        )
+    return [names.index(name) for name in wanted]
