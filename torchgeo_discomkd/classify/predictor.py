@@ -51,6 +51,21 @@ class Predictor:
 
     _compute: Callable[[NDArray[np.float32]], NDArray[np.float32]] = field(repr=False)
 
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Names of the bands that it takes, in order."""
+        return self.metadata.modalities[self.modality].bands
+
+    @property
+    def unit(self) -> str:
+        """Unit of the images: 'dB', 'linear' or any other text."""
+        return self.metadata.modalities[self.modality].unit
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Height and width to bring images to; None to leave them as they are."""
+        return self.fixed_size or self.metadata.modalities[self.modality].tile_size
+
     def probabilities(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Classify a batch, with the calibration of the file.
 
@@ -65,11 +80,10 @@ class Predictor:
             BandError: If *images* has not the shape (B, C, H, W) with C bands.
             TileSizeError: If the classifier takes another size only.
         """
-        bands = self.metadata.modalities[self.modality].bands
-        if images.ndim != 4 or images.shape[1] != len(bands):
+        if images.ndim != 4 or images.shape[1] != len(self.bands):
             raise BandError(
                 f'Images of shape {images.shape} given to a classifier of the bands '
-                f'{", ".join(bands)}: give shape (B, {len(bands)}, H, W).'
+                f'{", ".join(self.bands)}: give shape (B, {len(self.bands)}, H, W).'
             )
         if self.fixed_size not in (None, images.shape[2:]):
             raise TileSizeError(
