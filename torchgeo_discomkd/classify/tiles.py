@@ -168,61 +168,40 @@ def _classify(
             tiles = read_ahead(pool, images, spec, batch_size, 2 * workers)
             for batch in batch_tiles(tiles, batch_size):
                 checked = checked or warn_of_swapped_tiles(batch, spec.bands)
-                probabilities = classify_windows(predictor, batch, batch_size)
-                yield [
-                    _row(tile, values, predictor.metadata.classes, min_confidence)
-                    for tile, values in zip(batch, probabilities, strict=True)
-                ]
+                yield _classify_batch(predictor, batch, batch_size, min_confidence)
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def classify_windows(
-    predictor: Predictor, tiles: Sequence[Tile], batch_size: int
-) -> list[NDArray[np.float32] | None]:
-    """Classify tiles of any sizes.
-
-    Args:
-        predictor: The classifier.
-        tiles: The tiles.
-        batch_size: Images that are classified at a time.
-
-    Returns:
-        Probabilities of each tile, float32 (K,), the mean over its windows; None for a
-        tile without any.
-    """
-    groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
+def _classify_batch(
+    predictor: Predictor, tiles: Sequence[Tile], batch_size: int, min_confidence: float
+) -> list[Prediction]:
+    """Return a row for each tile, by the mean probabilities over its windows."""
+    rows = [Prediction.missing(t.files.name, t.status, t.footprint) for t in tiles]
+    groups = defaultdict[tuple[int, ...], dict[int, NDArray[np.float32]]](dict)
     for index, tile in enumerate(tiles):
         if tile.windows is not None:
-            groups[tile.windows.shape[1:]].append(index)
-    probabilities: list[NDArray[np.float32] | None] = [None] * len(tiles)
-    for members in groups.values():
-        windows = [w for i in members if (w := tiles[i].windows) is not None]
-        images = np.concatenate(windows)
+            groups[tile.windows.shape[1:]][index] = tile.windows
+    for windows in groups.values():
+        images = np.concatenate(list(windows.values()))
         values = np.concatenate(
             [
                 predictor.probabilities(images[first : first + batch_size])
                 for first in range(0, len(images), batch_size)
             ]
         )
-        ends = np.cumsum([len(w) for w in windows])[:-1]
-        for index, own in zip(members, np.split(values, ends), strict=True):
-            probabilities[index] = own.mean(axis=0)
-    return probabilities
-
-
-def _row(
-    tile: Tile,
-    probabilities: NDArray[np.float32] | None,
-    classes: Sequence[str],
-    min_confidence: float,
-) -> Prediction:
-    path, status, footprint = tile.files.name, tile.status, tile.footprint
-    if probabilities is None:
-        return Prediction.missing(path, status, footprint)
-    return Prediction.from_probabilities(
-        path, probabilities.tolist(), classes, status, footprint, min_confidence
-    )
+        ends = np.cumsum([len(w) for w in windows.values()])[:-1]
+        for index, own in zip(windows, np.split(values, ends), strict=True):
+            tile = tiles[index]
+            rows[index] = Prediction.from_probabilities(
+                tile.files.name,
+                own.mean(axis=0).tolist(),
+                predictor.metadata.classes,
+                tile.status,
+                tile.footprint,
+                min_confidence,
+            )
+    return rows
 
 
 def _settings(

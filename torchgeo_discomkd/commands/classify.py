@@ -215,4 +215,7 @@ def _parser() -> ArgumentParser:
 
 
 def _show(message: Warning | str, *_: object, **__: object) -> None:
-    sys.stderr.write(f'warning: {message}\n')
+    from tqdm import tqdm
+
+    # not in the line of the progress bar
+    tqdm.write(f'warning: {message}', file=sys.stderr)

@@ -79,36 +79,31 @@ def iterate_strips(
             pixels = np.concatenate([pixels, new], axis=1) if top < bottom else new
             bottom = stop
         image = pixels[:, : need - top]
-        mapped = _mapped(
-            image, top, left, rows, columns, begin, end, settings.max_nodata
-        )
+        mapped = _mapped(image, rows, columns, (begin, end), settings.max_nodata)
         yield Strip(rows, begin, end, _pad(image, rows, columns), mapped)
 
 
 def _mapped(
     image: NDArray[np.float32],
-    top: int,
-    left: int,
     rows: WindowAxis,
     columns: WindowAxis,
-    begin: int,
-    end: int,
+    span: tuple[int, int],
     max_nodata: float,
 ) -> NDArray[np.bool_]:
     """Find cells with enough pixels; a pixel is missing if it is so in any band."""
+    begin, end = span
     lengths = rows.length()[rows.first[begin] : rows.stop[end - 1]]
     present = np.isfinite(image).all(axis=0)
     if not present.any():
         return np.zeros((len(lengths), columns.cells), np.bool_)
-    y = rows.first[begin] * rows.stride - top
-    x = columns.offset - left
+    y = rows.first[begin] * rows.stride - rows.starts[begin]
+    x = columns.offset - columns.starts[0]
     counts = present[y : y + lengths.sum(), x : x + columns.length().sum()]
     for axis, steps in enumerate((lengths, columns.length())):
         starts = np.cumsum(steps) - steps
         counts = np.add.reduceat(counts, starts, axis=axis, dtype=np.int64)
     pixels = np.outer(lengths, columns.length())
-    missing = pixels - counts
-    return missing < max_nodata * pixels
+    return pixels - counts < max_nodata * pixels
 
 
 def _pad(
