@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader
 from tests.fakes import write_tile
 from torchgeo_discomkd.datasets import SARTiles
 from torchgeo_discomkd.errors import LayoutError, TileSizeError
-from torchgeo_discomkd.rasters import ImageFiles, TileSpec
-from torchgeo_discomkd.rasters.tiles import read_tile
+from torchgeo_discomkd.rasters import ImageFiles
+from torchgeo_discomkd.rasters.tiles import TileSpec, read_tile
 
 SPEC = TileSpec(bands=('VV', 'VH'), unit='dB', size=None)
 SMALL = replace(SPEC, size=(8, 8))

@@ -16,12 +16,10 @@ from .readers import (
 )
 from .scale import check_unit, convert_scale, guess_scale
 from .selection import select_bands
-from .tiles import TileSpec
 
 __all__ = (
     'Header',
     'ImageFiles',
-    'TileSpec',
     'check_bands',
     'check_unit',
     'convert_scale',
