@@ -139,40 +139,21 @@ def load_predictor(
         )
     match path.suffix.lower():
         case '.onnx':
-            return _onnx(path, modality, device, precision)
+            opened, kind = open_onnx(path, device, precision)
         case '.safetensors' | '.pt2' | '.ckpt' | '.pt' | '.pth':
-            return _torch(path, modality, device, precision)
+            # takes seconds, which .onnx files need not wait for
+            from .torch_route import open_model
+
+            opened, kind = open_model(path, modality, device, precision == 'bfloat16')
         case _:
             raise ClassifierFileError(
                 f'{path} is no model file: give a .safetensors, .onnx, .pt2 or .ckpt '
                 'file.'
             )
-
-
-def _torch(
-    path: Path, modality: str | None, device: str, precision: Precision
-) -> Predictor:
-    # takes seconds, which .onnx files need not wait for
-    from .torch_route import choose_device, read_model, torch_route
-
-    kind, loaded = read_model(path, modality)
-    name = _only_modality(path, loaded.metadata, modality)
-    place = choose_device(device)
-    bfloat16 = precision == 'bfloat16'
-    compute = torch_route(loaded, place, bfloat16)
-    kind += ', bfloat16' if bfloat16 else ''
-    description = _describe(path, kind, name, loaded.metadata)
-    return Predictor(loaded.metadata, name, description, None, str(place), compute)
-
-
-def _onnx(
-    path: Path, modality: str | None, device: str, precision: Precision
-) -> Predictor:
-    loaded, kind = open_onnx(path, device, precision)
-    name = _only_modality(path, loaded.metadata, modality)
-    description = _describe(path, kind, name, loaded.metadata)
+    name = _only_modality(path, opened.metadata, modality)
+    description = _describe(path, kind, name, opened.metadata)
     return Predictor(
-        loaded.metadata, name, description, loaded.size, loaded.device, loaded
+        opened.metadata, name, description, opened.size, opened.device, opened
     )
 
 
