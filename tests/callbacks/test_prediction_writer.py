@@ -212,7 +212,9 @@ trainer = Trainer(
     accelerator='cpu', devices=int(devices), strategy='ddp', logger=False,
     enable_progress_bar=False, callbacks=PredictionWriter(folder),
 )
-data = SARTilesDataModule(tiles, size=(8, 8), batch_size=2)
+data = SARTilesDataModule(
+    tiles, bands=('VV', 'VH'), unit='dB', size=(8, 8), batch_size=2
+)
 trainer.predict(make_task(), datamodule=data, return_predictions=False)
 """
 

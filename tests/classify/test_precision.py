@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from torchgeo_discomkd.classify.predictor import load_predictor
-from torchgeo_discomkd.classify.torch_route import torch_route
+from torchgeo_discomkd.classify.torch_route import TorchClassifier
 from torchgeo_discomkd.commands import main
 from torchgeo_discomkd.errors import SettingError, UserError
 from torchgeo_discomkd.export import export_classifier
@@ -85,7 +85,7 @@ def test_normalization_is_exact(tmp_path: Path, kind: str) -> None:
 
 def test_convolutions_are_channels_last_and_folded(files: dict[str, Path]) -> None:
     loaded = load_classifier(files['safetensors'])
-    torch_route(loaded, torch.device('cpu'))
+    TorchClassifier(loaded, torch.device('cpu'))
     kernels = [m.weight for m in loaded.modules() if isinstance(m, nn.Conv2d)]
     assert kernels
     assert all(k.is_contiguous(memory_format=torch.channels_last) for k in kernels)

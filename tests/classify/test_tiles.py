@@ -16,12 +16,11 @@ from numpy.typing import NDArray
 
 from tests.fakes import write_tile
 from torchgeo_discomkd.classify.predictor import Predictor, load_predictor
-from torchgeo_discomkd.classify.summary import Summary
-from torchgeo_discomkd.classify.tiles import classify_tiles
+from torchgeo_discomkd.classify.tiles import TilesSummary, classify_tiles
 from torchgeo_discomkd.errors import LayoutError, SettingError
 from torchgeo_discomkd.models import load_classifier
 from torchgeo_discomkd.rasters import read_image
-from torchgeo_discomkd.rasters.sources import find_sources
+from torchgeo_discomkd.rasters.finding import find_images
 
 from .tile_data import (
     CLASSES,
@@ -40,9 +39,9 @@ def run(
     predictor: Predictor | None = None,
     name: str = 'out.parquet',
     **kwargs: object,
-) -> tuple[geopandas.GeoDataFrame, Summary]:
+) -> tuple[geopandas.GeoDataFrame, TilesSummary]:
     """Classify into a GeoParquet file and read it."""
-    sources = find_sources(inputs, ('VV', 'VH'))
+    sources = find_images(inputs, ('VV', 'VH'))
     predictor = predictor or make_predictor()
     summary = classify_tiles(
         predictor, sources, tmp_path / name, progress=False, **kwargs
@@ -314,7 +313,7 @@ def test_interrupt_and_resume(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, tmp_path / 'tiles', predictor=broken, name='b.csv', batch_size=3)
     assert not (tmp_path / 'b.csv').exists()
-    sources = find_sources([tmp_path / 'tiles'])
+    sources = find_images([tmp_path / 'tiles'])
     with pytest.raises(SettingError, match="model was 'by VV' and is 'other'"):
         classify_tiles(
             make_predictor(description='other'),
@@ -362,12 +361,12 @@ MEMORY = """
 import resource, sys
 from pathlib import Path
 from tests.classify.tile_data import make_predictor
-from torchgeo_discomkd.classify.tiles import classify_tiles
-from torchgeo_discomkd.rasters.sources import find_sources
+from torchgeo_discomkd.classify import classify_tiles
+from torchgeo_discomkd.rasters.finding import find_images
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 for count in map(int, sys.argv[2:]):
-    sources = find_sources([f'{sys.argv[1]}/{count}'])
+    sources = find_images([f'{sys.argv[1]}/{count}'])
     assert len(sources) == count
     output = f'{sys.argv[1]}/{count}.parquet'
     summary = classify_tiles(

@@ -15,9 +15,7 @@ import pytest
 import rasterio
 
 from tests.fakes import write_tile
-from torchgeo_discomkd.classify import classify
 from torchgeo_discomkd.commands import main
-from torchgeo_discomkd.errors import SettingError
 from torchgeo_discomkd.export import export_classifier
 
 from ..classify.tile_data import db, make_metadata, write_model, write_tiles
@@ -184,12 +182,15 @@ def test_map_of_a_scene_in_two_files(tmp_path: Path) -> None:
         assert file.transform.a == 40
 
 
-def test_function(tmp_path: Path, model: Path, tiles: Path) -> None:
-    out = tmp_path / 'out.parquet'
-    summary = classify(model, [tiles], out, device='cpu')
-    assert str(summary) == f'{out}: 6 tiles, 0 without a label (6 ok)'
-    with pytest.raises(SettingError, match='--polygons, --preview: only for maps'):
-        classify(model, [tiles], out, polygons='a.gpkg', preview='a.png')
+def test_options_of_the_other_kind(
+    tmp_path: Path, model: Path, tiles: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    extra = ('--polygons', 'a.gpkg', '--preview', 'a.png')
+    _, err = fails(capsys, 2, model, tiles, '--output', tmp_path / 'o.csv', *extra)
+    assert '--polygons, --preview: only for maps of scenes (.tif)' in err
+    extra = ('--crs', 'EPSG:4326', '--resume')
+    _, err = fails(capsys, 2, model, tiles, '--output', tmp_path / 'o.tif', *extra)
+    assert '--crs, --resume: only for tables' in err
 
 
 SLOW_MODEL = """

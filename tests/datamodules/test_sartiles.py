@@ -19,7 +19,7 @@ from shapely.geometry.base import BaseGeometry
 from tests.conftest import TINY
 from tests.fakes import write_tile
 from torchgeo_discomkd.callbacks import PredictionWriter
-from torchgeo_discomkd.classify import api
+from torchgeo_discomkd.classify import classify_tiles, load_predictor
 from torchgeo_discomkd.commands import main
 from torchgeo_discomkd.datamodules import SARTilesDataModule
 from torchgeo_discomkd.errors import ModalityError, SettingError
@@ -29,6 +29,7 @@ from torchgeo_discomkd.models import (
     save_classifier,
     store_temperature,
 )
+from torchgeo_discomkd.rasters import find_images
 from torchgeo_discomkd.tasks import DisCoMKD, PretrainedClassification
 
 
@@ -91,7 +92,9 @@ def predict(file: Path, folder: Path, *args: str) -> GeoDataFrame:
 def classify(
     file: Path, paths: Sequence[Path], output: Path, **kwargs: object
 ) -> GeoDataFrame:
-    api.classify(file, paths, output, device='cpu', **kwargs)  # ty: ignore[invalid-argument-type]
+    predictor = load_predictor(file, device='cpu')
+    images = find_images(paths, predictor.bands)
+    classify_tiles(predictor, images, output, progress=False, **kwargs)  # ty: ignore[invalid-argument-type]
     return geopandas.read_parquet(output)
 
 
@@ -170,7 +173,7 @@ def test_last_weights(file: Path, tiles: Path, tmp_path: Path) -> None:
         callbacks=PredictionWriter(str(tmp_path / 'out')),
     )
     task = DisCoMKD(num_classes=2, model='test_resnet')
-    data = SARTilesDataModule(str(tiles / 'north'), size=(8, 8))
+    data = SARTilesDataModule(str(tiles / 'north'), classifier=str(file))
     checkpoint = file.parents[1] / 'last.ckpt'
     trainer.predict(
         task, datamodule=data, ckpt_path=checkpoint, return_predictions=False
@@ -182,10 +185,40 @@ def test_last_weights(file: Path, tiles: Path, tmp_path: Path) -> None:
     assert_same(predicted, classified)
 
 
-def setup(files: dict[str, Path], paths: Path, **kwargs: object) -> SARTilesDataModule:
+def test_checkpoint_on_the_command_line(
+    file: Path, tiles: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = file.parents[1] / 'last.ckpt'
+
+    def run(checkpoint: Path, folder: Path, *args: str) -> GeoDataFrame:
+        main(
+            [
+                *('predict', '--model', 'DisCoMKD', '--model.num_classes', '2', *TINY),
+                *('--ckpt_path', str(checkpoint), '--data', 'SARTilesDataModule'),
+                *('--data.paths', str(tiles), '--trainer.default_root_dir'),
+                *(str(folder), *args),
+            ]
+        )
+        return geopandas.read_parquet(folder / 'predictions' / 'sar.parquet')
+
+    predicted = run(checkpoint, tmp_path / 'out')
+    store_temperature(file, 1.0, {})
+    assert_same(predicted, classify(file, [tiles], tmp_path / 'c.parquet'))
+    # away from its run nothing says what the checkpoint takes
+    alone = shutil.copy(checkpoint, tmp_path / 'alone.ckpt')
+    with pytest.raises(SystemExit):
+        run(alone, tmp_path / 'alone')
+    assert '--data.classifier to its file' in capsys.readouterr().err
+    assert_same(
+        run(alone, tmp_path / 'alone', '--data.classifier', str(file)), predicted
+    )
+
+
+def predict_with(
+    files: dict[str, Path], data: SARTilesDataModule
+) -> SARTilesDataModule:
     trainer = Trainer(accelerator='cpu', logger=False, enable_progress_bar=False)
     task = PretrainedClassification({name: str(path) for name, path in files.items()})
-    data = SARTilesDataModule(str(paths), **kwargs)  # ty: ignore[invalid-argument-type]
     trainer.predict(task, datamodule=data)
     return data
 
@@ -193,28 +226,58 @@ def setup(files: dict[str, Path], paths: Path, **kwargs: object) -> SARTilesData
 def test_what_the_classifier_says_is_adopted(
     file: Path, pairs: Path, tiles: Path
 ) -> None:
-    spec = setup({'sar': file}, tiles).predict_dataset.spec
+    data = SARTilesDataModule(str(tiles), classifier=str(file))
+    spec = predict_with({'sar': file}, data).predict_dataset.spec
     metadata = load_metadata(file).modalities['sar']
     assert (spec.bands, spec.unit, spec.size) == (metadata.bands, 'dB', (8, 8))
     ms = file.with_name('ms.safetensors')
-    data = setup({'sar': file, 'ms': ms}, pairs / 'ms', modality='ms')
+    data = SARTilesDataModule(str(pairs / 'ms'), modality='ms')
+    data.adopt([load_metadata(file), load_metadata(ms)])
+    predict_with({'sar': file, 'ms': ms}, data)
     assert len(data.predict_dataset.spec.bands) == 13
     assert data.predict_dataset[0]['image_ms'].max() > 500
     # other classifiers of the same modality are welcome as long as they agree
-    setup({'a': file, 'b': file}, tiles)
+    data = SARTilesDataModule(str(tiles))
+    data.adopt([load_metadata(file)] * 2)
+    predict_with({'a': file, 'b': file}, data)
+    # as often as one likes
+    predict_with({'a': file}, data)
+
+
+def test_no_tile_is_read_as_the_classifier_does_not_take_it(
+    file: Path, tiles: Path
+) -> None:
+    bands = load_metadata(file).modalities['sar'].bands
+    with pytest.raises(SettingError, match='nothing says which bands and unit'):
+        predict_with({'sar': file}, SARTilesDataModule(str(tiles), size=(8, 8)))
+    with pytest.raises(SettingError, match='nothing says which bands and unit'):
+        predict_with({'sar': file}, SARTilesDataModule(str(tiles), bands=bands))
+    # stated like that of another classifier
+    data = SARTilesDataModule(str(tiles), bands=('VH', 'VV'), unit='dB')
+    with pytest.raises(SettingError, match='bands of'):
+        predict_with({'sar': file}, data)
+    data = SARTilesDataModule(str(tiles), bands=bands, unit='dB')
+    with pytest.raises(SettingError, match=r'classifier takes .*\(8, 8\)'):
+        predict_with({'sar': file}, data)
+    # stated completely, and right
+    data = SARTilesDataModule(str(tiles), bands=bands, unit='dB', size=(8, 8))
+    assert predict_with({'sar': file}, data).predict_dataset.spec.size == (8, 8)
 
 
 def test_contradictions(
     file: Path, tiles: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    def make(**stated: object) -> SARTilesDataModule:
+        return SARTilesDataModule(str(tiles), classifier=str(file), **stated)  # ty: ignore[invalid-argument-type]
+
     with pytest.raises(ModalityError, match=r"'x' alone.*\['sar'\]"):
-        setup({'sar': file}, tiles, modality='x')
+        make(modality='x')
     with pytest.raises(SettingError, match=r'bands of.*--data\.bands'):
-        setup({'sar': file}, tiles, bands=['VH', 'VV'])
+        make(bands=['VH', 'VV'])
     with pytest.raises(SettingError, match='unit of'):
-        setup({'sar': file}, tiles, unit='linear')
+        make(unit='linear')
     with pytest.raises(SettingError, match='size of'):
-        setup({'sar': file}, tiles, size=(9, 9))
+        make(size=(9, 9))
     with pytest.raises(SystemExit):
         main(
             [
@@ -246,11 +309,22 @@ def test_negative_power_where_noise_was_removed(
 
 
 def test_without_a_trainer(tiles: Path) -> None:
-    data = SARTilesDataModule(str(tiles / 'north'), size=(8, 8), batch_size=4)
+    bands = ('VV', 'VH')
+    data = SARTilesDataModule(
+        str(tiles / 'north'), bands=bands, unit='dB', size=(8, 8), batch_size=4
+    )
     data.setup('predict')
     batches = list(data.predict_dataloader())
-    assert sum(len(set(batch['path'])) for batch in batches) == 10
-    assert data.predict_dataset.spec.bands == ('VV', 'VH')
+    assert sum(len(batch['path']) for batch in batches) == 10
+    assert data.predict_dataset.spec.bands == bands
+
+
+def test_nothing_but_bad_tiles(file: Path, tiles: Path, tmp_path: Path) -> None:
+    paths = [tiles / 'south' / f'{name}.tif' for name in ('broken', 'nodata', 'one')]
+    data = ['--data.paths', f'[{", ".join(map(str, paths))}]']
+    predicted = predict(file, tmp_path / 'out', *data)
+    assert_same(predicted, classify(file, paths, tmp_path / 'c.parquet'))
+    assert predicted['label'].isna().all()
 
 
 def test_probabilities_of_a_large_tile(file: Path, tiles: Path, tmp_path: Path) -> None:

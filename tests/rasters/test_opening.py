@@ -15,8 +15,8 @@ import rasterio
 from rasterio.errors import NotGeoreferencedWarning
 
 from tests.fakes import write_tile
+from torchgeo_discomkd.rasters.finding import find_images
 from torchgeo_discomkd.rasters.opening import many_threads
-from torchgeo_discomkd.rasters.sources import find_sources
 from torchgeo_discomkd.rasters.tiles import TileSpec, read_tile
 
 DELAY = 0.1
@@ -41,7 +41,7 @@ def test_workers_read_from_a_slow_server_at_the_same_time(server: str) -> None:
     spec = TileSpec(('VV', 'VH'), 'dB', (8, 8))
 
     def read(name: str, workers: int) -> float:
-        sources = find_sources([f'{server}/{name}{i}.tif' for i in range(8)])
+        sources = find_images([f'{server}/{name}{i}.tif' for i in range(8)])
         since = time.monotonic()
         with many_threads(), ThreadPoolExecutor(workers) as pool:
             tiles = list(pool.map(lambda source: read_tile(source, spec), sources))
@@ -55,7 +55,7 @@ def test_workers_read_from_a_slow_server_at_the_same_time(server: str) -> None:
 
 
 def test_missing_url(server: str) -> None:
-    [source] = find_sources([f'{server.rpartition(":")[0]}:1/a.tif'])
+    [source] = find_images([f'{server.rpartition(":")[0]}:1/a.tif'])
     status = read_tile(source, TileSpec(('VV', 'VH'), 'dB', None)).status
     assert status.startswith(f'unreadable: {source.name} cannot be read')
 

@@ -7,10 +7,12 @@ from numpy.typing import NDArray
 
 from torchgeo_discomkd.errors import SettingError, UnitError
 from torchgeo_discomkd.rasters.scale import (
+    Scale,
     check_scale,
+    check_unit,
     convert_scale,
+    find_unit,
     guess_scale,
-    to_unit,
 )
 
 RNG = np.random.default_rng(0)
@@ -19,6 +21,11 @@ DB = RNG.normal([[[-11]], [[-18]]], 3, (2, 32, 32)).astype(np.float32)
 POWER = (10 ** (DB.astype(np.float64) / 10)).astype(np.float32)
 #: Digital numbers of a detected image.
 NUMBERS = RNG.integers(20, 900, (2, 32, 32)).astype(np.float32)
+
+
+def to_unit(image: NDArray[np.float32], scale: Scale, unit: str) -> NDArray[np.float32]:
+    """Convert an image to the unit of a classifier, as readers do."""
+    return convert_scale(image, find_unit(image, scale, unit, 'a.tif'), unit)
 
 
 def test_values_by_hand() -> None:
@@ -67,33 +74,33 @@ def test_guess(image: NDArray[np.float32], unit: str | None) -> None:
 
 
 @pytest.mark.parametrize('scale', ['auto', 'db'])
-def test_db_stays_db(scale: str) -> None:
-    assert np.array_equal(to_unit(DB, scale, 'dB', 'a.tif'), DB)
+def test_db_stays_db(scale: Scale) -> None:
+    assert np.array_equal(to_unit(DB, scale, 'dB'), DB)
 
 
 @pytest.mark.parametrize('scale', ['auto', 'linear'])
-def test_linear_becomes_db(scale: str) -> None:
-    assert np.allclose(to_unit(POWER, scale, 'dB', 'a.tif'), DB, atol=1e-4)
+def test_linear_becomes_db(scale: Scale) -> None:
+    assert np.allclose(to_unit(POWER, scale, 'dB'), DB, atol=1e-4)
 
 
 @pytest.mark.parametrize('scale', ['auto', 'db'])
-def test_db_becomes_linear(scale: str) -> None:
-    assert np.allclose(to_unit(DB, scale, 'linear', 'a.tif'), POWER, rtol=1e-5)
+def test_db_becomes_linear(scale: Scale) -> None:
+    assert np.allclose(to_unit(DB, scale, 'linear'), POWER, rtol=1e-5)
 
 
 @pytest.mark.parametrize('unit', ['dB', 'linear'])
 def test_contradictions(unit: str) -> None:
     with pytest.raises(UnitError, match=r'a\.tif is said to be in dB, but .*linear'):
-        to_unit(POWER, 'db', unit, 'a.tif')
+        to_unit(POWER, 'db', unit)
     with pytest.raises(UnitError, match=r'a\.tif is said to be linear .* as dB do'):
-        to_unit(DB, 'linear', unit, 'a.tif')
+        to_unit(DB, 'linear', unit)
     with pytest.raises(UnitError, match=r'a\.tif is neither .* calibrate'):
-        to_unit(NUMBERS, 'auto', unit, 'a.tif')
+        to_unit(NUMBERS, 'auto', unit)
 
 
 def test_other_units_are_left_alone() -> None:
     check_scale('auto', 'unknown')
-    assert to_unit(NUMBERS, 'auto', 'unknown', 'a.tif') is NUMBERS
+    assert to_unit(NUMBERS, 'auto', 'unknown') is NUMBERS
     with pytest.raises(SettingError, match="in the unit 'unknown'"):
         check_scale('db', 'unknown')
     with pytest.raises(SettingError, match="scale='dB': use 'auto'"):
@@ -102,5 +109,25 @@ def test_other_units_are_left_alone() -> None:
 
 def test_nothing_but_missing_pixels() -> None:
     image = np.full((2, 3, 3), np.nan, np.float32)
-    assert np.isnan(to_unit(image, 'auto', 'dB', 'a.tif')).all()
-    assert np.isnan(to_unit(image, 'linear', 'dB', 'a.tif')).all()
+    assert np.isnan(to_unit(image, 'auto', 'dB')).all()
+    assert np.isnan(to_unit(image, 'linear', 'dB')).all()
+
+
+@pytest.mark.parametrize(
+    ('minimum', 'maximum', 'unit'),
+    [(-25, 3, 'dB'), (-1e-9, 3, 'dB'), (0, 4, 'linear'), (-5, 9, 'unknown')],
+)
+def test_plausible(minimum: float, maximum: float, unit: str) -> None:
+    check_unit(minimum, maximum, unit, 'x')
+
+
+def test_linear_power_where_db_is_expected() -> None:
+    with pytest.raises(UnitError, match=r'Band VV is said to be in dB, but .* 0\.01'):
+        check_unit(0.01, 0.4, 'dB', 'Band VV')
+    with pytest.raises(UnitError, match='10 \\* log10'):
+        check_unit(0, 0.4, 'dB', 'Band VV')
+
+
+def test_db_where_linear_power_is_expected() -> None:
+    with pytest.raises(UnitError, match=r'Band VV is said to be linear .* -20 to 1'):
+        check_unit(-20, 1, 'linear', 'Band VV')

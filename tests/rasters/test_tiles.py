@@ -1,8 +1,11 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,8 +18,16 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import from_origin
 
 from tests.fakes import write_tile
-from torchgeo_discomkd.rasters.sources import Source
-from torchgeo_discomkd.rasters.tiles import Tile, TileSpec, read_tile
+from torchgeo_discomkd.errors import SettingError
+from torchgeo_discomkd.rasters import tiles
+from torchgeo_discomkd.rasters.finding import ImageFiles
+from torchgeo_discomkd.rasters.tiles import (
+    Tile,
+    TileSpec,
+    batch_tiles,
+    read_ahead,
+    read_tile,
+)
 
 RNG = np.random.default_rng(0)
 SPEC = TileSpec(bands=('VV', 'VH'), unit='dB', size=(8, 8))
@@ -24,13 +35,27 @@ DB = RNG.normal([[[-11]], [[-18]]], 1, (2, 8, 8)).astype(np.float32)
 
 
 def read(path: Path | str, spec: TileSpec = SPEC) -> Tile:
-    return read_tile(Source((str(path),)), spec)
+    return read_tile(ImageFiles((str(path),)), spec)
 
 
 def windows(tile: Tile) -> NDArray[np.float32]:
     assert tile.windows is not None
     assert tile.windows.dtype == np.float32
     return tile.windows
+
+
+@pytest.mark.parametrize(
+    ('setting', 'message'),
+    [
+        ({'max_nodata': 0}, 'max_nodata=0'),
+        ({'max_nodata': 1.5}, 'max_nodata=1.5'),
+        ({'scale': 'dB'}, "scale='dB'"),
+        ({'scale': 'db', 'unit': 'DN'}, "scale='db'.*'DN'"),
+    ],
+)
+def test_wrong_settings(setting: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingError, match=message):
+        replace(SPEC, **setting)
 
 
 @pytest.mark.parametrize('suffix', ['.tif', '.npy'])
@@ -82,7 +107,7 @@ def test_one_file_for_each_band(tmp_path: Path) -> None:
     vv, vh = tmp_path / 'VV.tif', tmp_path / 'VH.tif'
     write_tile(vv, DB[:1], crs='EPSG:32631')
     write_tile(vh, DB[1:], crs='EPSG:32631')
-    source = Source((str(vv), str(vh)))
+    source = ImageFiles((str(vv), str(vh)))
     tile = read_tile(source, SPEC)
     assert tile.status == 'ok'
     assert tile.named
@@ -102,7 +127,7 @@ def test_files_of_other_places(tmp_path: Path) -> None:
         write_tile(tmp_path / name, DB[:1], crs='EPSG:32631')
         with rasterio.open(tmp_path / name, 'r+') as file:
             file.transform = from_origin(east, 4e6, 10, 10)
-    source = Source((str(tmp_path / 'VV.tif'), str(tmp_path / 'VH.tif')))
+    source = ImageFiles((str(tmp_path / 'VV.tif'), str(tmp_path / 'VH.tif')))
     assert 'differ in size, transform or CRS' in read_tile(source, SPEC).status
 
 
@@ -217,3 +242,75 @@ def test_cloud_optimized_and_virtual(tmp_path: Path) -> None:
     content = (tmp_path / 'a.tif').read_bytes()
     with rasterio.MemoryFile(content, ext='.tif') as memory:
         assert np.array_equal(windows(read(memory.name)), DB[None])
+
+
+#: The tiles of the tests below, 4 x 4 pixels each.
+ANY_SIZE = replace(SPEC, size=None)
+
+
+class Files:
+    """Tiles that are counted when they are asked for."""
+
+    def __init__(self, folder: Path, count: int) -> None:
+        self.images = []
+        self.asked = 0
+        for i in range(count):
+            np.save(folder / f'{i}.npy', np.full((2, 4, 4), -i - 2.0, np.float32))
+            self.images.append(ImageFiles((str(folder / f'{i}.npy'),)))
+
+    def __iter__(self) -> Iterator[ImageFiles]:
+        for image in self.images:
+            self.asked += 1
+            yield image
+
+
+def value(tile: Tile) -> float:
+    assert tile.windows is not None
+    return float(-tile.windows[0, 0, 0, 0] - 2)
+
+
+@pytest.mark.parametrize('workers', [1, 4])
+def test_order(tmp_path: Path, workers: int) -> None:
+    files = Files(tmp_path, 30)
+    with ThreadPoolExecutor(workers) as pool:
+        tiles = list(read_ahead(pool, files, ANY_SIZE, 8, 2))
+    assert [value(tile) for tile in tiles] == list(range(30))
+
+
+@pytest.mark.parametrize(('room', 'expected'), [(2**26, 8), (5 * 32, 5), (1, 2)])
+def test_few_tiles_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int, expected: int
+) -> None:
+    monkeypatch.setattr(tiles, 'MAX_VALUES', room)
+    files = Files(tmp_path, 30)
+    with ThreadPoolExecutor(2) as pool:
+        ahead = read_ahead(pool, files, ANY_SIZE, 8, 2)
+        waiting = []
+        for number in range(1, 21):
+            next(ahead)
+            waiting.append(files.asked - number)
+    # the one that was taken is replaced when the next one is asked for
+    assert waiting[0] == 1
+    assert set(waiting[1:]) == {expected - 1}
+
+
+def tile(windows: int, values: int = 1) -> Tile:
+    if not windows:
+        return Tile(ImageFiles(('a',)), 'nodata')
+    return Tile(ImageFiles(('a',)), 'ok', np.zeros((windows, 1, 1, values), np.float32))
+
+
+def sizes(counts: list[int], values: int = 1) -> list[list[int]]:
+    batches = batch_tiles((tile(count, values) for count in counts), 4)
+    return [
+        [0 if t.windows is None else len(t.windows) for t in batch] for batch in batches
+    ]
+
+
+def test_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert sizes([]) == []
+    assert sizes([1] * 9) == [[1] * 4, [1] * 4, [1]]
+    assert sizes([0] * 5) == [[0] * 4, [0]]
+    assert sizes([3, 3, 9, 1]) == [[3, 3], [9], [1]]
+    monkeypatch.setattr(tiles, 'MAX_VALUES', 20)
+    assert sizes([1] * 5, values=10) == [[1, 1], [1, 1], [1]]

@@ -32,11 +32,11 @@ CODE = r"""
 import json, re, sys
 from pathlib import Path
 from time import perf_counter
-from torchgeo_discomkd.classify import scene
+from torchgeo_discomkd.classify import classify_scene
 from torchgeo_discomkd.classify.predictor import load_predictor
-from torchgeo_discomkd.classify.scene_panel import PanelAverage
+from torchgeo_discomkd.classify.scene.panels import PanelAverage
 from torchgeo_discomkd.performance.memory import keep_freed_memory
-from torchgeo_discomkd.rasters.sources import Source
+from torchgeo_discomkd.rasters.finding import ImageFiles
 
 def megabytes(key):
     status = Path('/proc/self/status').read_text()
@@ -53,8 +53,8 @@ def timed(self, strip):
     first.append(perf_counter() - start)
 
 PanelAverage.add = timed
-summary = scene.classify_scene(
-    predictor, Source((path,)), output, stride=int(stride), workers=2, progress=False
+summary = classify_scene(
+    predictor, ImageFiles((path,)), output, stride=int(stride), workers=2, progress=False
 )
 print(json.dumps({
     'seconds': perf_counter() - start,

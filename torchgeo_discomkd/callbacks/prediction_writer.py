@@ -6,27 +6,38 @@
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
+from lightning.pytorch.utilities import CombinedLoader
 from rich.console import Console
+from shapely import MultiPolygon, Polygon
 from torch import Tensor
 
-from ..datasets import SARTiles
+from ..datasets import MultiModalDataset, SARTiles
 from ..errors import OutputError, OutputExistsError, SettingError
+from ..rasters.footprints import make_footprint
 from ..tables import Prediction, PredictionTable, TableFormat
 from ..tables.prediction import CLASSIFIED
-from .predicted_tiles import (
-    PredictedTile,
-    predict_dataset,
-    tiles_of_batch,
-    tiles_of_dataset,
-)
 from .run_folder import run_folder
+from .task import as_task
 
-if TYPE_CHECKING:
-    from ..tasks import MultiModalTask
+
+class _Tile(NamedTuple):
+    """A tile of a batch."""
+
+    #: Path, or another name that no second tile of the data set has.
+    path: str
+
+    #: 'ok', or what is special about it.
+    status: str = 'ok'
+
+    #: Outline; None if unknown.
+    footprint: Polygon | MultiPolygon | None = None
+
+    #: Number of its images in the batch, one after the other.
+    images: int = 1
 
 
 class PredictionWriter(BasePredictionWriter):
@@ -73,11 +84,11 @@ class PredictionWriter(BasePredictionWriter):
             OutputError: If a table cannot be written.
             OutputExistsError: If a table exists.
         """
-        task: MultiModalTask = pl_module  # ty: ignore[invalid-assignment]
-        tiles = predict_dataset(trainer, 0)
+        task = as_task(pl_module)
+        tiles = _dataset(trainer, 0)
         is_sar = isinstance(tiles, SARTiles)
         suffix = self.format or ('parquet' if is_sar else 'csv')
-        self._crs = tiles.crs if is_sar else 'EPSG:4326'
+        self._crs = tiles.spec.crs if is_sar else 'EPSG:4326'
         folder = self.folder or run_folder(trainer) / 'predictions'
         paths = {n: Path(folder) / f'{n}.{suffix}' for n in task.classifier_names()}
         if trainer.is_global_zero:
@@ -132,28 +143,45 @@ class PredictionWriter(BasePredictionWriter):
             SettingError: If nothing tells which samples the batch has.
         """
         tables = {name: self._tables[name] for name in prediction}
-        if 'path' in batch:
-            tiles = tiles_of_batch(batch)
-        else:
-            indices = batch['index'].tolist() if 'index' in batch else batch_indices
-            if not indices:
-                raise SettingError(
-                    "the batch has neither 'path' nor 'index', and its data loader does "
-                    "not tell positions in the data set: add 'index' to the samples."
-                )
-            dataset = predict_dataset(trainer, dataloader_idx)
-            tiles = tiles_of_dataset(dataset, indices, self._crs)
+        tiles = self._tiles(trainer, batch, batch_indices, dataloader_idx)
         for name, table in tables.items():
-            values = prediction[name].float().cpu()
-            table.write([self._row(tile, values, table.classes) for tile in tiles])
+            images = prediction[name].float().cpu().split([t.images for t in tiles])
+            rows = zip(tiles, images, strict=True)
+            table.write([self._row(*row, table.classes) for row in rows])
+
+    def _tiles(
+        self,
+        trainer: Trainer,
+        batch: Any,
+        indices: Sequence[int] | None,
+        dataloader_idx: int,
+    ) -> list[_Tile]:
+        if 'windows' in batch:
+            columns = [batch[key] for key in ('path', 'status', 'footprint')]
+            counts = batch['windows'].tolist()
+            return [_Tile(*row) for row in zip(*columns, counts, strict=True)]
+        if 'index' in batch:
+            indices = batch['index'].tolist()
+        if not indices:
+            raise SettingError(
+                "the batch has neither 'windows' nor 'index', and its data loader does "
+                "not tell positions in the data set: add 'index' to the samples."
+            )
+        dataset = _dataset(trainer, dataloader_idx)
+        if not isinstance(dataset, MultiModalDataset):
+            return [_Tile(str(i)) for i in indices]
+        return [
+            _Tile(dataset.identifier(i), footprint=_outline(dataset, i, self._crs))
+            for i in indices
+        ]
 
     def _row(
-        self, tile: PredictedTile, probabilities: Tensor, classes: Sequence[str]
+        self, tile: _Tile, probabilities: Tensor, classes: Sequence[str]
     ) -> Prediction:
-        path, status, footprint, rows = tile
+        path, status, footprint, _ = tile
         if status not in CLASSIFIED:
             return Prediction.missing(path, status, footprint)
-        values = probabilities[rows].mean(dim=0).tolist()
+        values = probabilities.mean(dim=0).tolist()
         return Prediction.from_probabilities(
             path, values, classes, status, footprint, self.min_confidence
         )
@@ -206,6 +234,23 @@ class PredictionWriter(BasePredictionWriter):
     def _close(self) -> None:
         for table in self._tables.values():
             table.close()
+
+
+def _dataset(trainer: Trainer, dataloader_idx: int) -> Any:
+    """Return a data set that is predicted; None if the loader does not tell."""
+    loaders = CombinedLoader(trainer.predict_dataloaders, 'sequential').flattened
+    return getattr(loaders[dataloader_idx], 'dataset', None)
+
+
+def _outline(
+    dataset: MultiModalDataset, index: int, crs: str
+) -> Polygon | MultiPolygon | None:
+    sizes = {dataset.tile_size(modality) for modality in dataset.modalities}
+    place = dataset.georeference(index)
+    # sizes that differ: the transform is of one of the modalities, but of which one?
+    if place is None or len(sizes) > 1:
+        return None
+    return make_footprint(*place, sizes.pop(), crs)
 
 
 def _partial_folder(path: Path) -> Path:

@@ -3,6 +3,16 @@
 
 """Use a trained classifier on tiles and scenes of one modality."""
 
-from .api import classify
+from .predictor import Predictor, load_predictor
+from .scene import SceneOutputs, SceneSummary, classify_scene
+from .tiles import TilesSummary, classify_tiles
 
-__all__ = ('classify',)
+__all__ = (
+    'Predictor',
+    'SceneOutputs',
+    'SceneSummary',
+    'TilesSummary',
+    'classify_scene',
+    'classify_tiles',
+    'load_predictor',
+)

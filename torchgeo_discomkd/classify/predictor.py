@@ -51,6 +51,21 @@ class Predictor:
 
     _compute: Callable[[NDArray[np.float32]], NDArray[np.float32]] = field(repr=False)
 
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Names of the bands that it takes, in order."""
+        return self.metadata.modalities[self.modality].bands
+
+    @property
+    def unit(self) -> str:
+        """Unit of the images: 'dB', 'linear' or any other text."""
+        return self.metadata.modalities[self.modality].unit
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Height and width to bring images to; None to leave them as they are."""
+        return self.fixed_size or self.metadata.modalities[self.modality].tile_size
+
     def probabilities(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Classify a batch, with the calibration of the file.
 
@@ -65,11 +80,10 @@ class Predictor:
             BandError: If *images* has not the shape (B, C, H, W) with C bands.
             TileSizeError: If the classifier takes another size only.
         """
-        bands = self.metadata.modalities[self.modality].bands
-        if images.ndim != 4 or images.shape[1] != len(bands):
+        if images.ndim != 4 or images.shape[1] != len(self.bands):
             raise BandError(
                 f'Images of shape {images.shape} given to a classifier of the bands '
-                f'{", ".join(bands)}: give shape (B, {len(bands)}, H, W).'
+                f'{", ".join(self.bands)}: give shape (B, {len(self.bands)}, H, W).'
             )
         if self.fixed_size not in (None, images.shape[2:]):
             raise TileSizeError(
@@ -125,40 +139,21 @@ def load_predictor(
         )
     match path.suffix.lower():
         case '.onnx':
-            return _onnx(path, modality, device, precision)
+            opened, kind = open_onnx(path, device, precision)
         case '.safetensors' | '.pt2' | '.ckpt' | '.pt' | '.pth':
-            return _torch(path, modality, device, precision)
+            # takes seconds, which .onnx files need not wait for
+            from .torch_route import open_model
+
+            opened, kind = open_model(path, modality, device, precision == 'bfloat16')
         case _:
             raise ClassifierFileError(
                 f'{path} is no model file: give a .safetensors, .onnx, .pt2 or .ckpt '
                 'file.'
             )
-
-
-def _torch(
-    path: Path, modality: str | None, device: str, precision: Precision
-) -> Predictor:
-    # takes seconds, which .onnx files need not wait for
-    from .torch_route import choose_device, read_model, torch_route
-
-    kind, loaded = read_model(path, modality)
-    name = _only_modality(path, loaded.metadata, modality)
-    place = choose_device(device)
-    bfloat16 = precision == 'bfloat16'
-    compute = torch_route(loaded, place, bfloat16)
-    kind += ', bfloat16' if bfloat16 else ''
-    description = _describe(path, kind, name, loaded.metadata)
-    return Predictor(loaded.metadata, name, description, None, str(place), compute)
-
-
-def _onnx(
-    path: Path, modality: str | None, device: str, precision: Precision
-) -> Predictor:
-    loaded, kind = open_onnx(path, device, precision)
-    name = _only_modality(path, loaded.metadata, modality)
-    description = _describe(path, kind, name, loaded.metadata)
+    name = _only_modality(path, opened.metadata, modality)
+    description = _describe(path, kind, name, opened.metadata)
     return Predictor(
-        loaded.metadata, name, description, loaded.size, loaded.device, loaded
+        opened.metadata, name, description, opened.size, opened.device, opened
     )
 
 

@@ -3,9 +3,10 @@
 
 """Classify tiles into a table, whatever their number."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,25 +14,64 @@ import rasterio
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ..errors import SettingError
-from ..rasters.ahead import batch_tiles, read_ahead
+from ..rasters.finding import ImageFiles
 from ..rasters.opening import many_threads
-from ..rasters.scale import Scale, check_scale
-from ..rasters.sources import Source
-from ..rasters.tiles import Tile, TileSpec
+from ..rasters.scale import Scale
+from ..rasters.tiles import Tile, TileSpec, batch_tiles, read_ahead
 from ..tables import Prediction, PredictionTable
-from ..tables.prediction import UNCERTAIN
+from ..tables.prediction import CLASSIFIED
+from .band_order import warn_of_swapped_tiles
+from .options import CACHE_BYTES, check_options
 from .predictor import Predictor
-from .summary import Summary
-from .swapped import warn_if_swapped
 
-# Tiles are read once: GDAL need not keep 5 % of the memory for them.
-_CACHE_BYTES = 64 * 2**20
+
+@dataclass
+class TilesSummary:
+    """How many tiles of each status a table has."""
+
+    #: The table.
+    output: Path
+
+    #: Number of tiles by the first word of their status, for example 'unreadable'.
+    counts: Counter[str] = field(default_factory=Counter)
+
+    #: Path and status of the first tile without a label; None if all have one.
+    example: str | None = None
+
+    def add(self, path: str, status: str) -> None:
+        """Count a tile.
+
+        Args:
+            path: Its path.
+            status: Its status.
+        """
+        word = status.partition(':')[0]
+        self.counts[word] += 1
+        if self.example is None and word not in CLASSIFIED:
+            self.example = f'{path}: {status}'
+
+    @property
+    def total(self) -> int:
+        """Number of tiles."""
+        return self.counts.total()
+
+    @property
+    def failed(self) -> int:
+        """Number of tiles without a label."""
+        return self.total - sum(self.counts[word] for word in CLASSIFIED)
+
+    def __str__(self) -> str:
+        """Return one line with the numbers."""
+        words = sorted(
+            self.counts, key=lambda word: (word not in CLASSIFIED, word != 'ok', word)
+        )
+        numbers = ', '.join(f'{self.counts[word]} {word}' for word in words)
+        return f'{self.output}: {self.total} tiles, {self.failed} without a label ({numbers})'
 
 
 def classify_tiles(
     predictor: Predictor,
-    sources: Sequence[Source],
+    images: Sequence[ImageFiles],
     output: str | Path,
     *,
     scale: Scale = 'auto',
@@ -44,16 +84,16 @@ def classify_tiles(
     overwrite: bool = False,
     resume: bool = False,
     progress: bool = True,
-) -> Summary:
-    """Classify tiles into a table, a row each, in the order of *sources*.
+) -> TilesSummary:
+    """Classify tiles into a table, a row each, in the order of *images*.
 
     A tile that cannot be classified is a row with the reason as its status. Tiles of
-    other sizes than the classifier's are cut or padded as :func:`fit_size` says. Only
+    other sizes than the classifier's are cut or padded as :func:`.fit_size` says. Only
     some batches are in memory at a time, beside the paths.
 
     Args:
         predictor: The classifier.
-        sources: The tiles, each path once.
+        images: The tiles, each path once, as :func:`.find_images` finds them.
         output: Table to write: .parquet, .gpkg, .geojson or .csv.
         scale: Unit of the tiles: 'db', 'linear', or 'auto' to guess it for each.
         bands: Names or numbers (from 1) of the bands of the files, one for each band of
@@ -79,36 +119,28 @@ def classify_tiles(
     Warns:
         UserWarning: If the first tiles look as if their bands were swapped.
     """
-    metadata = predictor.metadata.modalities[predictor.modality]
-    check_scale(scale, metadata.unit)
-    _check_numbers(batch_size, workers, min_confidence, max_nodata)
-    classes = predictor.metadata.classes
-    if min_confidence > 0 and UNCERTAIN in classes:
-        raise SettingError(
-            f"The classifier has a class '{UNCERTAIN}' of its own: leave out "
-            f'min_confidence={min_confidence}.'
-        )
+    check_options(predictor, batch_size, workers, min_confidence)
     spec = TileSpec(
-        bands=metadata.bands,
-        unit=metadata.unit,
-        size=predictor.fixed_size or metadata.tile_size,
+        bands=predictor.bands,
+        unit=predictor.unit,
+        size=predictor.size,
         scale=scale,
         override=None if bands is None else tuple(bands),
         crs=crs,
         max_nodata=max_nodata,
     )
-    settings = _settings(predictor, spec, sources, min_confidence)
-    summary = Summary(Path(output))
+    settings = _settings(predictor, spec, images, min_confidence)
+    summary = TilesSummary(Path(output))
     with PredictionTable(
-        output, classes, crs, overwrite, resume, settings=settings
+        output, predictor.metadata.classes, crs, overwrite, resume, settings=settings
     ) as table:
         done = set()
         for path, status in table.finished():
             done.add(path)
             summary.add(path, status)
-        todo = (source for source in sources if source.name not in done)
+        todo = (files for files in images if files.name not in done)
         with tqdm(
-            total=len(sources), initial=len(done), unit=' tiles', disable=not progress
+            total=len(images), initial=len(done), unit=' tiles', disable=not progress
         ) as bar:
             for rows in _classify(
                 predictor, todo, spec, batch_size, workers, min_confidence
@@ -123,7 +155,7 @@ def classify_tiles(
 
 def _classify(
     predictor: Predictor,
-    sources: Iterator[Source],
+    images: Iterator[ImageFiles],
     spec: TileSpec,
     batch_size: int,
     workers: int,
@@ -131,79 +163,58 @@ def _classify(
 ) -> Iterator[list[Prediction]]:
     pool = ThreadPoolExecutor(workers, thread_name_prefix='reader')
     checked = False
-    with many_threads(), rasterio.Env(GDAL_CACHEMAX=_CACHE_BYTES):
+    with many_threads(), rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
         try:
-            tiles = read_ahead(pool, sources, spec, batch_size, 2 * workers)
+            tiles = read_ahead(pool, images, spec, batch_size, 2 * workers)
             for batch in batch_tiles(tiles, batch_size):
-                checked = checked or warn_if_swapped(batch, spec.bands)
-                probabilities = classify_windows(predictor, batch, batch_size)
-                yield [
-                    _row(tile, values, predictor.metadata.classes, min_confidence)
-                    for tile, values in zip(batch, probabilities, strict=True)
-                ]
+                checked = checked or warn_of_swapped_tiles(batch, spec.bands)
+                yield _classify_batch(predictor, batch, batch_size, min_confidence)
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def classify_windows(
-    predictor: Predictor, tiles: Sequence[Tile], batch_size: int
-) -> list[NDArray[np.float32] | None]:
-    """Classify tiles of any sizes.
-
-    Args:
-        predictor: The classifier.
-        tiles: The tiles.
-        batch_size: Images that are classified at a time.
-
-    Returns:
-        Probabilities of each tile, float32 (K,), the mean over its windows; None for a
-        tile without any.
-    """
-    groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
+def _classify_batch(
+    predictor: Predictor, tiles: Sequence[Tile], batch_size: int, min_confidence: float
+) -> list[Prediction]:
+    """Return a row for each tile, by the mean probabilities over its windows."""
+    rows = [Prediction.missing(t.files.name, t.status, t.footprint) for t in tiles]
+    groups = defaultdict[tuple[int, ...], dict[int, NDArray[np.float32]]](dict)
     for index, tile in enumerate(tiles):
         if tile.windows is not None:
-            groups[tile.windows.shape[1:]].append(index)
-    probabilities: list[NDArray[np.float32] | None] = [None] * len(tiles)
-    for members in groups.values():
-        windows = [w for i in members if (w := tiles[i].windows) is not None]
-        images = np.concatenate(windows)
+            groups[tile.windows.shape[1:]][index] = tile.windows
+    for windows in groups.values():
+        images = np.concatenate(list(windows.values()))
         values = np.concatenate(
             [
                 predictor.probabilities(images[first : first + batch_size])
                 for first in range(0, len(images), batch_size)
             ]
         )
-        ends = np.cumsum([len(w) for w in windows])[:-1]
-        for index, own in zip(members, np.split(values, ends), strict=True):
-            probabilities[index] = own.mean(axis=0)
-    return probabilities
-
-
-def _row(
-    tile: Tile,
-    probabilities: NDArray[np.float32] | None,
-    classes: Sequence[str],
-    min_confidence: float,
-) -> Prediction:
-    path, status, footprint = tile.source.name, tile.status, tile.footprint
-    if probabilities is None:
-        return Prediction.missing(path, status, footprint)
-    return Prediction.from_probabilities(
-        path, probabilities.tolist(), classes, status, footprint, min_confidence
-    )
+        ends = np.cumsum([len(w) for w in windows.values()])[:-1]
+        for index, own in zip(windows, np.split(values, ends), strict=True):
+            tile = tiles[index]
+            rows[index] = Prediction.from_probabilities(
+                tile.files.name,
+                own.mean(axis=0).tolist(),
+                predictor.metadata.classes,
+                tile.status,
+                tile.footprint,
+                min_confidence,
+            )
+    return rows
 
 
 def _settings(
     predictor: Predictor,
     spec: TileSpec,
-    sources: Sequence[Source],
+    images: Sequence[ImageFiles],
     min_confidence: float,
 ) -> dict[str, str]:
     """Return what the rows depend on, beside the files themselves."""
     relative = any(
         not Path(path).is_absolute() and '://' not in path
-        for source in sources
-        for path in source.paths
+        for files in images
+        for path in files.paths
     )
     return {
         'model': predictor.description,
@@ -214,21 +225,3 @@ def _settings(
         # in another folder, paths that start from it are other files
         'folder': str(Path.cwd()) if relative else '',
     }
-
-
-def _check_numbers(
-    batch_size: int, workers: int, min_confidence: float, max_nodata: float
-) -> None:
-    problems = {
-        f'batch_size={batch_size}: give 1 or more.': batch_size < 1,
-        f'workers={workers}: give 1 or more.': workers < 1,
-        f'min_confidence={min_confidence}: give a number from 0 to 1.': not (
-            0 <= min_confidence <= 1
-        ),
-        f'max_nodata={max_nodata}: give a number above 0, at most 1.': not (
-            0 < max_nodata <= 1
-        ),
-    }
-    for problem, present in problems.items():
-        if present:
-            raise SettingError(problem)

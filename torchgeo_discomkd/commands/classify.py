@@ -6,12 +6,22 @@
 import os
 import sys
 import warnings
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from argparse import SUPPRESS, ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, Any
 
-from ..classify.api import MAPS, classify
+from ..errors import SettingError
+
+if TYPE_CHECKING:
+    from ..classify import Predictor
+    from ..rasters.finding import ImageFiles
+
+#: Extensions of a map; all others are those of tables.
+MAPS = ('.tif', '.tiff')
+
+#: Options of one kind of output only.
+OF_TABLES, OF_MAPS = ('crs', 'resume'), ('stride', 'polygons', 'preview')
 
 EPILOG = """statuses of tiles:
   ok            classified as it is
@@ -50,24 +60,73 @@ def run(args: Sequence[str]) -> None:
     options = vars(_parser().parse_intermixed_args(args))
     if options['bands'] is not None:
         options['bands'] = [band.strip() for band in options['bands'].split(',')]
+    is_map = Path(options['output']).suffix.lower() in MAPS
+    _check_kind(is_map, options)
     with warnings.catch_warnings():
-        warnings.showwarning = _show_warning  # ty: ignore[invalid-assignment]
+        # without the line of code that it comes from
+        warnings.showwarning = _show  # ty: ignore[invalid-assignment]
         try:
-            summary = classify(**options, progress=True)
+            _classify(is_map, **options)
         except KeyboardInterrupt:
-            table = Path(options['output']).suffix.lower() not in MAPS
-            hint = ': run the same command with --resume to continue' if table else ''
+            hint = '' if is_map else ': run the same command with --resume to continue'
             sys.stderr.write(f'interrupted{hint}\n')
             sys.exit(130)
-    # its tables take time to import, which --help need not wait for
-    from ..classify.summary import Summary
 
-    failed = isinstance(summary, Summary) and summary.failed
-    if failed:
+
+def _check_kind(is_map: bool, options: dict[str, Any]) -> None:
+    wrong, kind = (
+        (OF_TABLES, 'tables') if is_map else (OF_MAPS, 'maps of scenes (.tif)')
+    )
+    if given := [name for name in wrong if name in options]:
+        names = ', '.join(f'--{name}' for name in given)
+        raise SettingError(f'{names}: only for {kind}; leave it out for this output.')
+
+
+def _classify(
+    is_map: bool,
+    model: str,
+    inputs: list[str],
+    modality: str | None,
+    device: str,
+    precision: Any,
+    **options: Any,
+) -> None:
+    # takes seconds: not before the arguments are known to be right
+    from ..classify import load_predictor
+    from ..rasters.finding import find_images
+
+    predictor = load_predictor(model, modality, device, precision)
+    images = find_images(inputs, predictor.bands)
+    (_make_map if is_map else _make_table)(predictor, images, **options)
+
+
+def _make_table(
+    predictor: 'Predictor', images: 'list[ImageFiles]', **options: Any
+) -> None:
+    from ..classify import classify_tiles
+
+    summary = classify_tiles(predictor, images, **options)
+    if summary.failed:
         sys.stderr.write(f'first tile without a label: {summary.example}\n')
     sys.stdout.write(f'{summary}\n')
-    if failed:
+    if summary.failed:
         sys.exit(3)
+
+
+def _make_map(
+    predictor: 'Predictor', images: 'list[ImageFiles]', output: str, **options: Any
+) -> None:
+    from ..classify import classify_scene
+
+    if len(images) > 1:
+        by_band = ' '.join(f'{band}=<file>' for band in predictor.bands)
+        raise SettingError(
+            f'{output} is the map of one scene, but {len(images)} images are given, '
+            f'{images[0].name}, {images[1].name}, ...: give one, or its files by band '
+            f'({by_band}), or a table (.parquet) as output for tiles.'
+        )
+    summary = classify_scene(predictor, images[0], output, **options)
+    sys.stdout.write(f'{summary}\n')
 
 
 def _parser() -> ArgumentParser:
@@ -128,25 +187,35 @@ def _parser() -> ArgumentParser:
     add(
         '--max-nodata',
         type=float,
+        default=SUPPRESS,
         help='nodata if at least this part of the pixels is missing (default: 1 for '
         'tiles, 0.5 for cells of a map)',
     )
-    add('--crs', help='of all outlines in a table (default: EPSG:4326)')
-    add('--stride', type=int, help='size of a cell of the map in pixels')
-    add('--polygons', help='GeoPackage of the map as polygons')
-    add('--preview', help='PNG of the map with a legend')
+    add(
+        '--crs',
+        default=SUPPRESS,
+        help='of all outlines in a table (default: EPSG:4326)',
+    )
+    add(
+        '--stride',
+        type=int,
+        default=SUPPRESS,
+        help='size of a cell of the map in pixels',
+    )
+    add('--polygons', default=SUPPRESS, help='GeoPackage of the map as polygons')
+    add('--preview', default=SUPPRESS, help='PNG of the map with a legend')
     add('--overwrite', action='store_true', help='replace existing files')
-    add('--resume', action='store_true', help='continue a table that is not complete')
+    add(
+        '--resume',
+        action='store_true',
+        default=SUPPRESS,
+        help='continue a table that is not complete',
+    )
     return parser
 
 
-def _show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
-    """Show a warning without the line of code that it comes from."""
-    sys.stderr.write(f'warning: {message}\n')
+def _show(message: Warning | str, *_: object, **__: object) -> None:
+    from tqdm import tqdm
+
+    # not in the line of the progress bar
+    tqdm.write(f'warning: {message}', file=sys.stderr)

@@ -24,7 +24,9 @@ from torchgeo.tasks import BaseTask
 from ..callbacks import LastCheckpoint, PredictionWriter
 from ..callbacks.run_config import RunConfigCallback
 from ..callbacks.run_folder import best_files, check_checkpoint, check_run_folder
+from ..datamodules import SARTilesDataModule
 from ..errors import OutputError, UserError
+from ..models import load_metadata
 from ..performance.precision import fast_precision
 from ..tasks import MultiModalTrainingTask, PretrainedClassification
 from .old_distillation import refuse_old_distillation
@@ -198,7 +200,21 @@ class DisCoMKDCLI(LightningCLI):
             model = PretrainedClassification(
                 best_files(folder, students=command != 'predict')
             )
+        if command == 'predict' and isinstance(self.datamodule, SARTilesDataModule):
+            self._adopt(self.datamodule, model, kwargs.get('ckpt_path'))
         getattr(self.trainer, command)(model, **kwargs)
+
+    def _adopt(
+        self, tiles: SARTilesDataModule, model: BaseTask, checkpoint: str | None
+    ) -> None:
+        """Tell tiles which bands, unit and size the classifiers take."""
+        if isinstance(model, PretrainedClassification):
+            tiles.adopt(loaded.metadata for loaded in model.model.values())
+        elif checkpoint is not None:
+            # a checkpoint does not say it, but a file of its run does
+            file = Path(checkpoint).parent / 'best' / f'{tiles.modality}.safetensors'
+            if file.exists():
+                tiles.adopt([load_metadata(file)])
 
     def validate(self, **kwargs: Any) -> None:
         """Score on the validation split."""

@@ -3,6 +3,7 @@
 
 """Images in files: a room without TorchGeo, so that classifying starts fast."""
 
+from .finding import ImageFiles, find_images
 from .opening import open_array
 from .readers import (
     Header,
@@ -13,18 +14,16 @@ from .readers import (
     read_header,
     read_image,
 )
-from .scale import convert_scale, guess_scale
+from .scale import check_unit, convert_scale, guess_scale
 from .selection import select_bands
-from .sources import Source, find_sources
-from .units import check_unit
 
 __all__ = (
     'Header',
-    'Source',
+    'ImageFiles',
     'check_bands',
     'check_unit',
     'convert_scale',
-    'find_sources',
+    'find_images',
     'guess_scale',
     'missing_to_nan',
     'open_array',

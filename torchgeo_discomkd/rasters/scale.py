@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import SettingError, UnitError
-from .units import check_unit
 
 #: Units of backscatter: 10 * log10(power) and power.
 Unit = Literal['dB', 'linear']
@@ -26,20 +25,20 @@ _BRIGHTEST_LINEAR = 10
 
 
 def convert_scale(
-    image: NDArray[np.float32], given: Unit, wanted: Unit
+    image: NDArray[np.float32], given: Unit | None, wanted: str
 ) -> NDArray[np.float32]:
     """Convert backscatter between dB and linear power.
 
     Args:
         image: Backscatter of any shape, missing pixels NaN.
-        given: Unit of *image*.
+        given: Unit of *image*; None to leave it as it is.
         wanted: Unit to convert to.
 
     Returns:
         float32 array of the same shape; *image* itself if nothing is to be done.
         Linear power of zero or less has no dB and becomes NaN.
     """
-    if given == wanted:
+    if given in (None, wanted):
         return image
     if wanted == 'linear':
         return (10 ** (image / np.float32(10))).astype(np.float32)
@@ -72,6 +71,41 @@ def guess_scale(image: NDArray[np.float32]) -> Unit | None:
     return None if whole else 'linear'
 
 
+def check_unit(minimum: float, maximum: float, unit: str, where: str) -> None:
+    """Refuse values that clearly contradict their unit.
+
+    Backscatter in dB of any landscape is mostly negative, linear power never is:
+
+    * unit 'dB' and nothing negative: the values are linear power;
+    * unit 'linear' and something negative: the values are in dB;
+    * any other unit is not checked.
+
+    Noise removal leaves a few negative values in linear power and a corner reflector
+    exceeds 0 dB: give the 2nd and the 98th percentile rather than the extremes.
+
+    Args:
+        minimum: Lowest value, or a low percentile.
+        maximum: Highest value, or a high percentile.
+        unit: 'dB', 'linear' or any other text.
+        where: What was measured, for the message: modality and band, or a file.
+
+    Raises:
+        UnitError: If the values contradict *unit*.
+    """
+    if unit == 'dB' and minimum >= 0:
+        raise UnitError(
+            f'{where} is said to be in dB, but ranges from {minimum:g} to {maximum:g}, '
+            'nothing negative, as linear power does: convert it by 10 * log10(x), or '
+            "state the unit 'linear'."
+        )
+    if unit == 'linear' and minimum < 0:
+        raise UnitError(
+            f'{where} is said to be linear power, but ranges from {minimum:g} to '
+            f'{maximum:g}, as dB do: convert it by 10 ** (x / 10), or state the unit '
+            "'dB'."
+        )
+
+
 def check_scale(scale: str, unit: str) -> None:
     """Check the unit that the user states against that of a classifier.
 
@@ -93,37 +127,39 @@ def check_scale(scale: str, unit: str) -> None:
         )
 
 
-def to_unit(
+def find_unit(
     image: NDArray[np.float32], scale: Scale, unit: str, where: str
-) -> NDArray[np.float32]:
-    """Convert an image to the unit of a classifier.
+) -> Unit | None:
+    """Find the unit of an image that is to be converted to that of a classifier.
 
     Args:
         image: Raw values of any shape, missing pixels NaN.
         scale: Unit of *image* as stated by the user; 'auto' guesses it.
-        unit: Unit of the classifier's images; an image is left alone unless it is 'dB'
-            or 'linear'.
+        unit: Unit of the classifier's images.
         where: What the image is, for the message.
 
     Returns:
-        float32 array of the same shape.
+        Its unit; None if all its pixels are missing, or *unit* is neither 'dB' nor
+        'linear', so that there is nothing to convert.
 
     Raises:
         UnitError: If the values contradict *scale*, or 'auto' finds neither unit.
     """
+    if unit not in ('dB', 'linear'):
+        return None
     values = image[np.isfinite(image)]
-    if unit not in ('dB', 'linear') or values.size == 0:
-        return image
-    if scale == 'auto':
-        given = guess_scale(image)
-        if given is None:
-            raise UnitError(
-                f'{where} is neither in dB nor linear power: half of its values exceed '
-                f'{np.median(values):g}. It looks like digital numbers: calibrate the '
-                'image to backscatter first (sigma or gamma nought).'
-            )
-    else:
-        given = 'dB' if scale == 'db' else 'linear'
+    if values.size == 0:
+        return None
+    if scale != 'auto':
+        given: Unit = 'dB' if scale == 'db' else 'linear'
         low, high = np.percentile(values, [2, 98])
         check_unit(float(low), float(high), given, where)
-    return convert_scale(image, given, unit)
+        return given
+    guess = guess_scale(image)
+    if guess is None:
+        raise UnitError(
+            f'{where} is neither in dB nor linear power: half of its values exceed '
+            f'{np.median(values):g}. It looks like digital numbers: calibrate the '
+            'image to backscatter first (sigma or gamma nought).'
+        )
+    return guess

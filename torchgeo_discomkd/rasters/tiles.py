@@ -1,9 +1,14 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Read a tile as a classifier needs it; whatever is wrong with it becomes a status."""
+"""Read tiles as a classifier needs them; whatever is wrong with one becomes a status.
 
-from collections.abc import Sequence
+They are read ahead of the classifier, in order, without filling the memory.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,17 +17,20 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio import CRS
 
-from ..errors import BandError, TileSizeError, UnitError
+from ..errors import BandError, SettingError, TileSizeError, UnitError
+from .finding import ImageFiles
 from .footprints import make_footprint
 from .opening import open_image_array, open_raster
 from .readers import describe, locate, missing_to_nan, read_bands
-from .scale import Scale, to_unit
+from .scale import Scale, check_scale, convert_scale, find_unit
 from .selection import named_bands, select_bands
 from .sizes import check_pixels, fit_size
-from .sources import Source
 
 if TYPE_CHECKING:
     from shapely import MultiPolygon, Polygon
+
+#: The most pixel values that wait for the classifier: 256 MiB of float32.
+MAX_VALUES = 2**26
 
 
 @dataclass(frozen=True)
@@ -50,13 +58,23 @@ class TileSpec:
     #: A tile is 'nodata' if at least this part of its pixels is missing in some band.
     max_nodata: float = 1.0
 
+    def __post_init__(self) -> None:
+        """Check the settings.
+
+        Raises:
+            SettingError: If *max_nodata* is out of range, or *scale* is unknown or does
+                not go with *unit*.
+        """
+        check_scale(self.scale, self.unit)
+        check_max_nodata(self.max_nodata)
+
 
 @dataclass(frozen=True)
 class Tile:
     """A tile that was read."""
 
     #: Its file or files.
-    source: Source
+    files: ImageFiles
 
     #: 'ok', 'mixed_size' (cut or padded); or the reason why there are no windows:
     #: 'nodata', 'unreadable: ...', 'bands: ...', 'unit: ...' or 'too_large: ...'.
@@ -74,7 +92,7 @@ class Tile:
 
 
 @dataclass(frozen=True)
-class SourceImage:
+class RawImage:
     """An image as it is in its files."""
 
     #: Raw values, float32 (C, H, W), missing pixels NaN.
@@ -87,11 +105,26 @@ class SourceImage:
     named: bool
 
 
-def read_tile(source: Source, spec: TileSpec) -> Tile:
+def check_max_nodata(max_nodata: float) -> None:
+    """Check the part of missing pixels from which on there is no class.
+
+    Args:
+        max_nodata: The part.
+
+    Raises:
+        SettingError: If it is not above 0 and at most 1.
+    """
+    if not 0 < max_nodata <= 1:
+        raise SettingError(
+            f'max_nodata={max_nodata}: give a number above 0, at most 1.'
+        )
+
+
+def read_tile(files: ImageFiles, spec: TileSpec) -> Tile:
     """Read a tile.
 
     Args:
-        source: Its file or files.
+        files: Its file or files.
         spec: What the classifier needs.
 
     Returns:
@@ -99,29 +132,84 @@ def read_tile(source: Source, spec: TileSpec) -> Tile:
     """
     footprint = None
     try:
-        image = read_source(source, spec.bands, spec.override)
+        image = read_raw(files, spec.bands, spec.override)
         shape = image.values.shape[1:]
         if image.georeference is not None:
             footprint = make_footprint(*image.georeference, shape, spec.crs)
-        values = to_unit(image.values, spec.scale, spec.unit, source.name)
+        unit = find_unit(image.values, spec.scale, spec.unit, files.name)
+        values = convert_scale(image.values, unit, spec.unit)
         missing = np.isnan(values).any(axis=0).mean()
         windows = fit_size(values, spec.size)
         if missing >= spec.max_nodata or not len(windows):
-            return Tile(source, 'nodata', None, footprint)
+            return Tile(files, 'nodata', None, footprint)
     # also a CRS that PROJ does not know, a file system that went away
     except (MemoryError, OSError, RuntimeError, ValueError) as error:
-        return Tile(source, _status(error), None, footprint)
+        return Tile(files, _status(error), None, footprint)
     status = 'ok' if spec.size in (None, shape) else 'mixed_size'
-    return Tile(source, status, windows, footprint, image.named)
+    return Tile(files, status, windows, footprint, image.named)
 
 
-def read_source(
-    source: Source, bands: Sequence[str], override: Sequence[str] | None = None
-) -> SourceImage:
+def read_ahead(
+    pool: Executor, images: Iterable[ImageFiles], spec: TileSpec, most: int, least: int
+) -> Iterator[Tile]:
+    """Read tiles with several threads.
+
+    Args:
+        pool: What reads.
+        images: The tiles.
+        spec: What the classifier needs of them.
+        most: How many tiles may be read ahead.
+        least: How many are in any case; fewer than *most* if they are large.
+
+    Yields:
+        The tiles in the order of *images*.
+    """
+    waiting: deque[Future[Tile]] = deque()
+    iterator = iter(images)
+    ahead = least
+    while True:
+        while len(waiting) < ahead and (files := next(iterator, None)) is not None:
+            waiting.append(pool.submit(read_tile, files, spec))
+        if not waiting:
+            return
+        tile = waiting.popleft().result()
+        if tile.windows is not None:
+            # the next tiles are probably as large as this one
+            ahead = max(least, min(most, MAX_VALUES // tile.windows.size))
+        yield tile
+
+
+def batch_tiles(tiles: Iterable[Tile], size: int) -> Iterator[list[Tile]]:
+    """Group tiles into batches.
+
+    Args:
+        tiles: The tiles.
+        size: A batch ends when it has so many tiles or windows.
+
+    Yields:
+        Batches, smaller ones if the tiles are large.
+    """
+    batch: list[Tile] = []
+    windows = values = 0
+    for tile in tiles:
+        batch.append(tile)
+        if tile.windows is not None:
+            windows += len(tile.windows)
+            values += tile.windows.size
+        if max(windows, len(batch)) >= size or values >= MAX_VALUES:
+            yield batch
+            batch, windows, values = [], 0, 0
+    if batch:
+        yield batch
+
+
+def read_raw(
+    files: ImageFiles, bands: Sequence[str], override: Sequence[str] | None = None
+) -> RawImage:
     """Read the bands of an image from its file, or from one file each.
 
     Args:
-        source: The file or files.
+        files: The file or files.
         bands: Names of the bands, in order.
         override: As for :func:`select_bands`; for images of one file only.
 
@@ -133,42 +221,42 @@ def read_source(
         CorruptFileError: If a file is truncated or not an image.
         TileSizeError: If the image is too large for a tile.
     """
-    if len(source.paths) == 1:
-        return _read_file(source.paths[0], bands, override)
+    if len(files.paths) == 1:
+        return _read_file(files.paths[0], bands, override)
     if override is not None:
         raise BandError(
-            f'bands={",".join(override)} are chosen from one file, but {source.name} '
+            f'bands={",".join(override)} are chosen from one file, but {files.name} '
             'are one file for each band: leave --bands out.'
         )
     images = [
         _read_file(path, [band], None)
-        for path, band in zip(source.paths, bands, strict=True)
+        for path, band in zip(files.paths, bands, strict=True)
     ]
     places = [(image.values.shape, image.georeference) for image in images]
     if any(place != places[0] for place in places):
         raise BandError(
-            f'{source.name} differ in size, transform or CRS: warp them to one grid.'
+            f'{files.name} differ in size, transform or CRS: warp them to one grid.'
         )
     values = np.concatenate([image.values for image in images])
-    return SourceImage(values, images[0].georeference, named=True)
+    return RawImage(values, images[0].georeference, named=True)
 
 
 def _read_file(
     path: str, bands: Sequence[str], override: Sequence[str] | None
-) -> SourceImage:
+) -> RawImage:
     if path.lower().endswith('.npy'):
         array = open_image_array(path)
         check_pixels(*array.shape[1:])
         chosen = select_bands(None, len(array), bands, override)
         if array.dtype.kind == 'c':
             raise BandError('The array holds complex values: detect them first.')
-        return SourceImage(missing_to_nan(array[chosen]), None, override is not None)
+        return RawImage(missing_to_nan(array[chosen]), None, override is not None)
     with open_raster(path) as file:
         header = describe(file)
         check_pixels(header.height, header.width)
         chosen = select_bands(header.descriptions, header.count, bands, override)
         named = override is not None or named_bands(header.descriptions, bands)
-        return SourceImage(read_bands(file, chosen), locate(file), named)
+        return RawImage(read_bands(file, chosen), locate(file), named)
 
 
 def _status(error: BaseException) -> str:

@@ -22,7 +22,7 @@ CLASSIFIED = ('ok', 'mixed_size')
 class Prediction:
     """One row of a table."""
 
-    #: Path of the tile, as in :attr:`Source.name`.
+    #: Path of the tile, as in :attr:`ImageFiles.name`.
     path: str
 
     #: Name of the most probable class, or 'uncertain'; None if there is none.

@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor, nn
 from torchgeo.datasets.utils import Sample
 
+from ..datamodules import SARTilesDataModule
 from ..datasets import MultiModalDataset
 from ..errors import BandError, ClassifierFileError, ModalityError, UnitError
 from ..models import load_classifier, read_outs
@@ -69,6 +70,22 @@ class PretrainedClassification(MultiModalTask):
             if loaded.auxiliary is not None
             for embedding in READ_OUTS
         ]
+
+    def setup(self, stage: str) -> None:
+        """Check the data, also tiles without labels.
+
+        Args:
+            stage: Either 'validate', 'test' or 'predict'.
+
+        Raises:
+            UserError: As for :meth:`check_data` and
+                :meth:`~torchgeo_discomkd.datamodules.SARTilesDataModule.adopt`.
+        """
+        super().setup(stage)
+        datamodule = getattr(self.trainer, 'datamodule', None)
+        if isinstance(datamodule, SARTilesDataModule):
+            # its tiles are set up by now: to be read just as the files say
+            datamodule.adopt(loaded.metadata for loaded in self.model.values())
 
     def check_data(self, dataset: MultiModalDataset, training: bool) -> None:
         """Check that the data is what the classifiers take.

@@ -16,10 +16,10 @@ from rasterio.io import DatasetWriter
 from rasterio.shutil import copy  # ty: ignore[import-not-found]
 from rasterio.windows import Window
 
-from ..errors import OutputError
-from ..files import writing
-from .map_legend import NODATA, Legend
-from .scene_reader import Grid
+from ...errors import OutputError
+from ...files import writing
+from .legend import NODATA, Legend
+from .reader import Grid
 
 #: Height and width of the tiles inside the files; larger maps have overviews.
 BLOCK = 256
@@ -32,7 +32,7 @@ class MapWriter:
     the colours of their classes: classes and confidence are two files on one grid.
 
     * classes: uint8, 0 = nodata, 1 = first class, ...; colour table inside, names in
-      the .aux.xml file beside it (see :meth:`~.map_legend.Legend.to_aux_xml`) and in
+      the .aux.xml file beside it (see :meth:`~.legend.Legend.to_aux_xml`) and in
       the tags; overviews show the most frequent class;
     * confidence: float32, highest mean probability, nodata NaN; overviews show the
       mean.

@@ -10,7 +10,7 @@ from rasterio.enums import Resampling
 from rasterio.io import DatasetReader
 from rasterio.vrt import WarpedVRT
 
-from ..errors import CorruptFileError
+from ...errors import CorruptFileError
 
 # UTM ends here; the grids beyond are those of the ice services (NSIDC).
 _UTM_SOUTH, _UTM_NORTH = -80, 84

@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from torchgeo_discomkd.classify.windows import place_windows
+from torchgeo_discomkd.classify.scene.windows import place_windows
 
 SIZES = [
     (size, tile, stride)

@@ -14,30 +14,25 @@ import rasterio
 from affine import Affine
 from tqdm import tqdm
 
-from .. import __version__
-from ..files import partial_folder
-from ..rasters.scale import Scale
-from ..rasters.sources import Source
-from .map_legend import NODATA, Legend, make_legend
+from ... import __version__
+from ...files import partial_folder
+from ...rasters.finding import ImageFiles
+from ...rasters.scale import Scale
+from ..band_order import warn_of_swapped_scene
+from ..options import CACHE_BYTES
+from ..predictor import Predictor
+from .legend import NODATA, Legend, make_legend
 from .map_writer import MapWriter
-from .predictor import Predictor
-from .scene_bands import warn_if_swapped
-from .scene_outputs import SceneOutputs, finish_outputs, plan_outputs
-from .scene_panel import MapRow, PanelAverage
-from .scene_reader import Grid, SceneReader, open_scene
-from .scene_settings import SceneSettings, make_settings, rows_per_strip, split_panels
-from .scene_strips import Strip, iterate_strips
-from .scene_summary import SceneSummary
-from .scene_units import UnitConverter
+from .outputs import SceneOutputs, SceneSummary, finish_outputs, plan_outputs
+from .panels import MapRow, PanelAverage, Strip, iterate_strips
+from .reader import Grid, SceneReader, open_scene
+from .settings import SceneSettings, make_settings, split_panels
 from .windows import place_windows
-
-# Blocks are read once, in whole rows: GDAL need not keep 5 % of the memory for them.
-_CACHE_BYTES = 64 * 2**20
 
 
 def classify_scene(
     predictor: Predictor,
-    source: Source,
+    scene: ImageFiles,
     output: str | Path,
     *,
     scale: Scale = 'auto',
@@ -76,11 +71,11 @@ def classify_scene(
 
     Args:
         predictor: The classifier.
-        source: One file with all bands, or one file per band on the same grid.
+        scene: One file with all bands, or one file per band on the same grid.
         output: Map to write, .tif.
-        scale: Unit of the scene: 'db', 'linear', or 'auto' to guess it from samples.
-        bands: The file's band for each of the classifier's (names, or numbers from 1);
-            None finds them by name, or else by order.
+        scale: As for :func:`.classify_tiles`; 'auto' guesses it from samples of the
+            scene.
+        bands: As for :func:`.classify_tiles`.
         stride: Height and width of a map cell in pixels, 1 to the size of the windows.
             Default: half of it.
         max_nodata: A cell with this share of missing pixels or more is nodata, above 0
@@ -88,7 +83,8 @@ def classify_scene(
         batch_size: Windows that are classified together at most; fewer if they are
             large (96 MiB).
         workers: Threads that decode and compress, beside the one that reads ahead.
-        min_confidence: Cells of lower confidence get the class 'uncertain', 0 to 1.
+        min_confidence: As for :func:`.classify_tiles`: such cells get a class of their
+            own, 'uncertain'.
         polygons: GeoPackage to write, .gpkg: one multipolygon per class with its area.
         preview: Picture to write, .png: classes with legend, and confidence.
         overwrite: Replace existing files.
@@ -109,38 +105,35 @@ def classify_scene(
         UserWarning: If the scene has no georeference or CRS, or seems to have its bands
             swapped.
     """
-    metadata = predictor.metadata.modalities[predictor.modality]
     settings = make_settings(
         predictor, stride, max_nodata, batch_size, workers, min_confidence
     )
     legend = make_legend(predictor.metadata.classes, min_confidence > 0)
-    convert = UnitConverter(scale, metadata.unit, source.name)
-    outputs = plan_outputs(output, polygons, preview, source, overwrite)
-    options = {'GDAL_CACHEMAX': _CACHE_BYTES, 'GDAL_NUM_THREADS': f'{workers}'}
-    with rasterio.Env(**options), ExitStack() as stack:
-        reader = stack.enter_context(open_scene(source, metadata.bands, bands))
+    outputs = plan_outputs(output, polygons, preview, scene, overwrite)
+    gdal = {'GDAL_CACHEMAX': CACHE_BYTES, 'GDAL_NUM_THREADS': f'{workers}'}
+    with rasterio.Env(**gdal), ExitStack() as stack:
+        reader = stack.enter_context(
+            open_scene(scene, predictor.bands, bands, scale, predictor.unit)
+        )
         sample = reader.sample()
         if not reader.named:
-            warn_if_swapped(sample, metadata.bands, source.name)
-        convert(sample)
+            warn_of_swapped_scene(sample, predictor.bands, scene.name)
         grid = _map_grid(reader, settings.stride)
-        tags = _tags(predictor, source, settings)
+        tags = _tags(predictor, scene, settings)
         folders = {p: stack.enter_context(partial_folder(p)) for p in outputs.asked}
-        folder = folders[outputs.output]
         writer = stack.enter_context(
-            closing(MapWriter(folder, grid, legend, tags, workers))
+            closing(MapWriter(folders[outputs.classes], grid, legend, tags, workers))
         )
-        windows = _classify(predictor, reader, convert, settings, writer, progress)
+        windows = _classify(predictor, reader, settings, writer, progress)
         writer.finish()
         summary = _summarize(outputs, settings, legend, grid, writer, windows)
-        finish_outputs(outputs, folders, writer, legend, reader.grid, summary)
+        finish_outputs(summary, folders, writer, legend, reader.grid)
     return summary
 
 
 def _classify(
     predictor: Predictor,
     reader: SceneReader,
-    convert: UnitConverter,
     settings: SceneSettings,
     writer: MapWriter,
     progress: bool,
@@ -156,10 +149,7 @@ def _classify(
     with tqdm(total=total, unit=' windows', disable=not progress) as bar:
         for panel in panels:
             average = PanelAverage(predictor, rows, panel, settings.batch_size)
-            height = rows_per_strip(panel, settings, reader.bands)
-            strips = iterate_strips(
-                reader, rows, panel, height, settings.max_nodata, convert
-            )
+            strips = iterate_strips(reader, rows, panel, settings)
             left = panel.offset // settings.stride
             # an error must not leave a thread behind that reads from closed files
             with closing(_read_ahead(strips)) as ahead:
@@ -217,11 +207,11 @@ def _map_grid(reader: SceneReader, stride: int) -> Grid:
 
 
 def _tags(
-    predictor: Predictor, source: Source, settings: SceneSettings
+    predictor: Predictor, scene: ImageFiles, settings: SceneSettings
 ) -> dict[str, str]:
     return {
         'TIFFTAG_SOFTWARE': f'torchgeo_discomkd {__version__}',
-        'SCENE': ', '.join(Path(path).name for path in source.paths),
+        'SCENE': ', '.join(Path(path).name for path in scene.paths),
         'MODEL': predictor.description,
         'MODALITY': predictor.modality,
         'TILE_SIZE': 'x'.join(map(str, settings.tile)),
@@ -241,10 +231,7 @@ def _summarize(
 ) -> SceneSummary:
     nodata, *cells = writer.counts.tolist()
     return SceneSummary(
-        output=outputs.output,
-        confidence=outputs.confidence,
-        polygons=outputs.polygons,
-        preview=outputs.preview,
+        outputs=outputs,
         shape=(grid.height, grid.width),
         stride=settings.stride,
         cells=dict(zip(legend.names, cells, strict=True)),

@@ -4,7 +4,6 @@
 """Picture of a map: classes with legend, confidence, coordinates and a scale bar."""
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,11 +12,11 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
-from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import DatasetReader
 
-from ..files import writing
-from .map_legend import NODATA, Legend
+from ...files import writing
+from ...rasters.opening import open_raster
+from .legend import NODATA, Legend
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,13 +54,11 @@ def write_preview(
     Raises:
         OutputError: If it cannot be written.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore', NotGeoreferencedWarning)
-        with rasterio.open(class_map) as file:
-            classes = _read(file, Resampling.mode)
-            view = _View(file)
-        with rasterio.open(confidence_map) as file:
-            confidence = _read(file, Resampling.average)
+    with open_raster(class_map) as file:
+        classes = _read(file, Resampling.mode)
+        view = _View(file)
+    with open_raster(confidence_map) as file:
+        confidence = _read(file, Resampling.average)
     patches = _make_patches(legend, cells, bool((classes == NODATA).any()))
     figure, columns = _make_figure(view.ratio, [str(p.get_label()) for p in patches])
     first, second = figure.axes

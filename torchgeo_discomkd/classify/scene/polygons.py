@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import rasterio
 from affine import Affine
-from rasterio.errors import NotGeoreferencedWarning
 
-from ..files import writing
-from .map_legend import Legend
+from ...files import writing
+from ...rasters.opening import open_raster
+from .legend import Legend
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame, GeoSeries
@@ -71,10 +71,7 @@ def _trace(
     import shapely
     from rasterio.features import shapes
 
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore', NotGeoreferencedWarning)
-        file = rasterio.open(class_map)
-    with file:
+    with open_raster(class_map) as file:
         band = rasterio.band(file, 1)
         # in the coordinates of the file, without the cells that the mask hides
         found = list(shapes(band, mask=band, connectivity=4))

@@ -21,10 +21,10 @@ BLOCKS = ((0, 0), (10_240, 3_072), (19_456, 19_456), (5_120, 12_800))
 CODE = r"""
 import json, re, sys
 from pathlib import Path
-from tests.classify.scenes import make_predictor
+from tests.classify.scene.scenes import make_predictor
 from torchgeo_discomkd.classify.scene import classify_scene
 from torchgeo_discomkd.performance.memory import keep_freed_memory
-from torchgeo_discomkd.rasters.sources import Source
+from torchgeo_discomkd.rasters.finding import ImageFiles
 
 def megabytes(key):
     status = Path('/proc/self/status').read_text()
@@ -33,7 +33,7 @@ def megabytes(key):
 keep_freed_memory()  # as the command does
 before = megabytes('VmRSS')
 summary = classify_scene(
-    make_predictor((64, 64)), Source((sys.argv[1],)), sys.argv[2],
+    make_predictor((64, 64)), ImageFiles((sys.argv[1],)), sys.argv[2],
     stride=int(sys.argv[3]), progress=False,
 )
 print(json.dumps({
@@ -86,7 +86,7 @@ def test_memory_does_not_depend_on_the_size_of_the_scene(
         capture_output=True,
         text=True,
         check=True,
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
     )
     found = json.loads(result.stdout)
     # 3.2 GB of values

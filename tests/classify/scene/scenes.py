@@ -17,9 +17,9 @@ from rasterio.errors import NotGeoreferencedWarning
 
 from torchgeo_discomkd.classify.predictor import Predictor
 from torchgeo_discomkd.models import ModalityMetadata
-from torchgeo_discomkd.rasters.sources import Source
+from torchgeo_discomkd.rasters.finding import ImageFiles
 
-from .tile_data import make_metadata
+from ..tile_data import make_metadata
 
 CLASSES = ('Water', 'Crop', 'City')
 
@@ -63,7 +63,7 @@ def write_scene(
     descriptions: Sequence[str] | None = ('VV', 'VH'),
     mask: NDArray[np.bool_] | None = None,
     **profile: Any,
-) -> Source:
+) -> ImageFiles:
     """Write an array (C, H, W) as GeoTIFF."""
     with warnings.catch_warnings(), rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
         warnings.simplefilter('ignore', NotGeoreferencedWarning)
@@ -84,7 +84,7 @@ def write_scene(
                 file.descriptions = tuple(descriptions)
             if mask is not None:
                 file.write_mask(mask)
-    return Source((str(path),))
+    return ImageFiles((str(path),))
 
 
 def random_scene(

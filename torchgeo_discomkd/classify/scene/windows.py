@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 class WindowAxis:
     """Windows along one axis of a scene, and the map cells that they cover.
 
-    A map cell is *stride* pixels long; the last one may reach beyond the scene. A window covers a cell if all the cell's pixels that lie in
-    the scene are inside the window.
+    A map cell is *stride* pixels long; the last one may reach beyond the scene. A
+    window covers a cell if all the cell's pixels that lie in the scene are inside the
+    window.
     """
 
     #: Number of pixels of the scene.

@@ -16,21 +16,21 @@ from pyproj import Geod
 from rasterio import Affine
 from rasterio.shutil import copy
 
-from torchgeo_discomkd.classify.palette import class_colors
 from torchgeo_discomkd.classify.scene import classify_scene
-from torchgeo_discomkd.classify.scene_summary import SceneSummary
+from torchgeo_discomkd.classify.scene.legend import class_colors
+from torchgeo_discomkd.classify.scene.outputs import SceneSummary
 from torchgeo_discomkd.commands import main
 from torchgeo_discomkd.errors import CorruptFileError, OutputError, OutputExistsError
-from torchgeo_discomkd.rasters.sources import Source
+from torchgeo_discomkd.rasters.finding import ImageFiles
 
-from ..export.classifiers import write_classifier
+from ...export.classifiers import write_classifier
 from .scenes import CLASSES, TYPICAL, make_predictor, random_scene, read, write_scene
 
 #: Files of a map without polygons and picture.
 FILES = {'map.tif', 'map.tif.aux.xml', 'map_confidence.tif'}
 
 
-def classify(source: Source, folder: Path, **settings: Any) -> SceneSummary:
+def classify(source: ImageFiles, folder: Path, **settings: Any) -> SceneSummary:
     """Write a map into a folder."""
     predictor = settings.pop('predictor', None) or make_predictor()
     return classify_scene(
@@ -248,7 +248,7 @@ def test_preview_shows_the_classes(tmp_path: Path, size: tuple[int, int]) -> Non
 def test_preview_of_a_map_larger_than_the_picture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr('torchgeo_discomkd.classify.preview._MOST_CELLS', 50)
+    monkeypatch.setattr('torchgeo_discomkd.classify.scene.preview._MOST_CELLS', 50)
     source = write_scene(tmp_path / 'scene.tif', blocks([[0, 1], [2, -1]], 201))
     predictor = make_predictor((3, 3))
     preview = tmp_path / 'map.png'
@@ -341,17 +341,17 @@ def test_failure_leaves_nothing_behind(
 def test_unreadable_scenes(tmp_path: Path) -> None:
     folder = tmp_path / 'out'
     with pytest.raises(CorruptFileError, match=r'none.tif cannot be read'):
-        classify(Source((str(tmp_path / 'none.tif'),)), folder)
+        classify(ImageFiles((str(tmp_path / 'none.tif'),)), folder)
     (tmp_path / 'text.tif').write_text('no image')
     with pytest.raises(CorruptFileError, match=r'text.tif cannot be read'):
-        classify(Source((str(tmp_path / 'text.tif'),)), folder)
+        classify(ImageFiles((str(tmp_path / 'text.tif'),)), folder)
     write_scene(tmp_path / 'whole.tif', random_scene(900, 900))
     path = tmp_path / 'scene.tif'
     # the header is in front, so that the loss is noticed late
     copy(tmp_path / 'whole.tif', path, driver='COG', blocksize=256, overviews='NONE')
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(CorruptFileError, match=r'scene.tif cannot be read in the rows'):
-        classify(Source((str(path),)), folder)
+        classify(ImageFiles((str(path),)), folder)
     assert not folder.exists() or not list(folder.iterdir())
 
 
@@ -393,8 +393,10 @@ def test_real_scenes(
     real_data: Path, tmp_path: Path, recwarn: pytest.WarningsRecorder
 ) -> None:
     sources = {
-        's1': Source(tuple(str(real_data / f's1_scene/{b}.tif') for b in ('VV', 'VH'))),
-        'chip': Source(
+        's1': ImageFiles(
+            tuple(str(real_data / f's1_scene/{b}.tif') for b in ('VV', 'VH'))
+        ),
+        'chip': ImageFiles(
             tuple(map(str, (real_data / 'sen1floods11_chip').glob('*_S1Hand.tif')))
         ),
     }

@@ -8,8 +8,10 @@ from itertools import pairwise
 
 import numpy as np
 
-from ..errors import SettingError
-from .predictor import Predictor
+from ...errors import SettingError
+from ...rasters.tiles import check_max_nodata
+from ..options import check_options
+from ..predictor import Predictor
 from .windows import WindowAxis
 
 # Memory for the pixels and the sums of a panel, and for a batch of windows, each.
@@ -34,9 +36,6 @@ class SceneSettings:
     #: Windows that are classified together at most.
     batch_size: int
 
-    #: Threads that decode and compress.
-    workers: int
-
     #: Lower confidence makes a cell 'uncertain'.
     min_confidence: float
 
@@ -53,11 +52,11 @@ def make_settings(
 
     Args:
         predictor: The classifier.
-        stride: Height and width of a map cell in pixels; None for half a window.
-        max_nodata: A cell with this share of missing pixels or more is nodata.
-        batch_size: Windows that are classified together at most.
-        workers: Threads that decode and compress.
-        min_confidence: Lower confidence makes a cell 'uncertain'.
+        stride: As for :func:`.classify_scene`, like all others.
+        max_nodata: Likewise.
+        batch_size: Likewise.
+        workers: Likewise, only to be checked.
+        min_confidence: Likewise.
 
     Returns:
         The settings.
@@ -66,8 +65,7 @@ def make_settings(
         SettingError: If one is out of range, or the classifier does not say how large
             its windows are.
     """
-    metadata = predictor.metadata.modalities[predictor.modality]
-    tile = predictor.fixed_size or metadata.tile_size
+    tile = predictor.size
     if tile is None:
         raise SettingError(
             'The classifier does not say on tiles of which size it was trained, which '
@@ -76,25 +74,15 @@ def make_settings(
         )
     if stride is None:
         stride = max(min(tile) // 2, 1)
-    problems = {
-        f'stride={stride}: give 1 to {min(tile)}, the size of the windows.': (
-            not 1 <= stride <= min(tile)
-        ),
-        f'max_nodata={max_nodata}: give a number above 0, at most 1.': not (
-            0 < max_nodata <= 1
-        ),
-        f'batch_size={batch_size}: give 1 or more.': batch_size < 1,
-        f'workers={workers}: give 1 or more.': workers < 1,
-        f'min_confidence={min_confidence}: give a number from 0 to 1.': not (
-            0 <= min_confidence <= 1
-        ),
-    }
-    for problem, present in problems.items():
-        if present:
-            raise SettingError(problem)
-    window_bytes = len(metadata.bands) * tile[0] * tile[1] * _FLOAT32
+    if not 1 <= stride <= min(tile):
+        raise SettingError(
+            f'stride={stride}: give 1 to {min(tile)}, the size of the windows.'
+        )
+    check_max_nodata(max_nodata)
+    check_options(predictor, batch_size, workers, min_confidence)
+    window_bytes = len(predictor.bands) * tile[0] * tile[1] * _FLOAT32
     batch_size = max(min(batch_size, _MEMORY_BYTES // window_bytes), 1)
-    return SceneSettings(tile, stride, max_nodata, batch_size, workers, min_confidence)
+    return SceneSettings(tile, stride, max_nodata, batch_size, min_confidence)
 
 
 def split_panels(

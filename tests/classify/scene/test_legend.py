@@ -3,10 +3,13 @@
 
 import pytest
 
-from torchgeo_discomkd.classify.map_legend import make_legend
-from torchgeo_discomkd.classify.palette import UNCERTAIN, class_colors
+from torchgeo_discomkd.classify.scene.legend import (
+    UNCERTAIN_COLOR,
+    class_colors,
+    make_legend,
+)
 
-from ..fakes import EUROSAT_CLASSES
+from ...fakes import EUROSAT_CLASSES
 
 
 def test_customary_colours() -> None:
@@ -32,7 +35,7 @@ def test_customary_colours() -> None:
 )
 def test_colours_differ(names: tuple[str, ...]) -> None:
     colors = class_colors(names)
-    assert len({*colors, UNCERTAIN}) == len(names) + 1
+    assert len({*colors, UNCERTAIN_COLOR}) == len(names) + 1
     assert all(0 <= value <= 255 for color in colors for value in color)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from torchgeo_discomkd.errors import BandError, LayoutError
-from torchgeo_discomkd.rasters.sources import Source, find_sources
+from torchgeo_discomkd.rasters.finding import ImageFiles, find_images
 
 SAR = ('VV', 'VH')
 
@@ -30,7 +30,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def names(*inputs: str | Path, bands: tuple[str, ...] = ()) -> list[str]:
-    return [source.name for source in find_sources(inputs, bands)]
+    return [source.name for source in find_images(inputs, bands)]
 
 
 def test_folder(root: Path) -> None:
@@ -111,15 +111,15 @@ def test_nothing(root: Path) -> None:
 
 
 def test_one_file_for_each_band(root: Path) -> None:
-    assert find_sources(['pairs'], SAR) == [
-        Source(('pairs/VV.tif', 'pairs/VH.tif')),
-        Source(('pairs/VV_VH.tif',)),
-        Source(('pairs/alone_VV.tif',)),
-        Source(('pairs/s1_vv_x.tif', 'pairs/s1_VH_x.tif')),
+    assert find_images(['pairs'], SAR) == [
+        ImageFiles(('pairs/VV.tif', 'pairs/VH.tif')),
+        ImageFiles(('pairs/VV_VH.tif',)),
+        ImageFiles(('pairs/alone_VV.tif',)),
+        ImageFiles(('pairs/s1_vv_x.tif', 'pairs/s1_VH_x.tif')),
     ]
-    assert len(find_sources(['pairs'], ('VV',))) == 6
-    assert find_sources(['pairs/VH.tif', 'pairs/VV.tif'], SAR) == [
-        Source(('pairs/VV.tif', 'pairs/VH.tif'))
+    assert len(find_images(['pairs'], ('VV',))) == 6
+    assert find_images(['pairs/VH.tif', 'pairs/VV.tif'], SAR) == [
+        ImageFiles(('pairs/VV.tif', 'pairs/VH.tif'))
     ]
 
 
@@ -138,15 +138,15 @@ def test_two_files_of_one_band(root: Path) -> None:
 
 
 def test_files_named_by_band(root: Path) -> None:
-    found = find_sources(['vh=other/a.tif', 'VV=tiles/b.tif'], SAR)
-    assert found == [Source(('tiles/b.tif', 'other/a.tif'))]
+    found = find_images(['vh=other/a.tif', 'VV=tiles/b.tif'], SAR)
+    assert found == [ImageFiles(('tiles/b.tif', 'other/a.tif'))]
     assert found[0].name == 'tiles/b.tif;other/a.tif'
     inputs = ['VV=pairs/VV.tif', 'pairs/VV.tif', 'VH=pairs/VH.tif', 'pairs/VH.tif']
-    assert len(find_sources(inputs, SAR)) == 1
+    assert len(find_images(inputs, SAR)) == 1
     with pytest.raises(LayoutError, match=r"'VV': 1, 'VH': 0.*VV=<file> VH=<file>"):
-        find_sources(['VV=tiles/b.tif'], SAR)
+        find_images(['VV=tiles/b.tif'], SAR)
     with pytest.raises(LayoutError, match=r'HH=a\.tif does not exist'):
-        find_sources(['HH=a.tif'], SAR)
+        find_images(['HH=a.tif'], SAR)
 
 
 def test_links(root: Path) -> None:
@@ -159,7 +159,7 @@ def test_links(root: Path) -> None:
 def test_name_that_is_no_utf8(root: Path) -> None:
     os.close(os.open(b'tiles/\xff.tif', os.O_CREAT))
     assert names('tiles')[2] == 'tiles/\\udcff.tif'
-    assert Path(find_sources(['tiles'])[2].paths[0]).exists()
+    assert Path(find_images(['tiles'])[2].paths[0]).exists()
 
 
 @pytest.mark.usefixtures('root')
@@ -167,11 +167,11 @@ def test_files_by_band_for_bands_without_names() -> None:
     paths = ['other/a.tif', 'tiles/b.tif']
     given = [f'VV={paths[1]}', f'VH={paths[0]}']
     # in the order of the command, as nothing else tells
-    assert find_sources(given, ('B1', 'B2')) == [Source((paths[1], paths[0]))]
-    assert find_sources([f'B2={paths[0]}', f'B1={paths[1]}'], ('B1', 'B2')) == [
-        Source((paths[1], paths[0]))
+    assert find_images(given, ('B1', 'B2')) == [ImageFiles((paths[1], paths[0]))]
+    assert find_images([f'B2={paths[0]}', f'B1={paths[1]}'], ('B1', 'B2')) == [
+        ImageFiles((paths[1], paths[0]))
     ]
     with pytest.raises(BandError, match=r'VV=\.\.\. names no band of the classifier'):
-        find_sources(given[:1], ('B1', 'B2'))
+        find_images(given[:1], ('B1', 'B2'))
     with pytest.raises(BandError, match='HH'):
-        find_sources([f'HH={paths[0]}', f'HV={paths[1]}'], SAR)
+        find_images([f'HH={paths[0]}', f'HV={paths[1]}'], SAR)

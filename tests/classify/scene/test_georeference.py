@@ -16,7 +16,7 @@ from rasterio.warp import transform as transform_points
 
 from torchgeo_discomkd.classify.scene import classify_scene
 from torchgeo_discomkd.errors import CorruptFileError
-from torchgeo_discomkd.rasters.sources import Source
+from torchgeo_discomkd.rasters.finding import ImageFiles
 
 from .scenes import make_predictor, random_scene, read, write_scene
 
@@ -125,7 +125,7 @@ def test_without_georeference(tmp_path: Path) -> None:
 
 def write_ground_control(
     path: Path, longitude: float, dtype: str, latitude: float = 48
-) -> Source:
+) -> ImageFiles:
     """Write a turned scene of 200 x 300 pixels of about 10 m with a bright square."""
     array = np.full((2, 200, 300), -20.0)
     array[:, 80:120, 160:200] = -4
@@ -143,7 +143,7 @@ def write_ground_control(
         ) as file:
             file.write(array.astype(dtype))
             file.gcps = (points, CRS.from_epsg(4326))
-    return Source((str(path),))
+    return ImageFiles((str(path),))
 
 
 def place(

@@ -1,21 +1,20 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Files that a scene is classified into."""
+"""Files that a scene is classified into, and what they show."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import OutputExistsError, SettingError
-from ..files import refuse_existing, writing
-from ..rasters.sources import Source
-from .map_legend import Legend
+from ...errors import OutputExistsError, SettingError
+from ...files import refuse_existing, writing
+from ...rasters.finding import ImageFiles
+from .legend import Legend
 from .map_writer import MapWriter
 from .polygons import write_polygons
 from .preview import write_preview
-from .scene_reader import Grid
-from .scene_summary import SceneSummary
+from .reader import Grid
 
 # Files that GDAL would take for parts of a map of the same name.
 _SIDECARS = ('.aux.xml', '.msk', '.ovr')
@@ -26,7 +25,7 @@ class SceneOutputs:
     """Where the results go."""
 
     #: Map of classes.
-    output: Path
+    classes: Path
 
     #: Polygons; None if not asked for.
     polygons: Path | None
@@ -37,19 +36,19 @@ class SceneOutputs:
     @property
     def confidence(self) -> Path:
         """Map of confidence."""
-        return self.output.with_name(
-            f'{self.output.stem}_confidence{self.output.suffix}'
+        return self.classes.with_name(
+            f'{self.classes.stem}_confidence{self.classes.suffix}'
         )
 
     @property
     def aux_xml(self) -> Path:
         """Names of the classes."""
-        return self.output.with_name(f'{self.output.name}.aux.xml')
+        return self.classes.with_name(f'{self.classes.name}.aux.xml')
 
     @property
     def asked(self) -> list[Path]:
         """Files that the user named."""
-        named = (self.output, self.polygons, self.preview)
+        named = (self.classes, self.polygons, self.preview)
         return [path for path in named if path is not None]
 
     @property
@@ -58,11 +57,55 @@ class SceneOutputs:
         return [*self.asked, self.confidence, self.aux_xml]
 
 
+@dataclass(frozen=True)
+class SceneSummary:
+    """What was written, and what the map shows."""
+
+    #: Files that were written.
+    outputs: SceneOutputs
+
+    #: Rows and columns of the map.
+    shape: tuple[int, int]
+
+    #: Height and width of a cell in pixels of the scene.
+    stride: int
+
+    #: Number of cells of each class, 'uncertain' among them if there was a limit.
+    cells: dict[str, int]
+
+    #: Number of cells without enough pixels.
+    nodata: int
+
+    #: Windows that were classified.
+    windows: int
+
+    #: Windows that were not, as they cover no cell with enough pixels.
+    skipped: int
+
+    #: Mean confidence of all cells with a class; NaN if there is none.
+    mean_confidence: float
+
+    def __str__(self) -> str:
+        """Return one line with the numbers."""
+        mapped = sum(self.cells.values())
+        shares = ', '.join(
+            f'{name} {100 * count / max(mapped, 1):.1f} %'
+            for name, count in self.cells.items()
+        )
+        text = (
+            f'{self.outputs.classes}: {self.shape[0]} x {self.shape[1]} cells of {self.stride} '
+            f'pixels, {self.nodata} nodata'
+        )
+        if mapped:
+            text += f' ({shares}; mean confidence {self.mean_confidence:.3f})'
+        return text
+
+
 def plan_outputs(
     output: str | Path,
     polygons: str | Path | None,
     preview: str | Path | None,
-    source: Source,
+    scene: ImageFiles,
     overwrite: bool,
 ) -> SceneOutputs:
     """Check where the results are to go, before anything is computed.
@@ -71,7 +114,7 @@ def plan_outputs(
         output: Map of classes.
         polygons: Polygons; None for none.
         preview: Picture; None for none.
-        source: The scene.
+        scene: The scene.
         overwrite: Whether existing files may be replaced.
 
     Returns:
@@ -95,9 +138,9 @@ def plan_outputs(
         None if polygons is None else Path(polygons),
         None if preview is None else Path(preview),
     )
-    scene = {Path(path).resolve() for path in source.paths}
+    read = {Path(path).resolve() for path in scene.paths}
     for path in outputs.files:
-        if path.resolve() in scene:
+        if path.resolve() in read:
             raise OutputExistsError(
                 f'{path} is the scene itself: choose another name for the map.'
             )
@@ -106,30 +149,29 @@ def plan_outputs(
 
 
 def finish_outputs(
-    outputs: SceneOutputs,
+    summary: SceneSummary,
     folders: Mapping[Path, Path],
     writer: MapWriter,
     legend: Legend,
     scene: Grid,
-    summary: SceneSummary,
 ) -> None:
     """Draw polygons and picture, then put all files in place.
 
     Args:
-        outputs: The files.
+        summary: The files, and what the map shows.
         folders: Folder for the parts of each file that the user named.
         writer: The finished map.
         legend: Classes of the map.
         scene: Grid of the scene.
-        summary: What the map shows.
 
     Raises:
         OutputError: If a file cannot be written.
     """
+    outputs = summary.outputs
     parts = {
         outputs.confidence: writer.confidence,
         outputs.aux_xml: writer.aux_xml,
-        outputs.output: writer.classes,
+        outputs.classes: writer.classes,
     }
     if outputs.polygons is not None:
         part = folders[outputs.polygons] / 'polygons.gpkg'
@@ -140,7 +182,7 @@ def finish_outputs(
         part = folders[outputs.preview] / 'preview.png'
         write_preview(writer.classes, writer.confidence, legend, summary.cells, part)
         parts[outputs.preview] = part
-    for path in (outputs.confidence, outputs.output):
+    for path in (outputs.confidence, outputs.classes):
         for suffix in _SIDECARS:
             with writing(path):
                 path.with_name(path.name + suffix).unlink(missing_ok=True)

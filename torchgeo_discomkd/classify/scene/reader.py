@@ -1,7 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Read parts of a scene as raw values: one file, or one file per band."""
+"""Read parts of a scene, one file or one per band, in the unit of the classifier."""
 
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -16,11 +16,12 @@ from rasterio.io import DatasetReader
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
-from ..errors import BandError, CorruptFileError, SettingError
-from ..rasters.opening import open_raster
-from ..rasters.readers import check_values, describe, read_bands
-from ..rasters.selection import named_bands, select_bands
-from ..rasters.sources import Source
+from ...errors import BandError, CorruptFileError, SettingError
+from ...rasters.finding import ImageFiles
+from ...rasters.opening import open_raster
+from ...rasters.readers import check_values, describe, read_bands
+from ...rasters.scale import Scale, Unit, check_scale, convert_scale, find_unit
+from ...rasters.selection import named_bands, select_bands
 from .ground_control import has_ground_control, warp_to_grid
 
 # Rows of a compressed file are best read in whole blocks, but a file may be one block.
@@ -55,6 +56,8 @@ class SceneReader:
         name: str,
         files: Sequence[tuple[DatasetReader | WarpedVRT, list[int]]],
         named: bool,
+        scale: Scale,
+        unit: str,
     ) -> None:
         """Initialize a new SceneReader instance.
 
@@ -63,8 +66,15 @@ class SceneReader:
             files: Open files on one grid, each with the positions of its bands (from
                 0), together in the order of the classifier.
             named: Whether the order of the bands is certain.
+            scale: Unit of the scene as stated by the user.
+            unit: Unit to deliver, that of the classifier.
         """
         self._files = files
+        self._scale = scale
+        self._unit = unit
+
+        # decided by the first data for the whole scene
+        self._given: Unit | None = None
 
         #: What the scene is called in messages.
         self.name = name
@@ -87,7 +97,8 @@ class SceneReader:
         """Read a part of the scene.
 
         Nodata values, pixels that an internal mask hides, and infinite ones become
-        NaN. A declared scale or offset is not applied.
+        NaN. A declared scale or offset is not applied. The first values that are not
+        missing decide in which unit the scene is.
 
         Args:
             top: First row.
@@ -96,11 +107,25 @@ class SceneReader:
             right: Column after the last one.
 
         Returns:
-            Raw values, float32, shape (bands, bottom - top, right - left).
+            Values in the unit of the classifier, float32, shape (bands, bottom - top,
+            right - left).
 
         Raises:
             CorruptFileError: If the file is truncated or has vanished.
+            UnitError: If these are the first data, and they contradict the stated unit
+                or are neither in dB nor linear power.
         """
+        image = self._read(top, bottom, left, right)
+        self._decide_unit(image)
+        return convert_scale(image, self._given, self._unit)
+
+    def _decide_unit(self, image: NDArray[np.float32]) -> None:
+        if self._given is None:
+            self._given = find_unit(image, self._scale, self._unit, self.name)
+
+    def _read(
+        self, top: int, bottom: int, left: int, right: int
+    ) -> NDArray[np.float32]:
         window = Window.from_slices((top, bottom), (left, right))
         try:
             parts = [
@@ -114,16 +139,20 @@ class SceneReader:
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def sample(self) -> NDArray[np.float32]:
-        """Read small pieces from all over the scene.
+        """Read small pieces from all over the scene, and decide by them on its unit.
 
         Returns:
             Raw values, float32, shape (bands, N); all NaN or few if the scene is mostly
             missing.
+
+        Raises:
+            UnitError: As for :meth:`read`.
         """
         for pieces, size in ((8, 64), (32, 16)):
             values = self._pieces(pieces, size)
             if np.isfinite(values).any():
                 break
+        self._decide_unit(values)
         return values
 
     def _pieces(self, pieces: int, size: int) -> NDArray[np.float32]:
@@ -131,7 +160,7 @@ class SceneReader:
         tops = np.unique(np.linspace(0, max(height - size, 0), pieces).astype(int))
         lefts = np.unique(np.linspace(0, max(width - size, 0), pieces).astype(int))
         found = [
-            self.read(t, min(t + size, height), x, min(x + size, width))
+            self._read(t, min(t + size, height), x, min(x + size, width))
             for t in tops.tolist()
             for x in lefts.tolist()
         ]
@@ -142,7 +171,11 @@ class SceneReader:
 
 @contextmanager
 def open_scene(
-    source: Source, wanted: Sequence[str], bands: Sequence[str] | None = None
+    files: ImageFiles,
+    wanted: Sequence[str],
+    bands: Sequence[str] | None,
+    scale: Scale,
+    unit: str,
 ) -> Generator[SceneReader]:
     """Open a scene.
 
@@ -150,10 +183,12 @@ def open_scene(
     warped on the fly to UTM (see :func:`~.ground_control.warp_to_grid`).
 
     Args:
-        source: One file, or one file per band on the same grid.
+        files: One file, or one file per band on the same grid.
         wanted: Names of the bands that the classifier needs, in its order.
         bands: The file's band for each of *wanted* (names, or numbers from 1), which
             overrules names and order; only for one file.
+        scale: Unit of the scene as stated by the user; 'auto' guesses it.
+        unit: Unit of the classifier's images.
 
     Yields:
         The scene.
@@ -162,17 +197,19 @@ def open_scene(
         BandError: If bands are missing, complex, or positions in a colour palette, or
             the files of the bands do not lie on the same grid.
         CorruptFileError: If a file cannot be read as an image.
-        SettingError: If *bands* is given for several files.
+        SettingError: If *bands* is given for several files, or *scale* is unknown or
+            does not go with *unit*.
     """
-    if bands is not None and len(source.paths) > 1:
+    check_scale(scale, unit)
+    if bands is not None and len(files.paths) > 1:
         raise SettingError(
-            f'bands={",".join(bands)} chooses bands of one file, but {source.name} are '
-            f'{len(source.paths)} files: leave it away.'
+            f'bands={",".join(bands)} chooses bands of one file, but {files.name} are '
+            f'{len(files.paths)} files: leave it away.'
         )
     with ExitStack() as stack:
-        files = []
-        named = bands is not None or len(source.paths) > 1
-        for path, names in _names_by_file(source, wanted):
+        opened = []
+        named = bands is not None or len(files.paths) > 1
+        for path, names in _names_by_file(files, wanted):
             file = stack.enter_context(open_raster(path))
             header = describe(file)
             positions = select_bands(header.descriptions, header.count, names, bands)
@@ -180,23 +217,23 @@ def open_scene(
             check_values(file, positions)
             if has_ground_control(file):
                 file = stack.enter_context(warp_to_grid(file, path))
-            files.append((file, positions))
-        _check_grids(source, [_grid(file) for file, _ in files])
-        yield SceneReader(source.name, files, named)
+            opened.append((file, positions))
+        _check_grids(files, [_grid(file) for file, _ in opened])
+        yield SceneReader(files.name, opened, named, scale, unit)
 
 
 def _names_by_file(
-    source: Source, wanted: Sequence[str]
+    files: ImageFiles, wanted: Sequence[str]
 ) -> list[tuple[str, Sequence[str]]]:
-    if len(source.paths) == 1:
-        return [(source.paths[0], wanted)]
-    if len(source.paths) != len(wanted):
+    if len(files.paths) == 1:
+        return [(files.paths[0], wanted)]
+    if len(files.paths) != len(wanted):
         raise BandError(
-            f'{source.name} are {len(source.paths)} files, but the classifier needs '
+            f'{files.name} are {len(files.paths)} files, but the classifier needs '
             f'{len(wanted)} bands ({", ".join(wanted)}): give one file with all bands '
             'or one file for each.'
         )
-    return [(path, [name]) for path, name in zip(source.paths, wanted, strict=True)]
+    return [(path, [name]) for path, name in zip(files.paths, wanted, strict=True)]
 
 
 def _grid(file: DatasetReader | WarpedVRT) -> Grid:
@@ -204,14 +241,14 @@ def _grid(file: DatasetReader | WarpedVRT) -> Grid:
     return Grid(file.height, file.width, file.crs, file.transform if known else None)
 
 
-def _check_grids(source: Source, grids: Sequence[Grid]) -> None:
-    for path, grid in zip(source.paths, grids, strict=True):
+def _check_grids(files: ImageFiles, grids: Sequence[Grid]) -> None:
+    for path, grid in zip(files.paths, grids, strict=True):
         if not _same(grids[0], grid):
             raise BandError(
-                f'{source.paths[0]} ({_describe(grids[0])}) and {path} '
+                f'{files.paths[0]} ({_describe(grids[0])}) and {path} '
                 f'({_describe(grid)}) do not lie on the same grid: resample one to the '
                 f'other, for example with "rio warp {path} resampled.tif --like '
-                f'{source.paths[0]}".'
+                f'{files.paths[0]}".'
             )
 
 

@@ -10,10 +10,10 @@ import pytest
 import rasterio
 from numpy.typing import NDArray
 
-from torchgeo_discomkd.classify import scene_settings
 from torchgeo_discomkd.classify.scene import classify_scene
+from torchgeo_discomkd.classify.scene import settings as scene_settings
 from torchgeo_discomkd.errors import BandError, SettingError, UnitError
-from torchgeo_discomkd.rasters.sources import Source
+from torchgeo_discomkd.rasters.finding import ImageFiles
 
 from .scenes import (
     CLASSES,
@@ -28,7 +28,7 @@ from .scenes import (
 
 
 def classify(
-    source: Source, output: Path, **settings: Any
+    source: ImageFiles, output: Path, **settings: Any
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Return the map of classes and that of confidence."""
     predictor = settings.pop('predictor', None) or make_predictor()
@@ -161,7 +161,7 @@ def test_panels_do_not_change_the_map(
         seen.extend(split(*args))
         return seen
 
-    monkeypatch.setattr('torchgeo_discomkd.classify.scene.split_panels', spy)
+    monkeypatch.setattr('torchgeo_discomkd.classify.scene.mapping.split_panels', spy)
     panels = classify(source, tmp_path / 'panels.tif', stride=3)
     assert len(seen) >= 3
     np.testing.assert_array_equal(panels[0], whole[0])
@@ -264,14 +264,14 @@ def test_bands_in_separate_files(tmp_path: Path) -> None:
     names = ('VV', 'VH')
     for i, name in enumerate(names):
         write_scene(tmp_path / f'{name}.tif', array[i : i + 1], descriptions=None)
-    source = Source(tuple(str(tmp_path / f'{name}.tif') for name in names))
+    source = ImageFiles(tuple(str(tmp_path / f'{name}.tif') for name in names))
     np.testing.assert_array_equal(classify(source, tmp_path / 'parts.tif'), whole)
     with pytest.raises(SettingError, match='bands=1,2 chooses bands of one file'):
         classify(source, tmp_path / 'map.tif', bands=['1', '2'])
     with pytest.raises(BandError, match='has 1 band'):
-        classify(Source(source.paths[:1]), tmp_path / 'map.tif')
+        classify(ImageFiles(source.paths[:1]), tmp_path / 'map.tif')
     with pytest.raises(BandError, match='are 3 files, but the classifier needs 2'):
-        classify(Source((*source.paths, *source.paths[:1])), tmp_path / 'map.tif')
+        classify(ImageFiles((*source.paths, *source.paths[:1])), tmp_path / 'map.tif')
 
 
 @pytest.mark.parametrize(
@@ -292,7 +292,7 @@ def test_bands_on_different_grids_are_refused(
         tmp_path / 'VH.tif', random_scene(*size)[1:], descriptions=None, **changes
     )
     with pytest.raises(BandError, match='do not lie on the same grid: resample'):
-        classify(Source(one.paths + other.paths), tmp_path / 'map.tif')
+        classify(ImageFiles(one.paths + other.paths), tmp_path / 'map.tif')
     assert not (tmp_path / 'map.tif').exists()
 
 
@@ -305,7 +305,7 @@ def test_grids_may_differ_by_rounding(tmp_path: Path) -> None:
         descriptions=None,
         transform=UTM @ UTM.translation(0, 0.001),
     )
-    classes, _ = classify(Source(one.paths + other.paths), tmp_path / 'map.tif')
+    classes, _ = classify(ImageFiles(one.paths + other.paths), tmp_path / 'map.tif')
     assert classes.all()
 
 
@@ -317,7 +317,7 @@ def test_linear_power_is_converted(tmp_path: Path) -> None:
         classes, confidence = classify(power, tmp_path / f'{scale}.tif', scale=scale)
         np.testing.assert_array_equal(classes, decibel[0])
         np.testing.assert_allclose(confidence, decibel[1], atol=1e-5)
-    stated = Source((str(tmp_path / 'db.tif'),))
+    stated = ImageFiles((str(tmp_path / 'db.tif'),))
     np.testing.assert_array_equal(
         classify(stated, tmp_path / 'b.tif', scale='db'), decibel
     )
@@ -325,7 +325,7 @@ def test_linear_power_is_converted(tmp_path: Path) -> None:
         classify(power, tmp_path / 'map.tif', scale='db')
     with pytest.raises(UnitError, match='is said to be linear power'):
         classify(
-            Source((str(tmp_path / 'db.tif'),)), tmp_path / 'm.tif', scale='linear'
+            ImageFiles((str(tmp_path / 'db.tif'),)), tmp_path / 'm.tif', scale='linear'
         )
     with pytest.raises(SettingError, match="scale='decibel'"):
         classify(power, tmp_path / 'map.tif', scale='decibel')
@@ -452,7 +452,7 @@ def test_settings_are_checked_first(
     # there is no scene: nothing is opened before the settings are right
     with pytest.raises(SettingError, match=message):
         classify(
-            Source((str(tmp_path / 'none.tif'),)), tmp_path / 'map.tif', **settings
+            ImageFiles((str(tmp_path / 'none.tif'),)), tmp_path / 'map.tif', **settings
         )
 
 

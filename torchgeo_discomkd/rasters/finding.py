@@ -19,7 +19,7 @@ _VIRTUAL = re.compile(r'/vsi|[A-Za-z][A-Za-z0-9+_.-]+:')
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ImageFiles:
     """One image: one file, or one file for each band."""
 
     #: The files; if there are several, one for each band in the classifier's order.
@@ -34,9 +34,9 @@ class Source:
         return ';'.join(self.paths).encode('utf-8', 'backslashreplace').decode()
 
 
-def find_sources(
+def find_images(
     inputs: Sequence[str | Path], bands: Sequence[str] = ()
-) -> list[Source]:
+) -> list[ImageFiles]:
     """Find the images that a user names.
 
     An input is one of:
@@ -78,13 +78,13 @@ def find_sources(
             by_band.append((band, path))
         else:
             files |= dict.fromkeys(_expand(text, listed=False))
-    sources = _join_explicit(_name_bands(by_band, bands)) + _join_bands(
+    images = _join_explicit(_name_bands(by_band, bands)) + _join_bands(
         list(files), bands
     )
-    sources = list(dict.fromkeys(sources))
-    if not sources:
+    images = list(dict.fromkeys(images))
+    if not images:
         raise LayoutError('No image is given: give tiles, folders, or a scene.')
-    return sources
+    return images
 
 
 def _name_bands(
@@ -171,18 +171,18 @@ def _read_list(path: str) -> Iterator[str]:
         yield from _expand(line, listed=True)
 
 
-def _join_explicit(explicit: dict[str, list[str]]) -> list[Source]:
+def _join_explicit(explicit: dict[str, list[str]]) -> list[ImageFiles]:
     counts = {band: len(paths) for band, paths in explicit.items()}
     if len(set(counts.values())) > 1:
         raise LayoutError(
             f'Files were given by band {counts} times: give one for each band of each '
             f'image, for example {" ".join(f"{band}=<file>" for band in explicit)}.'
         )
-    return [Source(paths) for paths in zip(*explicit.values(), strict=True)]
+    return [ImageFiles(paths) for paths in zip(*explicit.values(), strict=True)]
 
 
-def _join_bands(paths: Sequence[str], bands: Sequence[str]) -> list[Source]:
-    """Make one source of the files that differ in the name of their band only."""
+def _join_bands(paths: Sequence[str], bands: Sequence[str]) -> list[ImageFiles]:
+    """Make one image of the files that differ in the name of their band only."""
     keys = [_split_band(path, bands) for path in paths]
     groups: dict[str, dict[str, str]] = {}
     double = set()
@@ -191,14 +191,14 @@ def _join_bands(paths: Sequence[str], bands: Sequence[str]) -> list[Source]:
             group = groups.setdefault(key, {})
             if group.setdefault(band, path) != path:
                 double.add(key)
-    sources = []
+    images = []
     for path, (key, band) in zip(paths, keys, strict=True):
         group = groups.get(key, {})
         if band is None or len(group) < len(bands) or key in double:
-            sources.append(Source((path,)))
+            images.append(ImageFiles((path,)))
         elif path == next(iter(group.values())):
-            sources.append(Source(tuple(group[name] for name in bands)))
-    return sources
+            images.append(ImageFiles(tuple(group[name] for name in bands)))
+    return images
 
 
 def _split_band(path: str, bands: Sequence[str]) -> tuple[str, str | None]:
