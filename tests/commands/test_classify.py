@@ -164,7 +164,7 @@ def test_arguments_that_are_none(
     model: Path, tiles: Path, args: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     _, err = fails(capsys, 2, model, tiles, '--output', 'o.csv', *args)
-    assert 'usage: python -m torchgeo_discomkd classify' in err
+    assert 'usage: discomkd classify' in err
 
 
 def test_map_of_a_scene_in_two_files(tmp_path: Path) -> None:

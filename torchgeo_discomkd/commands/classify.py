@@ -1,7 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""``python -m torchgeo_discomkd classify``."""
+"""``classify``: tiles become a table, a scene becomes a map."""
 
 import os
 import sys
@@ -40,8 +40,8 @@ exit codes:
   130  interrupted: continue with --resume
 
 examples:
-  python -m torchgeo_discomkd classify sar.safetensors tiles/ --output tiles.parquet
-  python -m torchgeo_discomkd classify sar.safetensors VV=vv.tif VH=vh.tif \\
+  discomkd classify sar.safetensors tiles/ --output tiles.parquet
+  discomkd classify sar.safetensors VV=vv.tif VH=vh.tif \\
       --output map.tif --preview map.png
 """
 
@@ -131,7 +131,7 @@ def _make_map(
 
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(
-        prog='python -m torchgeo_discomkd classify',
+        prog='discomkd classify',
         description='Classify tiles into a table, or a scene into a map.',
         epilog=EPILOG,
         formatter_class=RawDescriptionHelpFormatter,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..datasets import PackReport
 
 EPILOG = (
-    'Example: python -m torchgeo_discomkd pack --data EuroSATMSSARDataModule '
+    'Example: discomkd pack --data EuroSATMSSARDataModule '
     '--data.root data --output eurosat.safetensors. Afterwards train with '
     '--data.root eurosat.safetensors, everything else as before.'
 )
