@@ -18,60 +18,53 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True)
 class ModalityMetadata:
-    """Images that a classifier takes."""
+    """Images that a classifier takes.
+
+    Attributes:
+        bands: Names of the bands, in order.
+        unit: Unit of the raw pixel values: 'dB', 'linear' or any text.
+        tile_size: Height and width of the training tiles in pixels; None if unknown.
+    """
 
     in_channels: int
-
-    #: Names of the bands, in order.
     bands: tuple[str, ...]
-
-    #: Unit of the raw pixel values: 'dB', 'linear' or any text.
     unit: str
-
-    #: Height and width of the training tiles in pixels; None if unknown.
     tile_size: tuple[int, int] | None
 
 
 @dataclass(frozen=True)
 class ClassifierMetadata:
-    """Everything needed to use a classifier, beside its weights."""
+    """Everything needed to use a classifier, beside its weights.
 
-    #: A DisentangledClassifier or a FusionClassifier.
+    Attributes:
+        kind: A DisentangledClassifier or a FusionClassifier.
+        model: Name of the timm model.
+        classes: Names of the classes; a label is a position in this tuple.
+        modalities: One modality for 'disentangled', one or more for 'fusion'.
+        head: Projection head of a disentangled classifier; None for 'fusion'.
+        normalization: How the normalisation was fitted: 'standardize', 'percentile' or
+            'none'.
+        temperature: Divisor of the logits that calibrates the probabilities; 1 for
+            none.
+        scores: Scores by name, for example 'val_sar_F1Score'.
+        epoch: Epoch that the weights are from, from 0; None if not trained in epochs.
+        data_fingerprint: Hash of the training data's files.
+        split_hash: Hash of the samples of the training split.
+        version: Version of torchgeo_discomkd that wrote the file.
+    """
+
     kind: Literal['disentangled', 'fusion']
-
-    #: Name of the timm model.
     model: str
-
-    #: Names of the classes; a label is a position in this tuple.
     classes: tuple[str, ...]
-
-    #: One modality for 'disentangled', one or more for 'fusion'.
     modalities: dict[str, ModalityMetadata]
-
-    #: Projection head of a disentangled classifier; None for 'fusion'.
     head: str | None
-
-    #: How the normalisation was fitted: 'standardize', 'percentile' or 'none'.
     normalization: str
-
-    #: Divisor of the logits that calibrates the probabilities; 1 for none.
     temperature: float
-
-    #: Scores by name, for example 'val_sar_F1Score'.
     scores: dict[str, float]
-
-    #: Epoch that the weights are from, from 0; None if not trained in epochs.
     epoch: int | None
-
-    #: Hash of the training data's files.
     data_fingerprint: str
-
-    #: Hash of the samples of the training split.
     split_hash: str
-
     seed: int | None
-
-    #: Version of torchgeo_discomkd that wrote the file.
     version: str
 
     def __post_init__(self) -> None:

@@ -50,42 +50,55 @@ class BenchmarkConfig:
     """Methods x scenarios x modalities x runs, under one protocol.
 
     Plain classifiers of every modality (STUDENT) and the teachers are always trained.
+
+    Attributes:
+        results: Folder of the results; everything that is trained is below it.
+        data: Data module and its arguments, as in a configuration of ``fit``.
+        in_channels: Number of bands of each modality.
+        num_classes: Number of classes.
+        teacher: Teacher of the cross-modal scenario. Default: the first modality.
+        targets: Modalities to classify. Default: all but the teacher in the cross-modal
+            scenario, all in the multi-modal one.
+        scenarios: Teacher of one other modality, or of all modalities together.
+        methods: Competitors that learn from a teacher: some of :data:`METHODS`, by
+            default all.
+        variants: Competitors as published, and with standardised logits.
+        formulations: DisCoM-KD by the equations of the paper, and as its released code
+            computes them.
+        ablations: Terms of the loss to leave out in turn, of the first formulation
+            (Table 3).
+        runs: Number of runs. Run k has seed *seed* + k and split k.
+        seed: Seed of the first run.
+        run_data: Further arguments of the data module for each run, for example the
+            groups to test on.
+        preset: Settings of the competitors, see
+            :meth:`~torchgeo_discomkd.losses.DistillationLoss.preset`.
+        model: Name of the timm encoder of all networks.
+        normalization: Normalisation of all classifiers.
+        lr: Learning rate of Adam.
+        trainer: Arguments of the trainer, as in a configuration of ``fit``.
+        optimizer: Optimizer instead of Adam, as in a configuration of ``fit``.
+        lr_scheduler: Learning rate scheduler, as in a configuration of ``fit``.
+        teacher_in_training_mode: Whether the teacher is left in training mode, as in
+            the authors' own comparison.
+        augment_students: Whether plain classifiers of one modality are trained with
+            augmentation; those of the authors' own comparison were not.
+        paper_dataset: Data set of the paper whose published values are set beside the
+            measured ones.
     """
 
-    #: Folder of the results; everything that is trained is below it.
     results: str
-
-    #: Data module and its arguments, as in a configuration of ``fit``.
     data: dict[str, Any]
-
-    #: Number of bands of each modality.
     in_channels: dict[str, int]
-
-    #: Number of classes.
     num_classes: int
-
-    #: Teacher of the cross-modal scenario. Default: the first modality.
     teacher: str | None = None
-
-    #: Modalities to classify. Default: all but the teacher in the cross-modal
-    #: scenario, all in the multi-modal one.
     targets: list[str] | None = None
-
-    #: Teacher of one other modality, or of all modalities together.
     scenarios: list[Scenario] = field(
         default_factory=lambda: ['cross-modal', 'multi-modal']
     )
-
-    #: Competitors that learn from a teacher: some of :data:`METHODS`, by default all.
     methods: list[str] = field(default_factory=lambda: list(METHODS))
-
-    #: Competitors as published, and with standardised logits.
     variants: list[Variant] = field(default_factory=lambda: ['ORIG', 'LSKD'])
-
-    #: DisCoM-KD by the equations of the paper, and as its released code computes them.
     formulations: list[Formulation] = field(default_factory=lambda: ['paper'])
-
-    #: Terms of the loss to leave out in turn, of the first formulation (Table 3).
     ablations: list[Term] = field(
         default_factory=lambda: [
             'adversarial',
@@ -94,47 +107,18 @@ class BenchmarkConfig:
             'orthogonality',
         ]
     )
-
-    #: Number of runs. Run k has seed *seed* + k and split k.
     runs: int = 5
-
-    #: Seed of the first run.
     seed: int = 0
-
-    #: Further arguments of the data module for each run, for example the groups to
-    #: test on.
     run_data: list[dict[str, Any]] | None = None
-
-    #: Settings of the competitors, see
-    #: :meth:`~torchgeo_discomkd.losses.DistillationLoss.preset`.
     preset: Preset = 'default'
-
-    #: Name of the timm encoder of all networks.
     model: str = 'resnet18'
-
-    #: Normalisation of all classifiers.
     normalization: Literal['standardize', 'percentile', 'none'] = 'standardize'
-
-    #: Learning rate of Adam.
     lr: float = 1e-4
-
-    #: Arguments of the trainer, as in a configuration of ``fit``.
     trainer: dict[str, Any] = field(default_factory=dict)
-
-    #: Optimizer instead of Adam, as in a configuration of ``fit``.
     optimizer: dict[str, Any] | None = None
-
-    #: Learning rate scheduler, as in a configuration of ``fit``.
     lr_scheduler: dict[str, Any] | None = None
-
-    #: Whether the teacher is left in training mode, as in the authors' own comparison.
     teacher_in_training_mode: bool = False
-
-    #: Whether plain classifiers of one modality are trained with augmentation; those of
-    #: the authors' own comparison were not.
     augment_students: bool = True
-
-    #: Data set of the paper whose published values are set beside the measured ones.
     paper_dataset: Literal['SUNRGBD', 'EuroSat-MS-SAR', 'TRISTAR'] | None = None
 
     def __post_init__(self) -> None:

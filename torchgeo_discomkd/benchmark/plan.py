@@ -20,40 +20,33 @@ SYMBOLS = {
 
 @dataclass(frozen=True)
 class Training:
-    """One training: an ordinary ``fit`` into a folder of its own."""
+    """One training: an ordinary ``fit`` into a folder of its own.
 
-    #: Number of the run, from 0.
+    Attributes:
+        run: Number of the run, from 0.
+        name: Name of the folder, unique in its run.
+        method: 'STUDENT', 'TEACHER', a competitor or 'DisCoM-KD'.
+        modalities: Modalities that are classified; None for all together (fusion).
+        task: Class of the task and its arguments, without a teacher's file.
+        data_args: Arguments of the data module.
+        variant: 'ORIG' or 'LSKD' of a competitor, formulation of DisCoM-KD, else '-'.
+        scenario: Scenario of a competitor; '-' for what belongs to both.
+        teacher: Training whose classifier is the teacher.
+        ablation: Term of the loss that is left out.
+        encoders: Encoders that are trained, and those that only teach.
+    """
+
     run: int
-
-    #: Name of the folder, unique in its run.
     name: str
-
-    #: 'STUDENT', 'TEACHER', a competitor or 'DisCoM-KD'.
     method: str
-
-    #: Modalities that are classified; None for all together (fusion).
     modalities: tuple[str, ...]
-
-    #: Class of the task and its arguments, without a teacher's file.
     task: str
     task_args: dict[str, Any]
-
-    #: Arguments of the data module.
     data_args: dict[str, Any]
-
-    #: 'ORIG' or 'LSKD' of a competitor, formulation of DisCoM-KD, else '-'.
     variant: str = '-'
-
-    #: Scenario of a competitor; '-' for what belongs to both.
     scenario: str = '-'
-
-    #: Training whose classifier is the teacher.
     teacher: str | None = None
-
-    #: Term of the loss that is left out.
     ablation: str = '-'
-
-    #: Encoders that are trained, and those that only teach.
     encoders: int = 1
     teacher_encoders: int = 0
 

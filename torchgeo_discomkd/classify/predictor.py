@@ -32,23 +32,22 @@ PRECISIONS = ('auto', 'float32', 'bfloat16')
 
 @dataclass(frozen=True)
 class Predictor:
-    """A classifier of one modality, read from any kind of model file."""
+    """A classifier of one modality, read from any kind of model file.
 
-    #: What the file says about the classifier.
+    Attributes:
+        metadata: What the file says about the classifier.
+        modality: The one modality that it takes, a key of ``metadata.modalities``.
+        description: Name, kind and content hash of the file: equal if and only if the
+            model is.
+        fixed_size: The only height and width that it takes; None if it takes any.
+        device: Device that it computes on, for example 'cuda' or 'cpu'.
+    """
+
     metadata: ClassifierMetadata
-
-    #: The one modality that it takes, a key of ``metadata.modalities``.
     modality: str
-
-    #: Name, kind and content hash of the file: equal if and only if the model is.
     description: str
-
-    #: The only height and width that it takes; None if it takes any.
     fixed_size: tuple[int, int] | None
-
-    #: Device that it computes on, for example 'cuda' or 'cpu'.
     device: str
-
     _compute: Callable[[NDArray[np.float32]], NDArray[np.float32]] = field(repr=False)
 
     @property

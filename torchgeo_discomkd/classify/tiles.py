@@ -27,15 +27,18 @@ from .predictor import Predictor
 
 @dataclass
 class TilesSummary:
-    """How many tiles of each status a table has."""
+    """How many tiles of each status a table has.
 
-    #: The table.
+    Attributes:
+        output: The table.
+        counts: Number of tiles by the first word of their status, for example
+            'unreadable'.
+        example: Path and status of the first tile without a label; None if all have
+            one.
+    """
+
     output: Path
-
-    #: Number of tiles by the first word of their status, for example 'unreadable'.
     counts: Counter[str] = field(default_factory=Counter)
-
-    #: Path and status of the first tile without a label; None if all have one.
     example: str | None = None
 
     def add(self, path: str, status: str) -> None:

@@ -32,33 +32,27 @@ class BandStatistics:
 
     Every tuple has one entry per band, in the order of *bands*, in the unit of the
     pixels.
+
+    Attributes:
+        bands: Names of the bands.
+        mean: Mean.
+        std: Population standard deviation (ddof 0).
+        low: 2nd percentile.
+        high: 98th percentile.
+        minimum: Lowest value.
+        maximum: Highest value.
+        missing: Number of missing pixels.
+        count: Number of pixels, missing ones included (the same for all bands).
     """
 
-    #: Names of the bands.
     bands: tuple[str, ...]
-
-    #: Mean.
     mean: tuple[float, ...]
-
-    #: Population standard deviation (ddof 0).
     std: tuple[float, ...]
-
-    #: 2nd percentile.
     low: tuple[float, ...]
-
-    #: 98th percentile.
     high: tuple[float, ...]
-
-    #: Lowest value.
     minimum: tuple[float, ...]
-
-    #: Highest value.
     maximum: tuple[float, ...]
-
-    #: Number of missing pixels.
     missing: tuple[int, ...]
-
-    #: Number of pixels, missing ones included (the same for all bands).
     count: int
 
     def to_json(self) -> str:

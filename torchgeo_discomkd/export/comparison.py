@@ -41,21 +41,20 @@ _BATCH = 64
 
 @dataclass(frozen=True)
 class Agreement:
-    """Probabilities and labels of an int8 file beside those of the classifier file."""
+    """Probabilities and labels of an int8 file beside those of the classifier file.
 
-    #: Number of tiles that the scales were chosen by.
+    Attributes:
+        calibration_tiles: Number of tiles that the scales were chosen by.
+        check_tiles: Number of tiles that both classified.
+        largest_difference: Largest absolute difference of a probability, 0 to 1.
+        mean_difference: Mean absolute difference of a probability.
+        label_agreement: Part of the tiles that have the same label, 0 to 1.
+    """
+
     calibration_tiles: int
-
-    #: Number of tiles that both classified.
     check_tiles: int
-
-    #: Largest absolute difference of a probability, 0 to 1.
     largest_difference: float
-
-    #: Mean absolute difference of a probability.
     mean_difference: float
-
-    #: Part of the tiles that have the same label, 0 to 1.
     label_agreement: float
 
 

@@ -33,39 +33,33 @@ type Format = Literal['onnx', 'pt2']
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was exported, and how well it agrees with the classifier file."""
+    """What was exported, and how well it agrees with the classifier file.
 
-    #: The file.
+    Attributes:
+        path: The file.
+        format: ONNX, or a program of PyTorch.
+        opset: Version of the ONNX operator set; None for a program of PyTorch.
+        modality: The modality that it classifies.
+        parameters: Number of parameters.
+        tile_size: Height and width of the images that it takes; None for any.
+        images: Number of images that it was checked by.
+        real: Whether these were tiles, rather than random numbers.
+        difference: Largest difference of a probability from that of the classifier
+            file.
+        size: Size of the file in bytes.
+        agreement: What int8 arithmetic changed; None for a file that has none.
+    """
+
     path: Path
-
-    #: ONNX, or a program of PyTorch.
     format: Format
-
-    #: Version of the ONNX operator set; None for a program of PyTorch.
     opset: int | None
-
-    #: The modality that it classifies.
     modality: str
-
-    #: Number of parameters.
     parameters: int
-
-    #: Height and width of the images that it takes; None for any.
     tile_size: tuple[int, int] | None
-
-    #: Number of images that it was checked by.
     images: int
-
-    #: Whether these were tiles, rather than random numbers.
     real: bool
-
-    #: Largest difference of a probability from that of the classifier file.
     difference: float
-
-    #: Size of the file in bytes.
     size: int
-
-    #: What int8 arithmetic changed; None for a file that has none.
     agreement: Agreement | None = None
 
 

@@ -35,27 +35,26 @@ MAX_VALUES = 2**26
 
 @dataclass(frozen=True)
 class TileSpec:
-    """What a classifier needs, and what the user says about the tiles."""
+    """What a classifier needs, and what the user says about the tiles.
 
-    #: Names of the bands, in the classifier's order.
+    Attributes:
+        bands: Names of the bands, in the classifier's order.
+        unit: Unit of the classifier's images: 'dB', 'linear' or any other text.
+        size: Height and width that the classifier takes; None if it takes any.
+        scale: Unit of the tiles; 'auto' guesses it for each.
+        override: Names or numbers (from 1) of the files' bands that overrule names and
+            order.
+        crs: Coordinate reference system of the outlines.
+        max_nodata: A tile is 'nodata' if at least this part of its pixels is missing in
+            some band.
+    """
+
     bands: tuple[str, ...]
-
-    #: Unit of the classifier's images: 'dB', 'linear' or any other text.
     unit: str
-
-    #: Height and width that the classifier takes; None if it takes any.
     size: tuple[int, int] | None
-
-    #: Unit of the tiles; 'auto' guesses it for each.
     scale: Scale = 'auto'
-
-    #: Names or numbers (from 1) of the files' bands that overrule names and order.
     override: tuple[str, ...] | None = None
-
-    #: Coordinate reference system of the outlines.
     crs: str = 'EPSG:4326'
-
-    #: A tile is 'nodata' if at least this part of its pixels is missing in some band.
     max_nodata: float = 1.0
 
     def __post_init__(self) -> None:
@@ -71,37 +70,39 @@ class TileSpec:
 
 @dataclass(frozen=True)
 class Tile:
-    """A tile that was read."""
+    """A tile that was read.
 
-    #: Its file or files.
+    Attributes:
+        files: Its file or files.
+        status: 'ok', 'mixed_size' (cut or padded); or the reason why there are no
+            windows: 'nodata', 'unreadable: ...', 'bands: ...', 'unit: ...' or
+            'too_large: ...'.
+        windows: Windows in the classifier's unit, float32 (N, C, h, w), missing pixels
+            NaN; None if the tile cannot be classified.
+        footprint: Outline in the CRS of the spec; None if the file does not say.
+        named: Whether the files name their bands, so that their order is certain.
+    """
+
     files: ImageFiles
-
-    #: 'ok', 'mixed_size' (cut or padded); or the reason why there are no windows:
-    #: 'nodata', 'unreadable: ...', 'bands: ...', 'unit: ...' or 'too_large: ...'.
     status: str
-
-    #: Windows in the classifier's unit, float32 (N, C, h, w), missing pixels NaN; None
-    #: if the tile cannot be classified.
     windows: NDArray[np.float32] | None = None
-
-    #: Outline in the CRS of the spec; None if the file does not say.
     footprint: 'Polygon | MultiPolygon | None' = None
-
-    #: Whether the files name their bands, so that their order is certain.
     named: bool = True
 
 
 @dataclass(frozen=True)
 class RawImage:
-    """An image as it is in its files."""
+    """An image as it is in its files.
 
-    #: Raw values, float32 (C, H, W), missing pixels NaN.
+    Attributes:
+        values: Raw values, float32 (C, H, W), missing pixels NaN.
+        georeference: CRS and transform from pixels (column, row); None if the files
+            lack either.
+        named: Whether the files name the bands.
+    """
+
     values: NDArray[np.float32]
-
-    #: CRS and transform from pixels (column, row); None if the files lack either.
     georeference: tuple[CRS, Affine] | None
-
-    #: Whether the files name the bands.
     named: bool
 
 

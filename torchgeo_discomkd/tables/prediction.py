@@ -20,28 +20,29 @@ CLASSIFIED = ('ok', 'mixed_size')
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """One row of a table."""
+    """One row of a table.
 
-    #: Path of the tile, as in :attr:`ImageFiles.name`.
+    Attributes:
+        path: Path of the tile, as in :attr:`ImageFiles.name`.
+        label: Name of the most probable class, or 'uncertain'; None if there is none.
+        confidence: Probability of the most probable class, 0 to 1; None if there is
+            none.
+        entropy: Entropy of the probabilities in nats divided by that of K equal ones,
+            ln K: 0 for certainty, 1 for none at all. None if there are no
+            probabilities.
+        probabilities: One probability for each class, with sum 1; None if there is no
+            prediction.
+        status: 'ok', or a word that says what is special, with a reason after a colon.
+        footprint: Outline of the tile in the table's CRS; None if the tile does not
+            say.
+    """
+
     path: str
-
-    #: Name of the most probable class, or 'uncertain'; None if there is none.
     label: str | None
-
-    #: Probability of the most probable class, 0 to 1; None if there is none.
     confidence: float | None
-
-    #: Entropy of the probabilities in nats divided by that of K equal ones, ln K: 0
-    #: for certainty, 1 for none at all. None if there are no probabilities.
     entropy: float | None
-
-    #: One probability for each class, with sum 1; None if there is no prediction.
     probabilities: tuple[float, ...] | None
-
-    #: 'ok', or a word that says what is special, with a reason after a colon.
     status: str
-
-    #: Outline of the tile in the table's CRS; None if the tile does not say.
     footprint: 'Polygon | MultiPolygon | None' = None
 
     @classmethod

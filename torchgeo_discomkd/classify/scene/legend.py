@@ -71,12 +71,14 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class Legend:
-    """Names and colours of the values 1, 2, ... of a map; 0 is nodata."""
+    """Names and colours of the values 1, 2, ... of a map; 0 is nodata.
 
-    #: Name of each value, beginning with that of 1.
+    Attributes:
+        names: Name of each value, beginning with that of 1.
+        colors: Colour of each value, beginning with that of 1.
+    """
+
     names: tuple[str, ...]
-
-    #: Colour of each value, beginning with that of 1.
     colors: tuple[Color, ...]
 
     def colormap(self) -> dict[int, tuple[int, int, int, int]]:

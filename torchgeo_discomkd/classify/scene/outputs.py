@@ -22,15 +22,16 @@ _SIDECARS = ('.aux.xml', '.msk', '.ovr')
 
 @dataclass(frozen=True)
 class SceneOutputs:
-    """Where the results go."""
+    """Where the results go.
 
-    #: Map of classes.
+    Attributes:
+        classes: Map of classes.
+        polygons: Polygons; None if not asked for.
+        preview: Picture; None if not asked for.
+    """
+
     classes: Path
-
-    #: Polygons; None if not asked for.
     polygons: Path | None
-
-    #: Picture; None if not asked for.
     preview: Path | None
 
     @property
@@ -59,30 +60,28 @@ class SceneOutputs:
 
 @dataclass(frozen=True)
 class SceneSummary:
-    """What was written, and what the map shows."""
+    """What was written, and what the map shows.
 
-    #: Files that were written.
+    Attributes:
+        outputs: Files that were written.
+        shape: Rows and columns of the map.
+        stride: Height and width of a cell in pixels of the scene.
+        cells: Number of cells of each class, 'uncertain' among them if there was a
+            limit.
+        nodata: Number of cells without enough pixels.
+        windows: Windows that were classified.
+        skipped: Windows that were not, as they cover no cell with enough pixels.
+        mean_confidence: Mean confidence of all cells with a class; NaN if there is
+            none.
+    """
+
     outputs: SceneOutputs
-
-    #: Rows and columns of the map.
     shape: tuple[int, int]
-
-    #: Height and width of a cell in pixels of the scene.
     stride: int
-
-    #: Number of cells of each class, 'uncertain' among them if there was a limit.
     cells: dict[str, int]
-
-    #: Number of cells without enough pixels.
     nodata: int
-
-    #: Windows that were classified.
     windows: int
-
-    #: Windows that were not, as they cover no cell with enough pixels.
     skipped: int
-
-    #: Mean confidence of all cells with a class; NaN if there is none.
     mean_confidence: float
 
     def __str__(self) -> str:

@@ -22,23 +22,22 @@ from .windows import WindowAxis
 
 @dataclass(frozen=True)
 class Strip:
-    """Pixels of neighbouring rows of windows, and the cells that can be mapped."""
+    """Pixels of neighbouring rows of windows, and the cells that can be mapped.
 
-    #: Rows of windows.
+    Attributes:
+        rows: Rows of windows.
+        begin: Position of the first one in the scene.
+        end: Position after the last one.
+        image: Values, float32, shape (bands, height, width); NaN where missing or
+            outside the scene.
+        mapped: Whether the cells that the rows cover have enough pixels: bool, shape
+            (cell rows, cell columns), from cell row ``first_cell``.
+    """
+
     rows: WindowAxis
-
-    #: Position of the first one in the scene.
     begin: int
-
-    #: Position after the last one.
     end: int
-
-    #: Values, float32, shape (bands, height, width); NaN where missing or outside the
-    #: scene.
     image: NDArray[np.float32]
-
-    #: Whether the cells that the rows cover have enough pixels: bool, shape (cell rows,
-    #: cell columns), from cell row ``first_cell``.
     mapped: NDArray[np.bool_]
 
     @property

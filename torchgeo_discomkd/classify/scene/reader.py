@@ -30,18 +30,19 @@ _MOST_BLOCK_ROWS = 1024
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the pixels of a scene lie."""
+    """Where the pixels of a scene lie.
 
-    #: Rows.
+    Attributes:
+        height: Rows.
+        width: Columns.
+        crs: Coordinate reference system; None if unknown.
+        transform: From pixel (column, row) to coordinates; None if the scene is not
+            georeferenced.
+    """
+
     height: int
-
-    #: Columns.
     width: int
-
-    #: Coordinate reference system; None if unknown.
     crs: CRS | None
-
-    #: From pixel (column, row) to coordinates; None if the scene is not georeferenced.
     transform: Affine | None
 
 

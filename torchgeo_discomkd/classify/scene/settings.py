@@ -22,21 +22,20 @@ _FLOAT32, _FLOAT64 = 4, 8
 
 @dataclass(frozen=True)
 class SceneSettings:
-    """How a scene is classified."""
+    """How a scene is classified.
 
-    #: Height and width of a window in pixels.
+    Attributes:
+        tile: Height and width of a window in pixels.
+        stride: Height and width of a map cell in pixels.
+        max_nodata: A cell with this share of missing pixels or more is nodata.
+        batch_size: Windows that are classified together at most.
+        min_confidence: Lower confidence makes a cell 'uncertain'.
+    """
+
     tile: tuple[int, int]
-
-    #: Height and width of a map cell in pixels.
     stride: int
-
-    #: A cell with this share of missing pixels or more is nodata.
     max_nodata: float
-
-    #: Windows that are classified together at most.
     batch_size: int
-
-    #: Lower confidence makes a cell 'uncertain'.
     min_confidence: float
 
 

@@ -16,30 +16,25 @@ class WindowAxis:
     A map cell is *stride* pixels long; the last one may reach beyond the scene. A
     window covers a cell if all the cell's pixels that lie in the scene are inside the
     window.
+
+    Attributes:
+        size: Number of pixels of the scene.
+        tile: Number of pixels of a window.
+        stride: Number of pixels of a map cell.
+        starts: First pixel of each window, int64, ascending.
+        first: First cell that each window covers, int64.
+        stop: Cell after the last one that each window covers, int64.
+        cells: Number of cells.
+        offset: First pixel of cell 0.
     """
 
-    #: Number of pixels of the scene.
     size: int
-
-    #: Number of pixels of a window.
     tile: int
-
-    #: Number of pixels of a map cell.
     stride: int
-
-    #: First pixel of each window, int64, ascending.
     starts: NDArray[np.int64]
-
-    #: First cell that each window covers, int64.
     first: NDArray[np.int64]
-
-    #: Cell after the last one that each window covers, int64.
     stop: NDArray[np.int64]
-
-    #: Number of cells.
     cells: int
-
-    #: First pixel of cell 0.
     offset: int = 0
 
     def coverage(self) -> NDArray[np.int64]:

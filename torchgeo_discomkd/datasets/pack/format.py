@@ -36,44 +36,41 @@ STATISTICS = ('mean', 'std', 'low', 'high', 'minimum', 'maximum', 'missing', 'co
 
 @dataclass(frozen=True)
 class PackedModality:
-    """What a pack says about one modality."""
+    """What a pack says about one modality.
 
-    #: Folder below each base (folders), or prefix of the file (arrays).
+    Attributes:
+        folder: Folder below each base (folders), or prefix of the file (arrays).
+        descriptions: Names of the bands that the files themselves give, in order.
+        unit: Unit of the values that was given when it was packed.
+    """
+
     folder: str
-
-    #: Names of the bands that the files themselves give, in order.
     descriptions: tuple[str, ...] | None
-
-    #: Unit of the values that was given when it was packed.
     unit: str | None
 
 
 @dataclass(frozen=True)
 class PackMetadata:
-    """What a pack says about itself."""
+    """What a pack says about itself.
 
-    #: Kind of source.
+    Attributes:
+        layout: Kind of source.
+        bases: Folders of the splits, or one empty text.
+        modalities: The modalities by name.
+        crs: Coordinate reference systems, as 'EPSG:<code>' or WKT.
+        split_hash: Hash of the training split that the statistics are of.
+        fingerprint: Hash of the source's files.
+        source: Path of the source from the folder of the pack.
+        version: Version of the package that wrote it.
+    """
+
     layout: Literal['folders', 'arrays']
-
-    #: Folders of the splits, or one empty text.
     bases: tuple[str, ...]
-
-    #: The modalities by name.
     modalities: dict[str, PackedModality]
-
-    #: Coordinate reference systems, as 'EPSG:<code>' or WKT.
     crs: tuple[str, ...]
-
-    #: Hash of the training split that the statistics are of.
     split_hash: str
-
-    #: Hash of the source's files.
     fingerprint: str
-
-    #: Path of the source from the folder of the pack.
     source: str
-
-    #: Version of the package that wrote it.
     version: str
 
     def to_json(self) -> str:

@@ -32,15 +32,16 @@ PIECE = 64
 
 @dataclass(frozen=True)
 class PackReport:
-    """What was packed."""
+    """What was packed.
 
-    #: The pack.
+    Attributes:
+        path: The pack.
+        images: Number of images and type of their values for each modality.
+        size: Size of the file in bytes.
+    """
+
     path: Path
-
-    #: Number of images and type of their values for each modality.
     images: Mapping[str, tuple[int, str]]
-
-    #: Size of the file in bytes.
     size: int
 
 
