@@ -8,13 +8,19 @@ derived by hand.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from torchgeo_discomkd.losses import CTKD
+
 type Array = np.ndarray
 type Result = tuple[float, Array]
+
+#: For losses that do not look at it.
+NO_TARGET = torch.zeros(0, dtype=torch.long)
 
 #: Kinds of random logits: ordinary, confident, extreme, and close ones far from zero.
 KINDS = ('ordinary', 'confident', 'extreme', 'distant')
@@ -139,3 +145,11 @@ def weighted(*terms: tuple[float, Result]) -> Result:
     """Sum (weight, (value, gradient)) pairs."""
     value = sum(weight * result[0] for weight, result in terms)
     return value, np.sum([weight * result[1] for weight, result in terms], axis=0)
+
+
+def curriculum(raw: float, **options: Any) -> CTKD:
+    """Return CTKD in double precision, with another initial temperature."""
+    loss = CTKD(**options).double()
+    with torch.no_grad():
+        loss.raw.fill_(raw)
+    return loss

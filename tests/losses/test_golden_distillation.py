@@ -14,17 +14,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from torchgeo_discomkd.losses import (
-    CurriculumTemperature,
+    DKD,
+    MLKD,
+    OfficialMLKD,
     batch_consistency_loss,
     class_consistency_loss,
     curriculum_lambda,
-    dkd_loss,
     instance_kd_loss,
     kd_loss,
-    mlkd_loss,
-    official_mlkd_loss,
     standardize_logits,
 )
+
+from .distillation import curriculum
 
 GOLDEN = json.loads(
     (Path(__file__).parent.parent / 'data' / 'golden_distillation.json').read_text()
@@ -50,7 +51,12 @@ def ce(student: Tensor) -> Tensor:
 def dkd(
     s: Tensor, t: Tensor, alpha: float = 1, beta: float = 8, temperature: float = 4
 ) -> Tensor:
-    return dkd_loss(s, t, LABELS, alpha, beta, temperature)
+    loss = DKD(target_weight=alpha, other_weight=beta, temperature=temperature)
+    return loss(s, t, LABELS, 0)
+
+
+def mlkd(s: Tensor, t: Tensor, **options: Any) -> Tensor:
+    return MLKD(**options)(s, t, LABELS, 0)
 
 
 def masked(matrix: Tensor, name: str) -> Tensor:
@@ -60,18 +66,20 @@ def masked(matrix: Tensor, name: str) -> Tensor:
 def official(student: Tensor, teacher: Tensor, name: str) -> dict[str, Tensor]:
     options = CASES[name]['params']
     kd_weight, ce_weight = options['kd_weight'], options['ce_weight']
-    logits = (student, teacher, *STRONG)
-    terms = {
-        f'loss_{term}': official_mlkd_loss(
-            *logits, options['T0'], *weights, options['logit_stand']
-        )
-        for term, weights in {
-            'kd': (kd_weight, 0, 0),
-            'cc': (0, kd_weight, 0),
-            'bc': (0, 0, kd_weight),
-        }.items()
+
+    def loss(class_weight: float, batch_weight: float) -> Tensor:
+        weights = {'class_weight': class_weight, 'batch_weight': batch_weight}
+        setting = {'temperature': options['T0'], 'standardize': options['logit_stand']}
+        mlkd = OfficialMLKD(**setting, **weights)
+        return kd_weight * mlkd(student, teacher, LABELS, 0, strong=STRONG)
+
+    instance = loss(0, 0)
+    return {
+        'loss_kd': instance,
+        'loss_cc': loss(1, 0) - instance,
+        'loss_bc': loss(0, 1) - instance,
+        'loss_ce': ce_weight * (ce(student) + ce(STRONG[0])),
     }
-    return terms | {'loss_ce': ce_weight * (ce(student) + ce(STRONG[0]))}
 
 
 #: Every case that is a scalar function of the logits of student and teacher.
@@ -91,7 +99,7 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     'dkd_nckd_T2': lambda s, t: dkd(s, t, 0, 1, 2),
     'dkd_tckd_T4': lambda s, t: dkd(s, t, 1, 0, 4),
     'dkd_nckd_T4': lambda s, t: dkd(s, t, 0, 1, 4),
-    'dkd_a1_b8_T4': lambda s, t: dkd_loss(s, t, LABELS),
+    'dkd_a1_b8_T4': dkd,
     'dkd_imagenet_a1_b0.5_T1': lambda s, t: dkd(s, t, 1, 0.5, 1),
     'dkd_total_epoch1': lambda s, t: ce(s) + dkd(s, t) / 20,
     'dkd_total_epoch5': lambda s, t: ce(s) + dkd(s, t) / 4,
@@ -117,9 +125,9 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     'mlkd_bc_masked_T4_reduceFalse': lambda s, t: masked(
         batch_consistency_loss(s, t, 4, 'none'), 'mlkd_bc_masked_T4_reduceFalse'
     ),
-    'mlkd_clean_single_view': mlkd_loss,
-    'authors_mlkd': lambda s, t: mlkd_loss(s, t, variant='authors'),
-    'authors_lskd_mlkd': lambda s, t: mlkd_loss(z(s), z(t), variant='authors'),
+    'mlkd_clean_single_view': mlkd,
+    'authors_mlkd': lambda s, t: mlkd(s, t, swapped_kl=True),
+    'authors_lskd_mlkd': lambda s, t: mlkd(s, t, swapped_kl=True, standardize=True),
 }
 OFFICIAL = (
     'mlkd_official_T4_w0.9_total',
@@ -178,18 +186,18 @@ def test_official_mlkd(name: str) -> None:
 def test_curriculum_temperature(name: str) -> None:
     case = CASES[name]
     raw, epoch = CURRICULA[name]
-    curriculum = CurriculumTemperature(loops=2, first_epoch=0, raw=raw).double()
+    options = {'warmup_epochs': 2, 'first_epoch': 0, 'standardize': 'lskd' in name}
+    ctkd = curriculum(raw, **options)
     student = student_logits()
-    teacher = TEACHER
-    logits = (z(student), z(teacher)) if 'lskd' in name else (student, teacher)
-    temperature = curriculum(epoch)
-    term = kd_loss(*logits, temperature)
+    temperature = ctkd.temperature(student, TEACHER, epoch)
+    term = ctkd(student, TEACHER, LABELS, epoch)
+    torch.testing.assert_close(ctkd.monitored['temperature'], temperature.detach())
     alpha, gamma = (
         case['params'].get(k, v) for k, v in (('alpha', 0.9), ('gamma', 0.1))
     )
     loss = gamma * ce(student) + alpha * term
     assert_close(loss, case['expected'])
-    slopes = torch.autograd.grad(loss, (student, curriculum.raw))
+    slopes = torch.autograd.grad(loss, (student, ctkd.raw))
     if 'temperature' in case:
         assert_close(temperature, case['temperature'])
         assert_close(term, case['kd_term'])

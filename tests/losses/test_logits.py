@@ -11,19 +11,19 @@ import torch
 from torch import Tensor
 
 from torchgeo_discomkd.losses import (
-    CurriculumTemperature,
-    InstanceTemperature,
+    CTKD,
+    DKD,
+    MLKD,
+    OfficialMLKD,
     batch_consistency_loss,
     class_consistency_loss,
-    dkd_loss,
+    dkd_terms,
     instance_kd_loss,
     kd_loss,
-    mlkd_loss,
-    official_mlkd_loss,
     standardize_logits,
 )
 
-from .distillation import draw
+from .distillation import NO_TARGET, draw
 
 type Loss = Callable[..., Tensor]
 
@@ -32,21 +32,24 @@ def labels(logits: Tensor) -> Tensor:
     return torch.zeros(len(logits), dtype=torch.long, device=logits.device)
 
 
-#: Each as a function of student, teacher and temperature.
-LOSSES: dict[str, Loss] = {
+#: Functions of student, teacher and temperature.
+FUNCTIONS: dict[str, Loss] = {
     'kd': kd_loss,
-    'dkd': lambda s, t, x=4.0: dkd_loss(s, t, labels(s), temperature=x),
+    'dkd': lambda s, t, x=4.0: torch.stack(dkd_terms(s, t, labels(s), x)).mean(),
     'instance': lambda s, t, x=4.0: instance_kd_loss(
         s, t, torch.full((len(s),), x, device=s.device)
     ),
     'class': class_consistency_loss,
     'batch': batch_consistency_loss,
-    'mlkd': lambda s, t, x=4.0: mlkd_loss(s, t, (2.0, x)),
-    'authors': lambda s, t, x=4.0: mlkd_loss(s, t, (2.0, x), variant='authors'),
-    'official': lambda s, t, x=4.0: official_mlkd_loss(s, t, s, t, x),
     'lskd': lambda s, t, x=4.0: kd_loss(
         standardize_logits(s), standardize_logits(t), x
     ),
+}
+LOSSES: dict[str, Loss] = FUNCTIONS | {
+    'DKD': lambda s, t: DKD()(s, t, labels(s), 0),
+    'MLKD': lambda s, t: MLKD()(s, t, NO_TARGET, 0),
+    'authors': lambda s, t: MLKD(swapped_kl=True)(s, t, NO_TARGET, 0),
+    'official': lambda s, t: OfficialMLKD()(s, t, NO_TARGET, 0, strong=(s, t)),
 }
 every_loss = pytest.mark.parametrize('loss', LOSSES.values(), ids=LOSSES)
 
@@ -86,7 +89,7 @@ def test_half_precision(loss: Loss, dtype: torch.dtype) -> None:
     torch.testing.assert_close(found, loss(s.float(), t.float()))
 
 
-@every_loss
+@pytest.mark.parametrize('loss', FUNCTIONS.values(), ids=FUNCTIONS)
 @pytest.mark.parametrize(
     'value', [0.0, -2.0, float('nan'), float('inf')], ids=lambda x: str(x)
 )
@@ -121,5 +124,5 @@ def test_no_host_synchronization() -> None:
     s, t = (x.to('meta') for x in pair())
     for name in ('kd', 'dkd', 'instance', 'lskd'):
         LOSSES[name](s, t)
-    kd_loss(s, t, CurriculumTemperature().to('meta')(3))
-    instance_kd_loss(s, t, InstanceTemperature(5).to('meta')(s, t, 3))
+    CTKD().to('meta')(s, t, NO_TARGET, 3)
+    CTKD(instance_temperature=True, num_classes=5).to('meta')(s, t, NO_TARGET, 3)

@@ -10,16 +10,17 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from torchgeo_discomkd.errors import SettingError
 from torchgeo_discomkd.losses import (
+    MLKD,
+    OfficialMLKD,
     batch_consistency_loss,
     class_consistency_loss,
-    mlkd_loss,
-    official_mlkd_loss,
-    standardize_logits,
 )
 
 from .distillation import (
     KINDS,
+    NO_TARGET,
     Array,
     Result,
     batch_consistency,
@@ -40,8 +41,8 @@ CONSISTENCY = (
 )
 
 
-def mlkd(s: Array, t: Array, temperatures: Any, weights: Any, variant: str) -> Result:
-    instance = kd if variant == 'clean' else swapped_kd
+def mlkd(s: Array, t: Array, temperatures: Any, weights: Any, swapped: bool) -> Result:
+    instance = swapped_kd if swapped else kd
     return weighted(
         *(
             (weight, term(s, t, temperature))
@@ -51,6 +52,12 @@ def mlkd(s: Array, t: Array, temperatures: Any, weights: Any, variant: str) -> R
             )
         )
     )
+
+
+def two_views(loss: OfficialMLKD, *logits: Tensor) -> Tensor:
+    """Return the loss of a weak student, weak teacher, strong student and teacher."""
+    weak_s, weak_t, strong_s, strong_t = logits
+    return loss(weak_s, weak_t, NO_TARGET, 0, strong=(strong_s, strong_t))
 
 
 def fractions(t: Array) -> tuple[float, float]:
@@ -127,28 +134,37 @@ class TestConsistency:
 
 class TestOneView:
     @pytest.mark.parametrize('kind', KINDS)
-    @pytest.mark.parametrize('variant', ['clean', 'authors'])
+    @pytest.mark.parametrize('swapped', [False, True])
     @pytest.mark.parametrize('rows', [6, 1])
     @pytest.mark.parametrize('seed', range(2))
-    def test_random_logits(self, kind: str, variant: Any, rows: int, seed: int) -> None:
+    def test_random_logits(
+        self, kind: str, swapped: bool, rows: int, seed: int
+    ) -> None:
         s, t = draw(kind, seed, rows), draw(kind, seed + 100, rows)
-        weights, temperatures = (0.5, 2.0, 3.0), (1.0, 4.0)
+        loss = MLKD(
+            temperatures=(1.0, 4.0),
+            class_weight=2.0,
+            batch_weight=3.0,
+            swapped_kl=swapped,
+        )
         check(
-            lambda a, b: mlkd_loss(a, b, temperatures, *weights, variant),
+            lambda a, b: loss(a, b, NO_TARGET, 0),
             s,
             t,
-            mlkd(s, t, temperatures, weights, variant),
+            mlkd(s, t, (1.0, 4.0), (1, 2, 3), swapped),
         )
 
     def test_defaults(self) -> None:
         s, t = draw('ordinary', 0), draw('ordinary', 1)
-        expected = mlkd(s, t, (2, 3, 4, 5, 6), (1, 1, 1), 'clean')
-        check(mlkd_loss, s, t, expected)
+        expected = mlkd(s, t, (2, 3, 4, 5, 6), (1, 1, 1), swapped=False)
+        check(lambda a, b: MLKD()(a, b, NO_TARGET, 0), s, t, expected)
 
     def test_minimum_of_authors(self) -> None:
         p = torch.tensor([[0.9, 0.05, 0.03, 0.02]], dtype=torch.float64)
         student = p.clone().requires_grad_()
-        loss = mlkd_loss(student, p.log(), (1.0,), 1, 0, 0, 'authors')
+        loss = MLKD(
+            temperatures=(1.0,), class_weight=0, batch_weight=0, swapped_kl=True
+        )(student, p.log(), NO_TARGET, 0)
         torch.testing.assert_close(
             student.softmax(dim=1),
             torch.tensor([[0.442, 0.189, 0.185, 0.183]], dtype=torch.float64),
@@ -158,18 +174,13 @@ class TestOneView:
         assert torch.autograd.grad(loss, student)[0].abs().max() < 1e-12
 
     def test_errors(self) -> None:
-        logits = torch.ones(2, 3)
-        with pytest.raises(ValueError, match="variant='official': use 'clean'"):
-            mlkd_loss(logits, logits, variant='official')  # ty: ignore
-        with pytest.raises(ValueError, match=r'temperatures=\(\): give one or more'):
-            mlkd_loss(logits, logits, ())
-        with pytest.raises(ValueError, match='temperature=0: give a positive'):
-            mlkd_loss(logits, logits, (2, 0))
-        for name in ('kd_weight', 'class_weight', 'batch_weight'):
-            with pytest.raises(ValueError, match=f'{name}=-1: give 0 or'):
-                mlkd_loss(logits, logits, **{name: -1})
-            with pytest.raises(ValueError, match=f'{name}=-1: give 0 or'):
-                official_mlkd_loss(logits, logits, logits, logits, **{name: -1})
+        for temperatures in ((), (2, 0)):
+            with pytest.raises(SettingError, match='to one positive number or more'):
+                MLKD(temperatures=temperatures)
+        for loss in (MLKD, OfficialMLKD):
+            for name in ('class_weight', 'batch_weight'):
+                with pytest.raises(SettingError, match=f'{name}=-1: set'):
+                    loss(**{name: -1})
 
 
 class TestTwoViews:
@@ -183,7 +194,6 @@ class TestTwoViews:
         s_weak, t_weak, s_strong, t_strong = (
             draw(kind, 4 * seed + i, rows) for i in range(4)
         )
-        weights = (0.5, 2.0, 3.0)
         m, c = fractions(t_weak)
         scale = standardize if standard else np.array
         views = {
@@ -191,10 +201,10 @@ class TestTwoViews:
             'strong': (scale(s_strong), scale(t_strong)),
         }
         weak = weighted(
-            *((0.5 * m, kd(*views['weak'], x)) for x in (4, 2, 3, 5, 6)),
-            *((0.5, kd(*views['weak'], x)) for x in (2, 6)),
+            *((m, kd(*views['weak'], x)) for x in (4, 2, 3, 5, 6)),
+            *((1, kd(*views['weak'], x)) for x in (2, 6)),
         )
-        strong = weighted(*((0.5, kd(*views['strong'], x)) for x in (4, 3, 5)))
+        strong = weighted(*((1, kd(*views['strong'], x)) for x in (4, 3, 5)))
         if standard:
             weak = weak[0], through_standardize(s_weak, weak[1])
             strong = strong[0], through_standardize(s_strong, strong[1])
@@ -206,11 +216,13 @@ class TestTwoViews:
         total = weak[0] + strong[0]
         constant = [torch.from_numpy(x) for x in (s_weak, t_weak, s_strong, t_strong)]
 
+        loss = OfficialMLKD(class_weight=2, batch_weight=3, standardize=standard)
+
         def of_weak(a: Tensor, b: Tensor) -> Tensor:
-            return official_mlkd_loss(a, b, *constant[2:], 4.0, *weights, standard)
+            return two_views(loss, a, b, *constant[2:])
 
         def of_strong(a: Tensor, b: Tensor) -> Tensor:
-            return official_mlkd_loss(*constant[:2], a, b, 4.0, *weights, standard)
+            return two_views(loss, *constant[:2], a, b)
 
         check(of_weak, s_weak, t_weak, (total, weak[1]))
         check(of_strong, s_strong, t_strong, (total, strong[1]))
@@ -219,18 +231,19 @@ class TestTwoViews:
         # all samples and classes are at the median: both masks keep everything
         s = torch.from_numpy(draw('ordinary', 0, 5))
         t = torch.ones(5, 5)
-        terms = [
-            official_mlkd_loss(s, t, s, t, 4.0, *weights)
-            for weights in ((1, 0, 0), (0, 1, 0), (0, 0, 1))
-        ]
-        temperatures = (4.0, 2.0, 3.0, 5.0, 6.0)
-        for term, weights in zip(terms, ((2, 0, 0), (0, 1, 0), (0, 0, 1)), strict=True):
-            torch.testing.assert_close(term, mlkd_loss(s, t, temperatures, *weights))
+        instance = MLKD(class_weight=0, batch_weight=0)(s, t, NO_TARGET, 0)
+        for weights in ((0, 0), (1, 0), (0, 1)):
+            options = dict(zip(('class_weight', 'batch_weight'), weights, strict=True))
+            found = two_views(OfficialMLKD(**options), s, t, s, t)
+            expected = MLKD(**options)(s, t, NO_TARGET, 0) + instance
+            torch.testing.assert_close(found, expected)
 
     def test_other_shape_of_one_view(self) -> None:
         a, b = torch.ones(2, 3), torch.ones(3, 3)
+        with pytest.raises(ValueError, match='two views: give strong='):
+            OfficialMLKD()(a, a, NO_TARGET, 0)
         with pytest.raises(ValueError, match=r'shapes \(2, 3\) and \(3, 3\)'):
-            official_mlkd_loss(a, a, b, b)
+            two_views(OfficialMLKD(), a, a, b, b)
 
 
 def test_no_host_synchronization() -> None:
@@ -243,8 +256,8 @@ def test_no_host_synchronization() -> None:
 
     s, t = (torch.from_numpy(draw('ordinary', seed)) for seed in range(2))
     with Watch():
-        mlkd_loss(s, t)
-        mlkd_loss(s, standardize_logits(t), variant='authors')
-        official_mlkd_loss(s, t, s, t, standardize=True)
+        MLKD()(s, t, NO_TARGET, 0)
+        MLKD(swapped_kl=True, standardize=True)(s, t, NO_TARGET, 0)
+        two_views(OfficialMLKD(standardize=True), s, t, s, t)
         with pytest.raises(AssertionError):
             bool(s.sum() > 0)

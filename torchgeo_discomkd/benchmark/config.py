@@ -3,20 +3,30 @@
 
 """What a benchmark is to compare."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from jsonargparse import ArgumentError, ArgumentParser
 
 from ..errors import SettingError
+from ..losses import CTKD, DKD, KD, MLKD, DistillationLoss, Preset
 
 Scenario = Literal['cross-modal', 'multi-modal']
-Method = Literal['KDv1', 'KDv2', 'DKD', 'CTKD', 'MLKD']
 Variant = Literal['ORIG', 'LSKD']
 Formulation = Literal['paper', 'released']
 Term = Literal['adversarial', 'modality', 'auxiliary', 'orthogonality']
+
+#: Loss of each competitor, by preset and whether logits are standardised.
+METHODS: dict[str, Callable[[Preset, bool], DistillationLoss]] = {
+    'KDv1': partial(KD.preset, alpha=0.0),
+    'KDv2': partial(KD.preset, alpha=0.5),
+    'DKD': DKD.preset,
+    'CTKD': CTKD.preset,
+    'MLKD': MLKD.preset,
+}
 
 #: Fields that may be extended later: what was trained before stays valid.
 EXTENSIBLE = frozenset(
@@ -66,10 +76,8 @@ class BenchmarkConfig:
         default_factory=lambda: ['cross-modal', 'multi-modal']
     )
 
-    #: Competitors that learn from a teacher.
-    methods: list[Method] = field(
-        default_factory=lambda: ['KDv1', 'KDv2', 'DKD', 'CTKD', 'MLKD']
-    )
+    #: Competitors that learn from a teacher: some of :data:`METHODS`, by default all.
+    methods: list[str] = field(default_factory=lambda: list(METHODS))
 
     #: Competitors as published, and with standardised logits.
     variants: list[Variant] = field(default_factory=lambda: ['ORIG', 'LSKD'])
@@ -97,8 +105,9 @@ class BenchmarkConfig:
     #: test on.
     run_data: list[dict[str, Any]] | None = None
 
-    #: Settings of the competitors, see :class:`~torchgeo_discomkd.tasks.Distillation`.
-    preset: Literal['default', 'authors', 'official'] = 'default'
+    #: Settings of the competitors, see
+    #: :meth:`~torchgeo_discomkd.losses.DistillationLoss.preset`.
+    preset: Preset = 'default'
 
     #: Name of the timm encoder of all networks.
     model: str = 'resnet18'
@@ -152,6 +161,9 @@ class BenchmarkConfig:
             ),
             f'targets={self.targets}: name some of {modalities}': (
                 not set(self.targets or modalities) <= set(modalities)
+            ),
+            f'methods={self.methods}: name some of {list(METHODS)}': (
+                not set(self.methods) <= set(METHODS)
             ),
             f'run_data has {len(self.run_data or [])} entries: give one for each of the '
             f'{self.runs} runs': (

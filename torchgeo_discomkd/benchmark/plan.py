@@ -7,16 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from .config import BenchmarkConfig, Method
-
-#: Task and its arguments for each competitor.
-METHODS: dict[Method, dict[str, Any]] = {
-    'KDv1': {'method': 'kd', 'alpha': 0.0},
-    'KDv2': {'method': 'kd', 'alpha': 0.5},
-    'DKD': {'method': 'dkd'},
-    'CTKD': {'method': 'ctkd'},
-    'MLKD': {'method': 'mlkd'},
-}
+from .config import METHODS, BenchmarkConfig
 
 #: Name in the paper of each term of the loss.
 SYMBOLS = {
@@ -142,6 +133,7 @@ def _competitors(config: BenchmarkConfig, run: int) -> Iterator[Training]:
         for target in config.students(scenario):
             for method in config.methods:
                 for variant in config.variants:
+                    loss = METHODS[method](config.preset, variant == 'LSKD')
                     suffix = '-lskd' if variant == 'LSKD' else ''
                     yield Training(
                         run=run,
@@ -153,10 +145,8 @@ def _competitors(config: BenchmarkConfig, run: int) -> Iterator[Training]:
                         task='Distillation',
                         task_args={
                             'in_channels': _channels(config, [target]),
-                            'preset': config.preset,
-                            'standardize': variant == 'LSKD',
+                            'loss': loss.config(),
                             'teacher_in_training_mode': config.teacher_in_training_mode,
-                            **METHODS[method],
                         },
                         data_args={
                             'modalities': [

@@ -5,17 +5,20 @@
 
 Source: Li et al., AAAI 2023, https://arxiv.org/abs/2211.16231. The temperature is
 trained against the student: its gradient is reversed, by a strength that grows from
-epoch to epoch. Give the parameters of the module here to the student's optimiser.
+epoch to epoch.
 """
 
 import math
-from typing import Literal
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .distillation import EPOCHS, FIRST_EPOCH, POSITIVE, DistillationLoss
 from .gradient_reversal import gradient_reversal
+from .kd import kd_loss
 from .logits import check_logits, check_temperature, log_probabilities, widen
 
 
@@ -37,166 +40,6 @@ def curriculum_lambda(epoch: int, loops: int = 10) -> float:
     if loops < 1:
         raise ValueError(f'loops={loops}: give a number of epochs, 1 or more.')
     return -(1 - math.cos(math.pi * min(epoch, loops) / loops)) / 2
-
-
-class _Curriculum(nn.Module):
-    """Turns raw values into temperatures and reverses their gradient."""
-
-    def __init__(
-        self, t_start: float, t_end: float, loops: int, first_epoch: Literal[0, 1]
-    ) -> None:
-        """Initialize a new _Curriculum instance."""
-        super().__init__()
-        check_temperature(t_start)
-        if not 0 <= t_end < math.inf:
-            raise ValueError(f't_end={t_end}: give 0 or a positive number.')
-        if first_epoch not in (0, 1):
-            raise ValueError(f'first_epoch={first_epoch}: use 0 or 1.')
-        curriculum_lambda(0, loops)
-        self.t_start = t_start
-        self.t_end = t_end
-        self.loops = loops
-        self.first_epoch = first_epoch
-
-    def temperature(self, raw: Tensor, epoch: int) -> Tensor:
-        """Return t_start + t_end * sigmoid(raw), whose gradient is reversed.
-
-        Args:
-            raw: Any shape.
-            epoch: Finished epochs.
-
-        Returns:
-            Shape of *raw*, in [t_start, t_start + t_end].
-        """
-        factor = curriculum_lambda(epoch + self.first_epoch, self.loops)
-        return self.t_start + self.t_end * gradient_reversal(raw, -factor).sigmoid()
-
-    def extra_repr(self) -> str:
-        """Return the options, for the printed form of a model."""
-        return (
-            f't_start={self.t_start}, t_end={self.t_end}, loops={self.loops}, '
-            f'first_epoch={self.first_epoch}'
-        )
-
-
-class CurriculumTemperature(_Curriculum):
-    """One temperature for all samples, T = t_start + t_end * sigmoid(raw).
-
-    Use it as :func:`~torchgeo_discomkd.losses.kd_loss`'s temperature. The one parameter
-    is *raw*; the epoch is an argument of the call, so that nothing else has state.
-    """
-
-    def __init__(
-        self,
-        t_start: float = 1.0,
-        t_end: float = 20.0,
-        loops: int = 10,
-        first_epoch: Literal[0, 1] = 1,
-        raw: float = 1.0,
-    ) -> None:
-        """Initialize a new CurriculumTemperature instance.
-
-        Args:
-            t_start: Lowest temperature, positive.
-            t_end: Width of the range of temperatures, 0 or more.
-            loops: Epochs of the schedule; see :func:`curriculum_lambda`.
-            first_epoch: Number that the schedule gives to the first epoch. With 0, the
-                temperature does not move in that epoch.
-            raw: Initial value of the parameter; 1 is a temperature of 15.62.
-
-        Raises:
-            ValueError: If an argument is out of range.
-        """
-        super().__init__(t_start, t_end, loops, first_epoch)
-        self.raw = nn.Parameter(torch.tensor(float(raw)))
-
-    def forward(self, epoch: int) -> Tensor:
-        """Return the temperature.
-
-        The gradient that reaches *raw* is multiplied by :func:`curriculum_lambda`,
-        which is 0 or negative: a descent step ascends the loss.
-
-        Args:
-            epoch: Finished epochs, as Lightning's ``current_epoch``: 0 in the first.
-
-        Returns:
-            Scalar, in [t_start, t_start + t_end].
-
-        Raises:
-            ValueError: If *epoch* is negative.
-        """
-        return self.temperature(self.raw, epoch)
-
-
-class InstanceTemperature(_Curriculum):
-    """One temperature for each sample, from the predictions of student and teacher.
-
-    Use it as :func:`instance_kd_loss`'s temperatures. The paper's code does not hold
-    its network; here it is Linear-ReLU-Linear on the class probabilities of both. The
-    last layer starts with weights 0 and bias *raw*: all samples have the temperature of
-    :class:`CurriculumTemperature` at first.
-    """
-
-    def __init__(
-        self,
-        num_classes: int,
-        hidden_size: int = 64,
-        t_start: float = 1.0,
-        t_end: float = 20.0,
-        loops: int = 10,
-        first_epoch: Literal[0, 1] = 1,
-        raw: float = 1.0,
-    ) -> None:
-        """Initialize a new InstanceTemperature instance.
-
-        Args:
-            num_classes: Number C of classes, 2 or more.
-            hidden_size: Number of hidden features, 1 or more.
-            t_start: Lowest temperature, positive.
-            t_end: Width of the range of temperatures, 0 or more.
-            loops: Epochs of the schedule; see :func:`curriculum_lambda`.
-            first_epoch: Number that the schedule gives to the first epoch. With 0, the
-                temperatures do not move in that epoch.
-            raw: Initial output of the network; 1 is a temperature of 15.62.
-
-        Raises:
-            ValueError: If an argument of the schedule or range is out of range.
-        """
-        super().__init__(t_start, t_end, loops, first_epoch)
-        self.num_classes = num_classes
-        last = nn.Linear(hidden_size, 1)
-        nn.init.zeros_(last.weight)
-        nn.init.constant_(last.bias, raw)
-        self.network = nn.Sequential(
-            nn.Linear(2 * num_classes, hidden_size), nn.ReLU(), last
-        )
-
-    def forward(self, student: Tensor, teacher: Tensor, epoch: int) -> Tensor:
-        """Return the temperatures of a batch.
-
-        Gradients reach the parameters, multiplied as in
-        :meth:`CurriculumTemperature.forward`, but not the logits.
-
-        Args:
-            student: Logits, shape (B, C).
-            teacher: Logits, shape (B, C).
-            epoch: Finished epochs: 0 in the first.
-
-        Returns:
-            Shape (B,), in [t_start, t_start + t_end].
-
-        Raises:
-            ValueError: If *epoch* is negative or shapes are wrong.
-        """
-        check_logits(student, teacher)
-        if student.shape[1] != self.num_classes:
-            raise ValueError(
-                f'Logits have {student.shape[1]} classes, but this module was made for '
-                f'{self.num_classes}: give num_classes={student.shape[1]}.'
-            )
-        predictions = [F.softmax(widen(x.detach()), dim=1) for x in (student, teacher)]
-        raw = self.network(torch.cat(predictions, dim=1)).squeeze(1)
-        return self.temperature(widen(raw), epoch)
 
 
 def instance_kd_loss(student: Tensor, teacher: Tensor, temperatures: Tensor) -> Tensor:
@@ -229,3 +72,123 @@ def instance_kd_loss(student: Tensor, teacher: Tensor, temperatures: Tensor) -> 
     p = log_probabilities(teacher.detach(), column).exp() + 1e-7
     rows = (p * (p.log() - log_student)).sum(dim=1)
     return (temperatures.square() * rows).mean()
+
+
+@dataclass(eq=False)
+class CTKD(DistillationLoss):
+    """Cross-entropy and KD at a temperature that is trained against the student.
+
+    The temperature is T = *temperature_start* + *temperature_end* sigmoid(r). The
+    parameter r is :attr:`raw`, 1 at first, which is a temperature of 15.62; or with
+    *instance_temperature* the output of :attr:`network`, Linear-ReLU-Linear on the class
+    probabilities of student and teacher, as the paper's code does not hold its own. Its
+    last layer starts with weights 0 and bias 1: all samples have the same T at first.
+    The epoch is an argument of the call, so that nothing else has state.
+
+    Please cite https://arxiv.org/abs/2211.16231.
+
+    Args:
+        cross_entropy_weight: Weight of the cross-entropy.
+        distillation_weight: Weight of the distillation loss.
+        warmup_epochs: Epochs until the reversed gradient of the temperature has its full
+            weight.
+        first_epoch: Number of the first epoch in the warm-up. With 0 the temperature
+            does not move in that epoch.
+        temperature_lr: Learning rate of the temperature. Neither paper nor code has one
+            for Adam; with the default, r moves by at most 1 in 1000 steps.
+        temperature_start: Lowest temperature.
+        temperature_end: Width of the range above it, as in the paper's code.
+        instance_temperature: Whether a small network gives each sample its own
+            temperature.
+        num_classes: Number of classes that this network is made for.
+        standardize: Whether to standardise the logits of student and teacher before the
+            distillation loss (LSKD).
+    """
+
+    cross_entropy_weight: float = 0.1
+    distillation_weight: float = 0.9
+    warmup_epochs: int = 10
+    first_epoch: Literal[0, 1] = 1
+    temperature_lr: float = 1e-3
+    temperature_start: float = 1.0
+    temperature_end: float = 20.0
+    instance_temperature: bool = False
+    num_classes: int = 10
+    standardize: bool = False
+
+    NEEDS: ClassVar = {
+        'warmup_epochs': EPOCHS,
+        'first_epoch': FIRST_EPOCH,
+        'temperature_lr': POSITIVE,
+        'temperature_start': POSITIVE,
+    }
+    PRESETS: ClassVar = {
+        'authors': {'warmup_epochs': 5, 'first_epoch': 0, 'temperature_lr': 1e-4},
+        'official': {'temperature_lr': 0.05},
+        'official_standardized': {'distillation_weight': 9.0},
+    }
+
+    def __post_init__(self) -> None:
+        """Check the settings and initialize the temperature.
+
+        Raises:
+            SettingError: If a setting is out of range.
+        """
+        super().__post_init__()
+        self.lr = self.temperature_lr
+        if not self.instance_temperature:
+            self.raw = nn.Parameter(torch.tensor(1.0))
+            return
+        # the student starts as it does with any other loss
+        with torch.random.fork_rng(devices=[]):
+            first, last = nn.Linear(2 * self.num_classes, 64), nn.Linear(64, 1)
+        nn.init.zeros_(last.weight)
+        nn.init.ones_(last.bias)
+        self.network = nn.Sequential(first, nn.ReLU(), last)
+
+    def temperature(self, student: Tensor, teacher: Tensor, epoch: int) -> Tensor:
+        """Return the temperature, or that of each sample.
+
+        The gradient that reaches the parameters is multiplied by
+        :func:`curriculum_lambda`, which is 0 or negative: a descent step ascends the
+        loss. None reaches the logits.
+
+        Args:
+            student: Logits, shape (B, C).
+            teacher: Logits, shape (B, C).
+            epoch: Finished epochs: 0 in the first.
+
+        Returns:
+            Shape () or, with *instance_temperature*, (B,).
+
+        Raises:
+            ValueError: If *epoch* is negative or shapes are wrong.
+        """
+        raw = (
+            self._raw_of_each(student, teacher)
+            if self.instance_temperature
+            else self.raw
+        )
+        factor = curriculum_lambda(epoch + self.first_epoch, self.warmup_epochs)
+        share = gradient_reversal(raw, -factor).sigmoid()
+        return self.temperature_start + self.temperature_end * share
+
+    def _raw_of_each(self, student: Tensor, teacher: Tensor) -> Tensor:
+        check_logits(student, teacher)
+        if student.shape[1] != self.num_classes:
+            raise ValueError(
+                f'Logits have {student.shape[1]} classes, but this module was made for '
+                f'{self.num_classes}: give num_classes={student.shape[1]}.'
+            )
+        predictions = [F.softmax(widen(x.detach()), dim=1) for x in (student, teacher)]
+        return widen(self.network(torch.cat(predictions, dim=1)).squeeze(1))
+
+    def forward(
+        self, student_logits: Tensor, teacher_logits: Tensor, target: Tensor, epoch: int
+    ) -> Tensor:
+        """Compute the loss; see :meth:`DistillationLoss.forward`."""
+        logits = self.comparable(student_logits, teacher_logits)
+        temperature = self.temperature(*logits, epoch)
+        self.monitored = {'temperature': temperature.detach().mean()}
+        loss = instance_kd_loss if self.instance_temperature else kd_loss
+        return loss(*logits, temperature)

@@ -6,49 +6,15 @@
 Source: Zhao et al., CVPR 2022, https://arxiv.org/abs/2203.08679, Eq. 7.
 """
 
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .logits import (
-    check_logits,
-    check_target,
-    check_temperature,
-    check_weights,
-    kl_divergence,
-    widen,
-)
-
-
-def dkd_loss(
-    student: Tensor,
-    teacher: Tensor,
-    target: Tensor,
-    alpha: float = 1.0,
-    beta: float = 8.0,
-    temperature: float = 4.0,
-) -> Tensor:
-    """Mean of alpha * TCKD + beta * NCKD over the batch; see :func:`dkd_terms`.
-
-    The defaults are those of the paper's code for CIFAR-100, without its warm-up.
-
-    Args:
-        student: Logits, shape (B, C).
-        teacher: Logits, shape (B, C); no gradient reaches them.
-        target: Class indices, int64, shape (B,).
-        alpha: Weight of the target-class term, 0 or more.
-        beta: Weight of the non-target-class term, 0 or more.
-        temperature: T > 0.
-
-    Returns:
-        Scalar, 0 or more up to rounding.
-
-    Raises:
-        ValueError: If a weight is negative, and as for :func:`dkd_terms`.
-    """
-    check_weights(alpha=alpha, beta=beta)
-    target_class, other_classes = dkd_terms(student, teacher, target, temperature)
-    return (alpha * target_class + beta * other_classes).mean()
+from .distillation import EPOCHS, FIRST_EPOCH, POSITIVE, DistillationLoss
+from .logits import check_logits, check_target, check_temperature, kl_divergence, widen
 
 
 def dkd_terms(
@@ -102,3 +68,63 @@ def _decouple(
     margin = (logits.gather(1, target) - largest) / temperature - normalizer
     binary = torch.cat([F.logsigmoid(margin), F.logsigmoid(-margin)], dim=1)
     return binary, others - normalizer
+
+
+@dataclass(eq=False)
+class DKD(DistillationLoss):
+    """Cross-entropy and, rising during a warm-up, the two terms of :func:`dkd_terms`.
+
+    The distillation loss is the mean over the batch of *target_weight* * TCKD +
+    *other_weight* * NCKD. The defaults are those of the paper's code for CIFAR-100.
+
+    Please cite https://arxiv.org/abs/2203.08679.
+
+    Args:
+        cross_entropy_weight: Weight of the cross-entropy.
+        distillation_weight: Weight of the distillation loss after the warm-up.
+        temperature: T > 0.
+        target_weight: Weight of the target-class term, the paper's alpha.
+        other_weight: Weight of the other classes' term, the paper's beta.
+        warmup_epochs: Epochs until the distillation loss has its full weight.
+        first_epoch: Number of the first epoch in the warm-up. With 0 it starts from
+            nothing.
+        standardize: Whether to standardise the logits of student and teacher before the
+            distillation loss (LSKD).
+    """
+
+    cross_entropy_weight: float = 1.0
+    distillation_weight: float = 1.0
+    temperature: float = 4.0
+    target_weight: float = 1.0
+    other_weight: float = 8.0
+    warmup_epochs: int = 20
+    first_epoch: Literal[0, 1] = 1
+    standardize: bool = False
+
+    NEEDS: ClassVar = {
+        'temperature': POSITIVE,
+        'warmup_epochs': EPOCHS,
+        'first_epoch': FIRST_EPOCH,
+    }
+    PRESETS: ClassVar = {
+        'authors': {'first_epoch': 0},
+        'official_standardized': {'temperature': 2.0, 'distillation_weight': 9.0},
+    }
+
+    def weights(self, epoch: int) -> tuple[float, float]:
+        """Return the weights of cross-entropy and distillation loss in an epoch.
+
+        Args:
+            epoch: Finished epochs: 0 in the first.
+        """
+        warmup = min((epoch + self.first_epoch) / self.warmup_epochs, 1.0)
+        return self.cross_entropy_weight, self.distillation_weight * warmup
+
+    def forward(
+        self, student_logits: Tensor, teacher_logits: Tensor, target: Tensor, epoch: int
+    ) -> Tensor:
+        """Compute the loss; see :meth:`DistillationLoss.forward`."""
+        logits = self.comparable(student_logits, teacher_logits)
+        target_class, other_classes = dkd_terms(*logits, target, self.temperature)
+        terms = self.target_weight * target_class + self.other_weight * other_classes
+        return terms.mean()

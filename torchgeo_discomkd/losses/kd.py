@@ -8,10 +8,12 @@ al., ICLR 2023, https://arxiv.org/abs/2206.06487) weigh it against the cross-ent
 alpha * CE + (1 - alpha) * KD, with alpha 0 and 0.5.
 """
 
-from typing import Literal
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
+from .distillation import FRACTION, POSITIVE, DistillationLoss
 from .logits import check_logits, check_temperature, kl_divergence, log_probabilities
 
 
@@ -60,3 +62,38 @@ def kd_loss(
             raise ValueError(
                 f"reduction='{reduction}': use 'batchmean', 'mean' or 'none'."
             )
+
+
+@dataclass(eq=False)
+class KD(DistillationLoss):
+    """alpha * cross-entropy + (1 - alpha) * :func:`kd_loss`.
+
+    Please cite https://arxiv.org/abs/1503.02531 and https://arxiv.org/abs/2206.06487.
+
+    Args:
+        alpha: 0 to 1. 0 is KDv1, 0.5 KDv2.
+        temperature: T > 0.
+        standardize: Whether to standardise the logits of student and teacher before the
+            distillation loss (LSKD).
+    """
+
+    alpha: float = 0.5
+    temperature: float = 4.0
+    standardize: bool = False
+
+    NEEDS: ClassVar = {'alpha': FRACTION, 'temperature': POSITIVE}
+    PRESETS: ClassVar = {
+        'official': {'temperature': 1.0},
+        'official_standardized': {'temperature': 2.0},
+    }
+
+    def weights(self, epoch: int) -> tuple[float, float]:
+        """Return alpha and 1 - alpha, whatever the epoch."""
+        return self.alpha, 1 - self.alpha
+
+    def forward(
+        self, student_logits: Tensor, teacher_logits: Tensor, target: Tensor, epoch: int
+    ) -> Tensor:
+        """Compute the loss; see :meth:`DistillationLoss.forward`."""
+        logits = self.comparable(student_logits, teacher_logits)
+        return kd_loss(*logits, self.temperature)

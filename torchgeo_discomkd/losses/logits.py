@@ -129,17 +129,3 @@ def check_temperature(temperature: float | Tensor) -> None:
             raise ValueError(
                 f'temperature={value}: give a positive number, for instance 4.'
             )
-
-
-def check_weights(**weights: float) -> None:
-    """Check that weights of loss terms are 0 or more.
-
-    Args:
-        weights: A number for each name.
-
-    Raises:
-        ValueError: If a weight is negative, infinite or NaN.
-    """
-    for name, weight in weights.items():
-        if not 0 <= weight < math.inf:
-            raise ValueError(f'{name}={weight}: give 0 or a positive number.')

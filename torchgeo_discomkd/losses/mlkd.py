@@ -16,20 +16,21 @@ term can drown all others, which is why each has its own weight; standardised lo
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from .kd import kd_loss
-from .logits import (
-    check_logits,
-    check_temperature,
-    check_weights,
-    log_probabilities,
-    widen,
+from .distillation import (
+    ALL_POSITIVE,
+    POSITIVE,
+    DistillationLoss,
+    Preset,
+    standardize_logits,
 )
-from .lskd import standardize_logits
+from .kd import kd_loss
+from .logits import check_logits, check_temperature, log_probabilities, widen
 
 
 def class_consistency_loss(
@@ -84,78 +85,83 @@ def batch_consistency_loss(
     return _consistency(p, q, reduction)
 
 
-def mlkd_loss(
-    student: Tensor,
-    teacher: Tensor,
-    temperatures: Sequence[float] = (2.0, 3.0, 4.0, 5.0, 6.0),
-    kd_weight: float = 1.0,
-    class_weight: float = 1.0,
-    batch_weight: float = 1.0,
-    variant: Literal['clean', 'authors'] = 'clean',
-) -> Tensor:
-    """Weighted instance, class and batch terms of one view, summed over temperatures.
+@dataclass(eq=False)
+class MLKD(DistillationLoss):
+    """Cross-entropy and, of one view, instance, class and batch terms.
 
-    For the two views of the paper's code see :func:`official_mlkd_loss`. The scales of
-    the terms differ: see the head of this module.
+    These are :func:`~torchgeo_discomkd.losses.kd_loss`, :func:`class_consistency_loss`
+    and :func:`batch_consistency_loss`, summed over temperatures. Their scales differ:
+    see the head of this module.
+
+    Please cite Jin et al., CVPR 2023, 'Multi-level logit distillation'.
 
     Args:
-        student: Logits, shape (B, C).
-        teacher: Logits, shape (B, C); no gradient reaches them.
-        temperatures: One or more, each > 0.
-        kd_weight: Weight of the instance term, 0 or more.
-        class_weight: Weight of :func:`class_consistency_loss`, 0 or more.
-        batch_weight: Weight of :func:`batch_consistency_loss`, 0 or more.
-        variant: The instance term. 'clean' is
-            :func:`~torchgeo_discomkd.losses.kd_loss`. 'authors' is what the authors of
-            DisCoM-KD ran: a KL routine that was given probabilities instead of their
-            logarithms, and teacher and student in each other's place, the mean over
-            samples and classes of q (ln q - p), where p and q are the teacher's and the
-            student's probabilities. Its minimum is at q = softmax(p), not at q = p, and
-            it can be negative.
-
-    Returns:
-        Scalar.
-
-    Raises:
-        ValueError: If shapes differ, a temperature is not positive, there is none, a
-            weight is negative or *variant* is unknown.
+        cross_entropy_weight: Weight of the cross-entropy.
+        distillation_weight: Weight of the distillation loss.
+        temperatures: One or more, summed over.
+        class_weight: Weight of the class consistency.
+        batch_weight: Weight of the batch consistency.
+        swapped_kl: Whether the instance term is what the authors of DisCoM-KD ran: a KL
+            routine that was given probabilities instead of their logarithms, and
+            teacher and student in each other's place, the mean over samples and classes
+            of q (ln q - p), where p and q are the teacher's and the student's
+            probabilities. Its minimum is at q = softmax(p), not at q = p, and it can be
+            negative.
+        standardize: Whether to standardise the logits of student and teacher before all
+            terms of the distillation loss (LSKD).
     """
-    check_weights(
-        kd_weight=kd_weight, class_weight=class_weight, batch_weight=batch_weight
-    )
-    if not temperatures:
-        raise ValueError(f'temperatures={temperatures}: give one or more.')
-    match variant:
-        case 'clean':
-            instance_loss = kd_loss
-        case 'authors':
-            instance_loss = _swapped_kd_loss
-        case _:
-            raise ValueError(f"variant='{variant}': use 'clean' or 'authors'.")
-    terms = [
-        kd_weight * instance_loss(student, teacher, temperature)
-        + class_weight * class_consistency_loss(student, teacher, temperature)
-        + batch_weight * batch_consistency_loss(student, teacher, temperature)
-        for temperature in temperatures
-    ]
-    return torch.stack(terms).sum()
+
+    cross_entropy_weight: float = 1.0
+    distillation_weight: float = 1.0
+    temperatures: Sequence[float] = (2.0, 3.0, 4.0, 5.0, 6.0)
+    class_weight: float = 1.0
+    batch_weight: float = 1.0
+    swapped_kl: bool = False
+    standardize: bool = False
+
+    NEEDS: ClassVar = {'temperatures': ALL_POSITIVE}
+    PRESETS: ClassVar = {'authors': {'swapped_kl': True}}
+
+    @classmethod
+    def preset(
+        cls, name: Preset = 'default', standardize: bool = False, **settings: Any
+    ) -> DistillationLoss:
+        """Return the loss with the settings of a publication.
+
+        Args:
+            name: As for :meth:`DistillationLoss.preset`; 'official' is
+                :class:`OfficialMLKD`.
+            standardize: Whether to standardise the logits (LSKD).
+            settings: Settings that replace those of the preset.
+
+        Raises:
+            SettingError: If *name* is unknown or a setting out of range.
+        """
+        if name == 'official':
+            return OfficialMLKD.preset(name, standardize, **settings)
+        return super().preset(name, standardize, **settings)
+
+    def forward(
+        self, student_logits: Tensor, teacher_logits: Tensor, target: Tensor, epoch: int
+    ) -> Tensor:
+        """Compute the loss; see :meth:`DistillationLoss.forward`."""
+        logits = self.comparable(student_logits, teacher_logits)
+        instance_loss = _swapped_kd_loss if self.swapped_kl else kd_loss
+        terms = [
+            instance_loss(*logits, temperature)
+            + self.class_weight * class_consistency_loss(*logits, temperature)
+            + self.batch_weight * batch_consistency_loss(*logits, temperature)
+            for temperature in self.temperatures
+        ]
+        return torch.stack(terms).sum()
 
 
-def official_mlkd_loss(
-    student_weak: Tensor,
-    teacher_weak: Tensor,
-    student_strong: Tensor,
-    teacher_strong: Tensor,
-    temperature: float = 4.0,
-    kd_weight: float = 1.0,
-    class_weight: float = 1.0,
-    batch_weight: float = 1.0,
-    standardize: bool = False,
-) -> Tensor:
+@dataclass(eq=False)
+class OfficialMLKD(DistillationLoss):
     """MLKD as its published code computes it, on a weak and a strong view.
 
     At the temperatures T, 2, 3, 5 and 6 the weak view gives instance, class and batch
-    terms. The code differs from what the paper describes, and so does this function:
+    terms. The code differs from what the paper describes, and so does this loss:
 
     * The strong view gives instance terms only, at T, 3 and 5. At 2 and 6 the weak
       view's instance terms enter once more, in their place.
@@ -165,51 +171,80 @@ def official_mlkd_loss(
       median; c, for the class terms, the fraction of classes whose summed teacher
       probability is. Both are about 1/2; m is more where many confidences round to 1.
 
-    Its weight of the cross-entropy, of either view, is not part of this loss.
+    Please cite Jin et al., CVPR 2023, 'Multi-level logit distillation'.
 
     Args:
-        student_weak: Logits of the weakly augmented view, shape (B, C).
-        teacher_weak: Logits, shape (B, C); no gradient reaches them.
-        student_strong: Logits of the strongly augmented view, shape (B, C).
-        teacher_strong: Logits, shape (B, C); no gradient reaches them.
-        temperature: T > 0.
-        kd_weight: Weight of the instance terms, 0 or more.
-        class_weight: Weight of the class terms, 0 or more.
-        batch_weight: Weight of the batch terms, 0 or more.
-        standardize: Standardise the logits of the instance terms (LSKD); class and
-            batch terms keep the raw ones, as in the code of LSKD.
-
-    Returns:
-        Scalar, 0 or more up to rounding.
-
-    Raises:
-        ValueError: If shapes differ, the temperature is not positive or a weight is
-            negative.
+        cross_entropy_weight: Weight of the cross-entropy of either view.
+        distillation_weight: Weight of the distillation loss.
+        temperature: The first of the five.
+        class_weight: Weight of the class consistency.
+        batch_weight: Weight of the batch consistency.
+        standardize: Whether to standardise the logits of the instance terms (LSKD);
+            class and batch terms keep the raw ones.
     """
-    check_weights(
-        kd_weight=kd_weight, class_weight=class_weight, batch_weight=batch_weight
-    )
-    check_logits(student_weak, teacher_weak, student_strong, teacher_strong)
-    scale = standardize_logits if standardize else widen
-    weak = scale(student_weak), scale(teacher_weak)
-    strong = scale(student_strong), scale(teacher_strong)
-    samples, classes = _mask_fractions(teacher_weak)
 
-    terms = []
-    for t, second in (
-        (temperature, strong),
-        (2.0, weak),
-        (3.0, strong),
-        (5.0, strong),
-        (6.0, weak),
-    ):
-        instance = samples * kd_loss(*weak, t) + kd_loss(*second, t)
-        of_classes = classes * class_consistency_loss(student_weak, teacher_weak, t)
-        of_batch = samples * batch_consistency_loss(student_weak, teacher_weak, t)
-        terms.append(
-            kd_weight * instance + class_weight * of_classes + batch_weight * of_batch
-        )
-    return torch.stack(terms).sum()
+    cross_entropy_weight: float = 0.1
+    distillation_weight: float = 0.9
+    temperature: float = 4.0
+    class_weight: float = 1.0
+    batch_weight: float = 1.0
+    standardize: bool = False
+
+    two_views: ClassVar[bool] = True
+    NEEDS: ClassVar = {'temperature': POSITIVE}
+    PRESETS: ClassVar = {
+        'official_standardized': {'temperature': 2.0, 'distillation_weight': 9.0}
+    }
+
+    def forward(
+        self,
+        student_logits: Tensor,
+        teacher_logits: Tensor,
+        target: Tensor,
+        epoch: int,
+        strong: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        """Compute the loss of two views; see :meth:`DistillationLoss.forward`.
+
+        Args:
+            student_logits: Those of the weak view, shape (B, C).
+            teacher_logits: Those of the weak view; no gradient reaches them.
+            target: Unused.
+            epoch: Unused.
+            strong: Logits of student and teacher of the strong view.
+
+        Returns:
+            Scalar, 0 or more up to rounding.
+
+        Raises:
+            ValueError: If there is no strong view, or shapes differ.
+        """
+        if strong is None:
+            raise ValueError(
+                'OfficialMLKD compares two views: give strong=(student_logits, '
+                'teacher_logits) of the strong one.'
+            )
+        raw = student_logits, teacher_logits
+        check_logits(*raw, *strong)
+        scale = standardize_logits if self.standardize else widen
+        weak = scale(student_logits), scale(teacher_logits)
+        strong = scale(strong[0]), scale(strong[1])
+        samples, classes = _mask_fractions(teacher_logits)
+        terms = []
+        for t, second in (
+            (self.temperature, strong),
+            (2.0, weak),
+            (3.0, strong),
+            (5.0, strong),
+            (6.0, weak),
+        ):
+            instance = samples * kd_loss(*weak, t) + kd_loss(*second, t)
+            of_classes = classes * class_consistency_loss(*raw, t)
+            of_batch = samples * batch_consistency_loss(*raw, t)
+            terms.append(
+                instance + self.class_weight * of_classes + self.batch_weight * of_batch
+            )
+        return torch.stack(terms).sum()
 
 
 def _probabilities(

@@ -13,21 +13,16 @@ from torch.optim import Optimizer
 from torchgeo.datasets.utils import Sample
 
 from ..datamodules.sampling import seeded_generator
-from ..errors import LabelError, ModalityError
-from ..losses import official_mlkd_loss, standardize_logits
-from ..models import Normalization
+from ..datasets import MultiModalDataset
+from ..errors import CheckpointError, LabelError, ModalityError
+from ..losses import KD, DistillationLoss
+from ..models import LoadedClassifier, Normalization
 from ..transforms import RandomStrongView
-from .distillation_base import TaughtClassification
-from .distillation_loss import (
-    Curriculum,
-    create_curriculum,
-    curriculum_temperature,
-    single_view_loss,
-)
-from .distillation_settings import distillation_settings, needs_two_views
+from .fusion import FusionClassification
+from .teacher import Teacher
 
 
-class Distillation(TaughtClassification):
+class Distillation(FusionClassification):
     """A plain classifier of one modality, the student, that imitates a teacher.
 
     The teacher is a classifier file, of one modality or several, with an encoder and a
@@ -38,44 +33,31 @@ class Distillation(TaughtClassification):
     Unless the teacher takes the student's modality alone, both must see the same
     samples under the same flips and turns: set ``--data.paired true``.
 
-    'mlkd' with the preset 'official' compares two views of each image. The weak one is
-    what the data module delivers; :meth:`strong_view` makes the strong one of it.
-
-    If you use this method in your research, please cite the paper of the *method*:
-
-    * kd: https://arxiv.org/abs/1503.02531 and https://arxiv.org/abs/2206.06487
-    * dkd: https://arxiv.org/abs/2203.08679
-    * ctkd: https://arxiv.org/abs/2211.16231
-    * mlkd: Jin et al., CVPR 2023, 'Multi-level logit distillation'
-    * *standardize*: https://arxiv.org/abs/2403.01427
+    The method is the loss: :class:`~torchgeo_discomkd.losses.KD`,
+    :class:`~torchgeo_discomkd.losses.DKD`, :class:`~torchgeo_discomkd.losses.CTKD`,
+    :class:`~torchgeo_discomkd.losses.MLKD`,
+    :class:`~torchgeo_discomkd.losses.OfficialMLKD` or a
+    :class:`~torchgeo_discomkd.losses.DistillationLoss` of your own. One of two views
+    compares what the data module delivers, the weak view, with the strong view that
+    :meth:`strong_view` makes of it.
     """
+
+    #: Parameters to ignore when saving hyperparameters.
+    ignore: Sequence[str] | str | None = ('weights', 'loss')
+
+    # an nn.Module here would be in parameters(), state_dict() and train()
+    _teacher: Teacher | None = None
+
+    _strong: tuple[int, RandomStrongView] | None = None
 
     def __init__(
         self,
         teacher: str,
+        loss: DistillationLoss | None = None,
         in_channels: dict[str, int] | None = None,
         num_classes: int = 10,
         model: str = 'resnet18',
         weights: dict[str, str | bool | None] | None = None,
-        method: Literal['kd', 'dkd', 'ctkd', 'mlkd'] = 'kd',
-        preset: Literal['default', 'authors', 'official'] = 'default',
-        standardize: bool = False,
-        alpha: float | None = None,
-        cross_entropy_weight: float | None = None,
-        distillation_weight: float | None = None,
-        temperature: float | None = None,
-        temperatures: Sequence[float] | None = None,
-        target_weight: float | None = None,
-        other_weight: float | None = None,
-        class_weight: float | None = None,
-        batch_weight: float | None = None,
-        warmup_epochs: int | None = None,
-        first_epoch: Literal[0, 1] | None = None,
-        temperature_lr: float | None = None,
-        temperature_start: float | None = None,
-        temperature_end: float | None = None,
-        instance_temperature: bool | None = None,
-        swapped_kl: bool | None = None,
         teacher_in_training_mode: bool = False,
         normalization: Literal['standardize', 'percentile', 'none'] = 'standardize',
         labels: Sequence[str] | None = None,
@@ -83,47 +65,16 @@ class Distillation(TaughtClassification):
     ) -> None:
         """Initialize a new Distillation instance.
 
-        The loss is *cross_entropy_weight* times the cross-entropy plus
-        *distillation_weight* times that of the method. Settings that are None have the
-        value of the preset; a setting that the method does not have is refused.
-
         Args:
             teacher: Classifier file, e.g. runs/teacher/best/ms.safetensors.
+            loss: Method and its settings; a checkpoint has class path and arguments.
+                Default: :class:`~torchgeo_discomkd.losses.KD`.
             in_channels: Number of bands of the student's one modality. Default: sar: 2.
             num_classes: Number of classes.
             model: Name of the student's `timm
                 <https://huggingface.co/docs/timm/reference/models>`__ encoder.
             weights: Initial weights of the student's encoder, as for
                 :class:`FusionClassification`.
-            method: Distillation loss.
-            preset: 'default' is what the papers of the methods describe; 'authors' what
-                the authors of DisCoM-KD compared with; 'official' the values of the
-                methods' own code.
-            standardize: Whether to standardise the logits of student and teacher before
-                the distillation loss (LSKD).
-            alpha: Of 'kd': weight of the cross-entropy, 0 to 1; that of the
-                distillation loss is 1 - *alpha*. 0 is KDv1, 0.5 KDv2.
-            cross_entropy_weight: Of all but 'kd'.
-            distillation_weight: Of all but 'kd'.
-            temperature: Of 'kd' and 'dkd', and the first of the five of 'mlkd' with the
-                preset 'official'.
-            temperatures: Of 'mlkd', which sums over them.
-            target_weight: Of 'dkd': weight of the target-class term, the paper's alpha.
-            other_weight: Of 'dkd': weight of the other classes' term, the paper's beta.
-            class_weight: Of 'mlkd': weight of the class consistency.
-            batch_weight: Of 'mlkd': weight of the batch consistency.
-            warmup_epochs: Epochs until the distillation loss of 'dkd', or the reversed
-                gradient of the temperature of 'ctkd', has its full weight.
-            first_epoch: Of 'dkd' and 'ctkd': number of the first epoch in the warm-up.
-                With 0 it starts from nothing.
-            temperature_lr: Of 'ctkd': learning rate of the temperature.
-            temperature_start: Of 'ctkd': lowest temperature.
-            temperature_end: Of 'ctkd': width of the range above it, as in its code: T is
-                *temperature_start* + *temperature_end* sigmoid(r).
-            instance_temperature: Of 'ctkd': whether a small network gives each sample
-                its own temperature.
-            swapped_kl: Of 'mlkd': whether the instance term has the swapped arguments
-                of the authors' code, see :func:`~torchgeo_discomkd.losses.mlkd_loss`.
             teacher_in_training_mode: Whether the teacher's batch normalisation uses
                 the statistics of each batch and its running statistics drift, as in the
                 authors' code. Only to measure what that does.
@@ -134,8 +85,7 @@ class Distillation(TaughtClassification):
         Raises:
             ModalityError: If *in_channels* has not exactly one modality, or *weights*
                 names another one.
-            SettingError: If *method* or *preset* is unknown, or a setting is none of
-                the method's or out of range.
+            SettingError: If the class of *loss* is unknown.
             WeightsError: If *model* or *weights* are unknown, unfit or out of reach.
         """
         if in_channels is not None and len(in_channels) != 1:
@@ -143,59 +93,105 @@ class Distillation(TaughtClassification):
                 f'in_channels={in_channels}: a student has one modality. Name it alone, '
                 'e.g. --model.in_channels {sar: 2}.'
             )
-        given = {
-            'alpha': alpha,
-            'cross_entropy_weight': cross_entropy_weight,
-            'distillation_weight': distillation_weight,
-            'temperature': temperature,
-            'temperatures': temperatures,
-            'target_weight': target_weight,
-            'other_weight': other_weight,
-            'class_weight': class_weight,
-            'batch_weight': batch_weight,
-            'warmup_epochs': warmup_epochs,
-            'first_epoch': first_epoch,
-            'temperature_lr': temperature_lr,
-            'temperature_start': temperature_start,
-            'temperature_end': temperature_end,
-            'instance_temperature': instance_temperature,
-            'swapped_kl': swapped_kl,
-        }
-        #: Value of every setting that the method has.
-        self.settings: dict[str, Any] = distillation_settings(
-            method, preset, standardize, given
-        )
-        #: Whether the loss compares a weak and a strong view of each image.
-        self.two_views = needs_two_views(method, preset)
-        self._strong: tuple[int, RandomStrongView] | None = None
+        if isinstance(loss, Mapping):
+            loss = DistillationLoss.from_config(loss)
         super().__init__(
             in_channels, num_classes, model, weights, normalization, labels, lr
         )
+        self.loss: DistillationLoss = KD() if loss is None else loss
+        # a checkpoint can be read without unpickling
+        self.save_hyperparameters({'loss': self.loss.config()})
 
-    def configure_models(self) -> None:
-        """Initialize the student and, for 'ctkd', the temperature."""
-        super().configure_models()
-        self.curriculum: Curriculum | None = None
-        if self.hparams['method'] == 'ctkd':
-            num_classes = self.hparams['num_classes']
-            self.curriculum = create_curriculum(self.settings, num_classes)
+    @property
+    def teacher(self) -> LoadedClassifier:
+        """The teacher, read from its file when training begins."""
+        return self._teacher_file.classifier
+
+    @property
+    def _teacher_file(self) -> Teacher:
+        return self._teacher or self.load_teacher()
+
+    def load_teacher(self) -> Teacher:
+        """Read the teacher; evaluating a student does without.
+
+        Returns:
+            The teacher, on the device of the student.
+
+        Raises:
+            ClassifierFileError: If there is no such file, or it is no classifier file
+                or one of other classes.
+        """
+        teacher = Teacher(
+            self.hparams['teacher'],
+            self.hparams['num_classes'],
+            self.hparams['labels'],
+            self.hparams['teacher_in_training_mode'],
+        )
+        teacher.classifier.to(self.device)
+        self._teacher = teacher
+        return teacher
+
+    def prepare_data(self) -> None:
+        """Refuse a teacher that cannot be read before there is a run folder.
+
+        Raises:
+            ClassifierFileError: If the teacher cannot be read or has other classes.
+        """
+        if self.trainer.training:
+            self.load_teacher()
+
+    def setup(self, stage: str) -> None:
+        """Check the data and read the teacher.
+
+        Args:
+            stage: Either 'fit', 'validate', 'test' or 'predict'.
+
+        Raises:
+            BandError: If a modality has other bands than student or teacher.
+            ClassifierFileError: If the teacher cannot be read or has other classes.
+            LabelError: If the number of classes disagrees with the data.
+            ModalityError: If a modality of student or teacher is not in the data.
+            UnitError: If the teacher takes another unit than that of the data.
+        """
+        if stage == 'fit':
+            # in every process, and anew: an earlier training may have moved it
+            self.load_teacher()
+        super().setup(stage)
+
+    def on_fit_start(self) -> None:
+        """Move the teacher to the device of the student."""
+        self.teacher.to(self.device)
+
+    def check_data(self, dataset: MultiModalDataset, training: bool) -> None:
+        """Check that the data is what the student and, for training, the teacher takes.
+
+        Args:
+            dataset: The data.
+            training: Whether the teacher is needed.
+
+        Raises:
+            BandError: If a modality has other bands.
+            ClassifierFileError: If the teacher has other classes.
+            LabelError: If the number of classes disagrees.
+            ModalityError: If modalities are lacking.
+            UnitError: If the teacher takes another unit.
+        """
+        super().check_data(dataset, training)
+        if training:
+            self._teacher_file.check_data(dataset)
 
     def configure_optimizers(self) -> Optimizer:
         """Initialize the optimizer.
 
         Returns:
-            Adam over the student and, with a learning rate of its own, the temperature
-            of 'ctkd'. On the command line, --optimizer and --lr_scheduler replace it,
-            with one learning rate for both.
+            Adam over the student and, if the loss has parameters, over these with a
+            learning rate of their own. On the command line, --optimizer and
+            --lr_scheduler replace it, with one learning rate for both.
         """
         groups: list[dict[str, Any]] = [{'params': list(self.model.parameters())}]
-        if self.curriculum is not None:
-            groups.append(
-                {
-                    'params': list(self.curriculum.parameters()),
-                    'lr': self.settings['temperature_lr'],
-                }
-            )
+        if own := list(self.loss.parameters()):
+            rate = {} if self.loss.lr is None else {'lr': self.loss.lr}
+            groups.append({'params': own, **rate})
         return self.adam(groups)
 
     def training_step(
@@ -222,27 +218,38 @@ class Distillation(TaughtClassification):
         teacher = self.teacher_logits(batch)
         student = self.model(images)
         classification = cross_entropy(student, labels)
-        if self.two_views:
+        second = {}
+        if self.loss.two_views:
             strong = self._strong_batch(batch)
             strong_student = self.model(self.images_to_train(strong))
             classification = classification + cross_entropy(strong_student, labels)
-            distillation = self.two_view_loss(
-                student, teacher, strong_student, self.teacher_logits(strong)
-            )
-        else:
-            distillation = self.distillation_loss(student, teacher, labels)
-        weights = self.loss_weights()
+            second = {'strong': (strong_student, self.teacher_logits(strong))}
+        distillation = self.loss(student, teacher, labels, self.current_epoch, **second)
+        weights = self.loss.weights(self.current_epoch)
         loss = weights[0] * classification + weights[1] * distillation
         log = {
             'train_classification_loss': classification,
             'train_distillation_loss': distillation,
             'train_loss': loss,
+            **{f'train_{name}': x for name, x in self.loss.monitored.items()},
         }
-        temperature = self._temperature(student, teacher)
-        if temperature is not None:
-            log['train_temperature'] = temperature.mean()
         self.log_dict(log, on_step=False, on_epoch=True, batch_size=len(labels))
         return loss
+
+    def teacher_logits(self, batch: Sample) -> Tensor:
+        """Let the teacher classify a training batch.
+
+        Args:
+            batch: 'image_<modality>' for every modality of the teacher.
+
+        Returns:
+            Logits (B, classes), without gradient.
+
+        Raises:
+            ModalityError: If a modality is not in the batch, or student and teacher
+                would not see the same samples.
+        """
+        return self._teacher_file.logits(batch, self.modalities)
 
     def strong_view(self, images: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return a second, harder view of a training batch.
@@ -293,82 +300,46 @@ class Distillation(TaughtClassification):
                 f'num_classes={number}: give labels from 0 to {number - 1}.'
             )
 
-    def loss_weights(self) -> tuple[float, float]:
-        """Return the weights of cross-entropy and distillation loss in this epoch."""
-        settings = self.settings
-        match self.hparams['method']:
-            case 'kd':
-                return settings['alpha'], 1 - settings['alpha']
-            case 'dkd':
-                epoch = self.current_epoch + settings['first_epoch']
-                warmup = min(epoch / settings['warmup_epochs'], 1.0)
-            case _:
-                warmup = 1.0
-        return (
-            settings['cross_entropy_weight'],
-            settings['distillation_weight'] * warmup,
-        )
-
-    def distillation_loss(
-        self, student: Tensor, teacher: Tensor, labels: Tensor
-    ) -> Tensor:
-        """Compute the distillation loss, without its weight.
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Note which teacher it is and, if it drifts, its buffers.
 
         Args:
-            student: Logits, shape (B, C).
-            teacher: Logits, shape (B, C).
-            labels: int64 (B,).
-
-        Returns:
-            Scalar.
+            checkpoint: The checkpoint.
         """
-        return single_view_loss(
-            self.hparams['method'],
-            self.settings,
-            *self._comparable(student, teacher),
-            labels,
-            self._temperature(student, teacher),
-        )
+        super().on_save_checkpoint(checkpoint)
+        if self._teacher is not None:
+            checkpoint['teacher'] = self._teacher.note()
+        if self.hparams['teacher_in_training_mode']:
+            checkpoint['teacher_buffers'] = dict(self.teacher.named_buffers())
 
-    def two_view_loss(
-        self,
-        student_weak: Tensor,
-        teacher_weak: Tensor,
-        student_strong: Tensor,
-        teacher_strong: Tensor,
-    ) -> Tensor:
-        """Compute the distillation loss of two views, without its weight.
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Check the checkpoint and restore a teacher that has drifted.
 
         Args:
-            student_weak: Logits, shape (B, C).
-            teacher_weak: Logits, shape (B, C).
-            student_strong: Logits, shape (B, C).
-            teacher_strong: Logits, shape (B, C).
+            checkpoint: The checkpoint.
 
-        Returns:
-            Scalar.
+        Raises:
+            CheckpointError: If it is of another network, or of a version before losses
+                were classes.
+            ClassifierFileError: If training is resumed with another teacher.
+            LabelError: If it is of other classes.
+            ModalityError: If it is of other modalities.
         """
-        return official_mlkd_loss(
-            student_weak,
-            teacher_weak,
-            student_strong,
-            teacher_strong,
-            self.settings['temperature'],
-            class_weight=self.settings['class_weight'],
-            batch_weight=self.settings['batch_weight'],
-            standardize=self.hparams['standardize'],
-        )
-
-    def _comparable(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-        if self.hparams['standardize']:
-            return standardize_logits(student), standardize_logits(teacher)
-        return student, teacher
-
-    def _temperature(self, student: Tensor, teacher: Tensor) -> Tensor | None:
-        if self.curriculum is None:
-            return None
-        logits = self._comparable(student, teacher)
-        return curriculum_temperature(self.curriculum, *logits, self.current_epoch)
+        old = checkpoint.get('hyper_parameters', {})
+        if 'method' in old:
+            raise CheckpointError(
+                f'the checkpoint of method={old["method"]!r} is of a version that named '
+                "the method instead of its loss. Use the run's best/*.safetensors, "
+                'which this version reads, or train anew.'
+            )
+        super().on_load_checkpoint(checkpoint)
+        # evaluating a checkpoint does without the teacher
+        if self._teacher is None or not self.trainer.training:
+            return
+        if 'teacher' in checkpoint:
+            self._teacher.check_same(checkpoint['teacher'])
+        if 'teacher_buffers' in checkpoint:
+            self.teacher.load_state_dict(checkpoint['teacher_buffers'], strict=False)
 
 
 def _deviation(normalization: Normalization) -> Tensor:

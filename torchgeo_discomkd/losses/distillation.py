@@ -1,0 +1,228 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""What all distillation methods share: weights, presets, standardised logits.
+
+Logit standardisation (LSKD), a plug-in for every method, is that of Sun et al., CVPR
+2024, https://arxiv.org/abs/2403.01427, Algorithm 1.
+"""
+
+import math
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from inspect import signature
+from typing import Any, ClassVar, Literal, NamedTuple
+
+from torch import Tensor, nn
+
+from ..errors import SettingError
+from .logits import check_logits, widen
+
+Preset = Literal['default', 'authors', 'official']
+
+
+class Need(NamedTuple):
+    """What an argument of a loss should be."""
+
+    text: str
+    holds: Callable[[Any], bool]
+
+
+FRACTION = Need('a number from 0 to 1', lambda x: 0 <= x <= 1)
+NOT_NEGATIVE = Need('0 or a positive number', lambda x: 0 <= x < math.inf)
+POSITIVE = Need('a positive number', lambda x: 0 < x < math.inf)
+ALL_POSITIVE = Need(
+    'one positive number or more', lambda x: bool(x) and all(map(POSITIVE.holds, x))
+)
+EPOCHS = Need('a number of epochs, 1 or more', lambda x: x >= 1)
+FIRST_EPOCH = Need('0 or 1', lambda x: x in (0, 1))
+SWITCH = Need('true or false', lambda x: isinstance(x, bool))
+
+
+class DistillationLoss(nn.Module, ABC):
+    """What a student learns from the logits of its teacher, beside the cross-entropy.
+
+    A method is a subclass with a :meth:`forward` and the decorator
+    ``@dataclass(eq=False)``: its fields are its settings, which are checked, told by
+    :meth:`config` and read by the command line. The whole loss of a training step is::
+
+        entropy_weight, weight = loss.weights(epoch)
+        distillation = loss(student_logits, teacher_logits, target, epoch)
+        total = entropy_weight * cross_entropy + weight * distillation
+
+    Parameters of the loss itself belong in the optimizer of the student.
+    """
+
+    #: Whether the loss compares a weak and a strong view of each image. :meth:`forward`
+    #: then has a further argument, *strong*: the logits of student and teacher of it.
+    two_views: ClassVar[bool] = False
+
+    #: Settings of 'authors' (what the authors of DisCoM-KD changed for the tables of
+    #: their paper), of 'official' (what the method's own repository has instead, for
+    #: CIFAR-100 where it does) and of 'official_standardized' (what that of LSKD changes
+    #: further).
+    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+
+    #: What each setting should be. Default: 0 or more for numbers.
+    NEEDS: ClassVar[Mapping[str, Need]] = {}
+
+    #: Weights of cross-entropy and distillation loss.
+    cross_entropy_weight: float = 1.0
+    distillation_weight: float = 1.0
+
+    #: Whether the logits are standardised before they are compared (LSKD).
+    standardize: bool = False
+
+    #: Learning rate of the parameters of the loss itself. Default: the student's.
+    lr: float | None = None
+
+    def __init__(self) -> None:
+        """Initialize a new DistillationLoss instance."""
+        super().__init__()
+        #: Values of the last call that are worth a curve, by name; scalars.
+        self.monitored: dict[str, Tensor] = {}
+
+    def __post_init__(self) -> None:
+        """Check the settings.
+
+        Raises:
+            SettingError: If one is out of range.
+        """
+        # a dataclass does not call it
+        DistillationLoss.__init__(self)
+        for name, setting in signature(type(self)).parameters.items():
+            need = self.NEEDS.get(name)
+            if need is None and isinstance(setting.default, int | float):
+                need = SWITCH if isinstance(setting.default, bool) else NOT_NEGATIVE
+            value = getattr(self, name)
+            if need is not None and not need.holds(value):
+                raise SettingError(
+                    f'{name}={value}: set --model.loss.{name} to {need.text}.'
+                )
+
+    @abstractmethod
+    def forward(
+        self, student_logits: Tensor, teacher_logits: Tensor, target: Tensor, epoch: int
+    ) -> Tensor:
+        """Compute the distillation loss, without its weight.
+
+        Args:
+            student_logits: Shape (B, C).
+            teacher_logits: Shape (B, C); no gradient reaches them.
+            target: Class indices, int64, shape (B,).
+            epoch: Finished epochs: 0 in the first.
+
+        Returns:
+            Scalar.
+
+        Raises:
+            ValueError: If shapes differ.
+        """
+
+    def weights(self, epoch: int) -> tuple[float, float]:
+        """Return the weights of cross-entropy and distillation loss in an epoch.
+
+        Args:
+            epoch: Finished epochs: 0 in the first.
+        """
+        return self.cross_entropy_weight, self.distillation_weight
+
+    def comparable(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the logits to compare, standardised if that is wanted.
+
+        Args:
+            student: Shape (B, C).
+            teacher: Shape (B, C).
+        """
+        if self.standardize:
+            return standardize_logits(student), standardize_logits(teacher)
+        return student, teacher
+
+    @classmethod
+    def preset(
+        cls, name: Preset = 'default', standardize: bool = False, **settings: Any
+    ) -> 'DistillationLoss':
+        """Return the loss with the settings of a publication.
+
+        Args:
+            name: 'default' is what the paper of the method describes; 'authors' what
+                the authors of DisCoM-KD compared with; 'official' the values of the
+                method's own code and, with *standardize*, of that of LSKD.
+            standardize: Whether to standardise the logits (LSKD).
+            settings: Settings that replace those of the preset.
+
+        Raises:
+            SettingError: If *name* is unknown or a setting out of range.
+        """
+        if name not in ('default', 'authors', 'official'):
+            raise SettingError(
+                f"preset='{name}': use 'default', 'authors' or 'official'."
+            )
+        names = [name, f'{name}_standardized'] if standardize else [name]
+        for each in reversed(names):
+            settings = {**cls.PRESETS.get(each, {}), **settings}
+        return cls(**{'standardize': standardize, **settings})
+
+    def config(self) -> dict[str, Any]:
+        """Return class path and settings, as a configuration or a checkpoint has them.
+
+        Returns:
+            {'class_path': ..., 'init_args': {...}} of plain values.
+        """
+        own = type(self)
+        return {
+            'class_path': f'{own.__module__}.{own.__qualname__}',
+            'init_args': {
+                name: getattr(self, name) for name in signature(own).parameters
+            },
+        }
+
+    @staticmethod
+    def from_config(config: Mapping[str, Any]) -> 'DistillationLoss':
+        """Create a loss from what :meth:`config` returned.
+
+        Nothing is imported for it: a checkpoint must not choose which code is run.
+
+        Args:
+            config: 'class_path', of this package if it is a mere name, and 'init_args'.
+
+        Returns:
+            A new loss.
+
+        Raises:
+            SettingError: If the class is unknown or a setting out of range.
+        """
+        module, _, name = str(config.get('class_path')).rpartition('.')
+        found = getattr(sys.modules.get(module or __package__), name, None)
+        if not isinstance(found, type) or not issubclass(found, DistillationLoss):
+            raise SettingError(
+                f'loss={dict(config)}: its class_path is no subclass of DistillationLoss '
+                'that has been imported. Import the module that defines it first.'
+            )
+        return found(**(config.get('init_args') or {}))
+
+
+def standardize_logits(logits: Tensor) -> Tensor:
+    """Subtract each row's mean and divide by its standard deviation (LSKD).
+
+    Apply it to the student's and to the teacher's logits before the distillation loss.
+    The cross-entropy and the prediction keep the raw logits.
+
+    Args:
+        logits: Shape (B, C).
+
+    Returns:
+        (logits - mean) / (std + 1e-7), shape (B, C), at least float32. The standard
+        deviation has divisor C - 1. A row of equal logits becomes zeros; its gradient
+        is finite, but up to 1e7 times the incoming one.
+
+    Raises:
+        ValueError: If the shape is not (B, C) with two classes or more.
+    """
+    check_logits(logits)
+    logits = widen(logits)
+    # makes equal logits exactly zero, where their mean is rounded
+    logits = logits - logits.amax(dim=1, keepdim=True).detach()
+    mean = logits.mean(dim=1, keepdim=True)
+    return (logits - mean) / (logits.std(dim=1, keepdim=True) + 1e-7)
