@@ -28,6 +28,7 @@ from ..callbacks.run_folder import best_files, check_checkpoint, check_run_folde
 from ..errors import OutputError, UserError
 from ..performance.precision import fast_precision
 from ..tasks import MultiModalTrainingTask, PretrainedClassification
+from .old_distillation import refuse_old_distillation
 
 #: Settings that GDAL needs to open many small files fast, as in TorchGeo.
 GDAL_SETTINGS = {'GDAL_DISABLE_READDIR_ON_OPEN': 'EMPTY_DIR'}
@@ -133,7 +134,12 @@ class DisCoMKDCLI(LightningCLI):
         Args:
             parser: The parser.
             args: List of arguments, or a whole configuration.
+
+        Raises:
+            SettingError: If they are of a Distillation whose loss is no class yet.
         """
+        if isinstance(args, list):
+            refuse_old_distillation(args)
         parse = parser.parse_args if isinstance(args, list) else parser.parse_object
         self.config = parse(args)
 

@@ -1,0 +1,96 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Configurations of Distillation from before its loss was a class."""
+
+from inspect import signature
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..errors import SettingError
+from ..losses import CTKD, DKD, KD, MLKD
+
+#: Class of each method. Its settings have the names that the options of the task had.
+LOSSES = {'kd': KD, 'dkd': DKD, 'ctkd': CTKD, 'mlkd': MLKD}
+
+
+def refuse_old_distillation(args: list[str]) -> None:
+    """Refuse options that Distillation had when its loss was no class yet.
+
+    Args:
+        args: Arguments of fit, validate, test or predict, the command first.
+
+    Raises:
+        SettingError: If there is one; it holds the lines to paste instead.
+    """
+    class_path, settings = _model(args)
+    names = {'method', 'preset', 'standardize'}
+    names |= {n for loss in LOSSES.values() for n in signature(loss).parameters}
+    # an option of the task still
+    given = sorted(settings.keys() & (names - {'num_classes'}))
+    if class_path.rpartition('.')[2] == 'Distillation' and given:
+        loss = _new_loss(settings)
+        lines = yaml.safe_dump({'loss': loss}, sort_keys=False)
+        options = [f'--model.loss {loss["class_path"]}']
+        options += [f"--model.loss.{k} '{v}'" for k, v in loss['init_args'].items()]
+        raise SettingError(
+            f'Distillation has no {", ".join(given)} any more: its method is a loss with '
+            'settings of its own. Delete them from init_args of the model and paste '
+            f'there\n\n{lines}\nor give on the command line\n\n{" ".join(options)}\n'
+        )
+
+
+def _model(args: list[str]) -> tuple[str, dict[str, Any]]:
+    """Return the class path of the model, '' if there is none, and its settings."""
+    class_path, settings = '', {}
+    words = [w for a in args[1:] for w in (a.split('=', 1) if a[:1] == '-' else [a])]
+    for name, value in pairwise(words):
+        if name in {'-c', '--config'}:
+            model = _model_of_file(Path(value), args[0])
+            class_path = model.get('class_path') or class_path
+            settings |= dict(model.get('init_args') or {})
+        elif name in {'--model', '--model.class_path'}:
+            class_path = value
+        elif name.startswith('--model.'):
+            key = name.removeprefix('--model.').removeprefix('init_args.')
+            settings[key] = _value(value)
+    return str(class_path), {k: v for k, v in settings.items() if v is not None}
+
+
+def _model_of_file(path: Path, command: str) -> dict[str, Any]:
+    content = _value(path.read_text(errors='replace')) if path.is_file() else {}
+    try:
+        model = content.get(command, content).get('model')
+    except AttributeError:
+        # the parser says what is wrong with it
+        return {}
+    return model if isinstance(model, dict) else {'class_path': model}
+
+
+def _value(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+def _new_loss(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return class name and those settings that differ from their defaults."""
+    method = settings.get('method', 'kd')
+    if method not in LOSSES:
+        raise SettingError(
+            f'method={method}: set --model.loss to one of '
+            f'{[loss.__name__ for loss in LOSSES.values()]} instead.'
+        )
+    preset, standardize = settings.get('preset', 'default'), settings.get('standardize')
+    loss = LOSSES[method].preset(preset, bool(standardize))
+    defaults = {k: p.default for k, p in signature(type(loss)).parameters.items()}
+    values = loss.config()['init_args']
+    values |= {k: v for k, v in settings.items() if k in defaults}
+    if not values.get('instance_temperature'):
+        values.pop('num_classes', None)
+    changed = {k: v for k, v in values.items() if v != defaults[k]}
+    return {'class_path': type(loss).__name__, 'init_args': changed}
