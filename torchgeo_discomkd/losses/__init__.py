@@ -14,7 +14,7 @@ from .discomkd import (
 )
 from .distillation import DistillationLoss, Preset, standardize_logits
 from .dkd import DKD, dkd_terms
-from .gradient_reversal import GradientReversal, gradient_reversal
+from .gradient_reversal import gradient_reversal
 from .kd import KD, kd_loss
 from .mlkd import MLKD, OfficialMLKD, batch_consistency_loss, class_consistency_loss
 
@@ -24,7 +24,6 @@ __all__ = (
     'KD',
     'MLKD',
     'DistillationLoss',
-    'GradientReversal',
     'OfficialMLKD',
     'Preset',
     'adversarial_loss',

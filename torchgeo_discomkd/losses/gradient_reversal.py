@@ -6,7 +6,7 @@
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 
 class _Reverse(torch.autograd.Function):
@@ -34,31 +34,3 @@ def gradient_reversal(x: Tensor, strength: float = 1.0) -> Tensor:
         A tensor equal to *x*, with the shape and dtype of *x*.
     """
     return _Reverse.apply(x, strength)
-
-
-class GradientReversal(nn.Module):
-    """Module form of :func:`gradient_reversal`, with a fixed strength."""
-
-    def __init__(self, strength: float = 1.0) -> None:
-        """Initialize a new GradientReversal instance.
-
-        Args:
-            strength: Factor lambda of the reversed gradient.
-        """
-        super().__init__()
-        self.strength = strength
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the values unchanged; see :func:`gradient_reversal`.
-
-        Args:
-            x: Any floating-point tensor.
-
-        Returns:
-            A tensor equal to *x*.
-        """
-        return gradient_reversal(x, self.strength)
-
-    def extra_repr(self) -> str:
-        """Return the strength, for the printed form of a model."""
-        return f'strength={self.strength}'
