@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from torchgeo_discomkd import datasets
 from torchgeo_discomkd.commands import main
 from torchgeo_discomkd.datasets import PairedFolders
 
@@ -70,6 +71,18 @@ def test_wrong_arguments(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert 'nonsense' in fails(capsys, 2, *data, *output, '--nonsense')
     assert 'data' in fails(capsys, 2, *output)
     assert '--data.units' in fails(capsys, 0, '--data.help', 'PairedFoldersDataModule')
+
+
+def test_interrupted(
+    pairs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(datasets, 'write_pack', interrupt)
+    data = ('--data', 'PairedFoldersDataModule', '--data.root', pairs)
+    message = fails(capsys, 130, *data, '--output', pairs / 'x.safetensors')
+    assert 'run the same command again to continue' in message
 
 
 def test_help_imports_nothing_heavy() -> None:

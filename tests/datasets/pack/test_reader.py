@@ -2,6 +2,8 @@
 # Licensed under the MIT License.
 
 import gzip
+import os
+import pickle
 import shutil
 from pathlib import Path
 from typing import Any
@@ -239,3 +241,45 @@ def test_pack_of_arrays_by_the_version_before(tmp_path: Path) -> None:
     assert found.units == {'ms': 'unknown', 'sar': 'K'}
     with pytest.raises(ModalityError, match=r"has the modalities .*not \['thermal'\]"):
         PairedArrays(packed, modalities=['thermal'])
+
+
+def test_pack_of_a_later_version(tmp_path: Path) -> None:
+    path = Path(unpack('folders', tmp_path))
+    content = path.read_bytes()
+    assert content.count(b'\\"format\\": 1') == 1
+    path.write_bytes(content.replace(b'\\"format\\": 1', b'\\"format\\": 2'))
+    with pytest.raises(PackError, match='format 2, but this version reads 1'):
+        PairedFolders(str(path))
+
+
+def test_systems_without_preadv(pairs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = PairedFolders(str(pack_folders(pairs)), bands={'ms': ['B4', 'B2']})
+    monkeypatch.delattr(os, 'preadv')
+    assert_same(packed, PairedFolders(str(pairs), bands={'ms': ['B4', 'B2']}))
+
+
+def test_pack_that_is_truncated_while_it_is_read(pairs: Path) -> None:
+    packed = pack_folders(pairs)
+    dataset = PairedFolders(str(packed))
+    assert len(dataset.__getitems__([0, 1])) == 2
+    os.truncate(packed, 8192)
+    with pytest.raises(PackError, match='was truncated while it was read'):
+        dataset.__getitems__([0, 1])
+
+
+def test_packed_data_sets_travel_as_paths(pairs: Path) -> None:
+    dataset = PairedFolders(str(pack_folders(pairs)))
+    sample = dataset[3]
+    content = pickle.dumps(dataset)
+    assert len(content) < 10_000 < sum(i.mapped.nbytes for i in dataset.images.values())
+    assert torch.equal(pickle.loads(content)[3]['image_ms'], sample['image_ms'])
+
+
+def test_split_files_beside_the_pack(tmp_path: Path) -> None:
+    root = write_eurosat(tmp_path / 'data')
+    packed = tmp_path / 'eurosat.safetensors'
+    write_pack(EuroSATMSSAR(str(root)), packed)
+    stems = [f'{c}_{n}' for c in EuroSATMSSAR.class_names for n in '246']
+    (tmp_path / 'eurosat-train.txt').write_text('\n'.join(stems))
+    dataset = EuroSATMSSAR(str(packed), split_scheme='torchgeo')
+    assert {dataset.identifier(i).split('/')[1] for i in range(30)} == set(stems)
