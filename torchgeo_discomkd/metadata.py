@@ -21,6 +21,7 @@ class ModalityMetadata:
     """Images that a classifier takes.
 
     Attributes:
+        in_channels: Number of bands.
         bands: Names of the bands, in order.
         unit: Unit of the raw pixel values: 'dB', 'linear' or any text.
         tile_size: Height and width of the training tiles in pixels; None if unknown.
@@ -50,6 +51,7 @@ class ClassifierMetadata:
         epoch: Epoch that the weights are from, from 0; None if not trained in epochs.
         data_fingerprint: Hash of the training data's files.
         split_hash: Hash of the samples of the training split.
+        seed: Seed of the training; None if unknown.
         version: Version of torchgeo_discomkd that wrote the file.
     """
 

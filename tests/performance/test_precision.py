@@ -38,20 +38,20 @@ def test_unknown_devices_keep_full_precision() -> None:
 def test_auto_trains_resumes_and_is_noted(
     fit_pairs: Callable[..., Path], caplog: pytest.LogCaptureFixture
 ) -> None:
-    chosen = fast_precision(torch.device('cpu'))
+    name, reason = fast_precision(torch.device('cpu'))
     with caplog.at_level(logging.INFO, 'lightning.pytorch.utilities.rank_zero'):
         folder = fit_pairs('--trainer.precision', 'auto', epochs=1)
-    assert f'precision: {chosen.name}, because {chosen.reason}' in caplog.text
+    assert f'precision: {name}, because {reason}' in caplog.text
     fit_pairs(
         *('--trainer.precision', 'auto', '--ckpt_path', str(folder / 'last.ckpt')),
         epochs=2,
     )
     assert 'precision: auto' in (folder / 'config.yaml').read_text()
     manifest = json.loads((folder / 'manifest.json').read_text())
-    assert manifest['hardware']['precision'] == chosen.name
+    assert manifest['hardware']['precision'] == name
     assert manifest['epochs'] == 2
 
-    whole = fit_pairs('--trainer.precision', chosen.name, name='named', epochs=2)
+    whole = fit_pairs('--trainer.precision', name, name='named', epochs=2)
     auto, named = (
         torch.load(f / 'last.ckpt', weights_only=True)['state_dict']
         for f in (folder, whole)

@@ -27,13 +27,15 @@ class Training:
         name: Name of the folder, unique in its run.
         method: 'STUDENT', 'TEACHER', a competitor or 'DisCoM-KD'.
         modalities: Modalities that are classified; None for all together (fusion).
-        task: Class of the task and its arguments, without a teacher's file.
+        task: Class of the task.
+        task_args: Its arguments, without a teacher's file.
         data_args: Arguments of the data module.
         variant: 'ORIG' or 'LSKD' of a competitor, formulation of DisCoM-KD, else '-'.
         scenario: Scenario of a competitor; '-' for what belongs to both.
         teacher: Training whose classifier is the teacher.
         ablation: Term of the loss that is left out.
-        encoders: Encoders that are trained, and those that only teach.
+        encoders: Encoders that are trained.
+        teacher_encoders: Encoders that only teach.
     """
 
     run: int

@@ -177,12 +177,16 @@ class Results:
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a table: a method in a variant."""
+    """One line of a table: a method in a variant.
+
+    Attributes:
+        method: Method as the paper names it.
+        variant: 'ORIG', 'LSKD', a formulation or '-'.
+        rows: Rows of the classifiers, one for each target and run.
+    """
 
     method: str
     variant: str
-
-    #: Rows of the classifiers, one for each target and run.
     rows: pd.DataFrame
 
     def scores(self, modality: str) -> pd.Series:

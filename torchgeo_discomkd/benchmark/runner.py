@@ -187,7 +187,7 @@ def _seconds_per_sample(
     optimizer = Adam(network.parameters(), fused=True)
     precision = str(config.trainer.get('precision', ''))
     if precision == 'auto':
-        precision = fast_precision(torch.device('cpu')).name
+        precision, _ = fast_precision(torch.device('cpu'))
     half = 'bf16' in precision
     started = 0.0
     for step in range(STEPS + 1):

@@ -23,13 +23,18 @@ SCENARIOS: dict[Scenario, tuple[int, str]] = {
 
 @dataclass(frozen=True)
 class Table:
-    """Text cells in rows."""
+    """Text cells in rows.
+
+    Attributes:
+        title: Title.
+        header: Titles of the columns.
+        rows: Cells of each row.
+        notes: Lines below the table.
+    """
 
     title: str
     header: list[str]
     rows: list[list[str]]
-
-    #: Lines below the table.
     notes: list[str] = field(default_factory=list)
 
 

@@ -4,14 +4,14 @@
 """Keep the best classifier of each modality."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
 from ..errors import RunFolderExistsError
 from .run_folder import keeps_files, run_folder
-from .task import ClassifierTask, as_task
+from .task import ClassifierTask
 
 
 class BestClassifiers(Callback):
@@ -88,7 +88,7 @@ class BestClassifiers(Callback):
         fitting = trainer.state.fn == TrainerFn.FITTING
         if trainer.sanity_checking or not fitting or not keeps_files(trainer):
             return
-        task = as_task(pl_module)
+        task = cast(ClassifierTask, pl_module)
         for name in [*task.classifier_names(), *task.comparison_names()]:
             value = trainer.callback_metrics.get(f'val_{name}_F1Score')
             # a first score of 0 is written too: a run should never end without a file

@@ -38,11 +38,13 @@ class Calibration(Callback):
     the logits.
 
     With several processes the first one calibrates, on its share of the split.
+
+    Attributes:
+        results: Temperature and errors for each name of a classifier.
     """
 
     def __init__(self) -> None:
         """Initialize a new Calibration instance."""
-        #: Temperature and errors for each name of a classifier.
         self.results: dict[str, dict[str, float]] = {}
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

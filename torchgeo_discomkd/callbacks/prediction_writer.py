@@ -6,7 +6,7 @@
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
@@ -21,22 +21,22 @@ from ..rasters.footprints import make_footprint
 from ..tables import Prediction, PredictionTable, TableFormat
 from ..tables.prediction import CLASSIFIED
 from .run_folder import run_folder
-from .task import as_task
+from .task import ClassifierTask
 
 
 class _Tile(NamedTuple):
-    """A tile of a batch."""
+    """A tile of a batch.
 
-    #: Path, or another name that no second tile of the data set has.
+    Attributes:
+        path: Path, or another name that no second tile of the data set has.
+        status: 'ok', or what is special about it.
+        footprint: Outline; None if unknown.
+        images: Number of its images in the batch, one after the other.
+    """
+
     path: str
-
-    #: 'ok', or what is special about it.
     status: str = 'ok'
-
-    #: Outline; None if unknown.
     footprint: Polygon | MultiPolygon | None = None
-
-    #: Number of its images in the batch, one after the other.
     images: int = 1
 
 
@@ -84,7 +84,7 @@ class PredictionWriter(BasePredictionWriter):
             OutputError: If a table cannot be written.
             OutputExistsError: If a table exists.
         """
-        task = as_task(pl_module)
+        task = cast(ClassifierTask, pl_module)
         tiles = _dataset(trainer, 0)
         is_sar = isinstance(tiles, SARTiles)
         suffix = self.format or ('parquet' if is_sar else 'csv')

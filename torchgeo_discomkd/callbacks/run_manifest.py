@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -20,7 +20,7 @@ from .. import __version__
 from ..files import write_atomically
 from .best_classifiers import BestClassifiers
 from .run_folder import keeps_files, run_folder
-from .task import ClassifierTask, as_task
+from .task import ClassifierTask
 
 
 def best_classifiers(trainer: Trainer) -> BestClassifiers:
@@ -99,7 +99,9 @@ class RunManifest(Callback):
             pl_module: The task.
         """
         if trainer.is_global_zero and keeps_files(trainer):
-            write_manifest(trainer, self.manifest(trainer, as_task(pl_module)))
+            write_manifest(
+                trainer, self.manifest(trainer, cast(ClassifierTask, pl_module))
+            )
 
     def manifest(self, trainer: Trainer, task: ClassifierTask) -> dict[str, Any]:
         """Return the manifest of a run.

@@ -21,6 +21,10 @@ class TorchClassifier:
 
     Batch normalisations are folded, and on a CPU the channels of a pixel lie side by
     side, as its convolutions want them. Both change results by rounding only.
+
+    Attributes:
+        metadata: What the file says about the classifier.
+        device: Device that it computes on.
     """
 
     #: The only height and width that it takes: it takes any.
@@ -38,10 +42,7 @@ class TorchClassifier:
                 computed with 8 instead of 24 binary digits. Normalisation, calibration
                 and softmax never are.
         """
-        #: What the file says about the classifier.
         self.metadata = loaded.metadata
-
-        #: Device that it computes on.
         self.device = str(device)
 
         cpu = device.type == 'cpu'

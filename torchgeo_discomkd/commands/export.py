@@ -57,15 +57,14 @@ def _parser() -> ArgumentParser:
         epilog=EXAMPLE,
         formatter_class=RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        'classifier', help='classifier file, best/<modality>.safetensors'
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add('classifier', help='classifier file, best/<modality>.safetensors')
+    add(
         '--output',
         required=True,
         help='file to write: .onnx for onnxruntime, .pt2 for PyTorch',
     )
-    parser.add_argument(
+    add(
         '--check',
         nargs='+',
         default=[],
@@ -73,13 +72,13 @@ def _parser() -> ArgumentParser:
         help='tiles, or folders of them, by which the result is compared with the '
         'classifier file (default: random images)',
     )
-    parser.add_argument(
+    add(
         '--quantize',
         action='store_true',
         help='compute the convolutions of an .onnx file in 8-bit integers: faster, a '
         'little less exact; needs --calibrate',
     )
-    parser.add_argument(
+    add(
         '--calibrate',
         nargs='+',
         default=[],
@@ -87,22 +86,16 @@ def _parser() -> ArgumentParser:
         help='training tiles, or folders of them, that show the range of values; 32 or '
         'more, of which 512 are used',
     )
-    parser.add_argument(
-        '--license', help='licence of the classifier, for its model card'
-    )
-    parser.add_argument(
-        '--data-name', help='name of the training data, for the model card'
-    )
-    parser.add_argument(
+    add('--license', help='licence of the classifier, for its model card')
+    add('--data-name', help='name of the training data, for the model card')
+    add(
         '--card',
         action='append',
         default=[],
         metavar='KEY=VALUE',
         help='further entry of the model card; may be repeated',
     )
-    parser.add_argument(
-        '--overwrite', action='store_true', help='replace an existing output'
-    )
+    add('--overwrite', action='store_true', help='replace an existing output')
     return parser
 
 

@@ -35,6 +35,10 @@ class MultiModalDataModule(NonGeoDataModule):
     (B,), ...}``. Unequal lengths cycle; an epoch is the longest one. *Paired* batches,
     and all batches of validation, test and prediction, share ``'label'`` and
     ``'index'``. Normalisation belongs to the classifier and is not done here.
+
+    Attributes:
+        statistics: Statistics of the training split for each modality, known after
+            setup('fit').
     """
 
     def __init__(
@@ -96,7 +100,6 @@ class MultiModalDataModule(NonGeoDataModule):
         self.prefetch_factor = prefetch_factor
         self.persistent_workers = persistent_workers
         self.resident = resident
-        #: Statistics of the training split for each modality, known after setup('fit').
         self.statistics: dict[str, BandStatistics] = {}
         self._train_datasets: dict[str, MultiModalDataset] = {}
         self._resident: dict[tuple[str, torch.device], ResidentImages] = {}

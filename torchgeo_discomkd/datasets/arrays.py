@@ -63,11 +63,6 @@ class ArrayImages(StoredImages):
         """Modality and row of each image."""
         return [f'{self._modality}/{row}' for row in range(len(self))]
 
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of the values."""
-        return self.array.dtype
-
     def __len__(self) -> int:
         """Return the number of images."""
         return len(self.array)
@@ -77,8 +72,8 @@ class ArrayImages(StoredImages):
         return str(self._path)
 
     def header(self, row: int) -> Header:
-        """Return number of bands and the size of an image."""
-        return Header(None, *self.array.shape[1:])
+        """Return number of bands, size and type of an image."""
+        return Header(None, *self.array.shape[1:], self.array.dtype)
 
     def read(self, row: int, bands: Sequence[int] | None = None) -> NDArray[np.float32]:
         """Read an image; see :meth:`StoredImages.read`."""

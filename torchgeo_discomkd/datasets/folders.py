@@ -6,7 +6,6 @@
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from affine import Affine
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from rasterio import CRS
 
 from ..errors import LayoutError, PairingError
-from ..rasters import Header, read_dtype, read_georeference, read_header, read_image
+from ..rasters import Header, read_georeference, read_header, read_image
 from ..rasters.readers import SUFFIXES
 from .stores import Folders, Key, Store, StoredImages, hash_files, tiles_folder
 
@@ -37,13 +36,8 @@ class FolderImages(StoredImages):
         self._root = root
         self.paths = paths
 
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of the values of the first file."""
-        return read_dtype(self._root / self.paths[0])
-
     def header(self, row: int) -> Header:
-        """Read names and number of bands and the size of an image."""
+        """Read what the file of an image says about it."""
         return read_header(self._root / self.paths[row])
 
     def read(self, row: int, bands: Sequence[int] | None = None) -> NDArray[np.float32]:

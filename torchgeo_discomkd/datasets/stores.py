@@ -53,11 +53,6 @@ class StoredImages(ABC):
         """Path of each image in its store, with slashes, or another unique name."""
 
     @property
-    @abstractmethod
-    def dtype(self) -> np.dtype[Any]:
-        """Type of the values of the first image."""
-
-    @property
     def mapped(self) -> NDArray[Any] | None:
         """All images as one array in a file, (N, C, H, W), missing pixels NaN.
 
@@ -143,7 +138,11 @@ class StoredImages(ABC):
 
 
 class Store(ABC):
-    """The images of a data set, and the small files (tables) beside them."""
+    """The images of a data set, and the small files (tables) beside them.
+
+    Attributes:
+        place: Folder of what is kept or fetched beside the images.
+    """
 
     layout: Layout
 
@@ -154,7 +153,6 @@ class Store(ABC):
             root: Folder, or pack.
         """
         self.root = root
-        #: Folder of what is kept or fetched beside the images.
         self.place = root
 
     @abstractmethod

@@ -34,12 +34,14 @@ _BATCH = 16
 
 
 class Tiles(NamedTuple):
-    """Raw values, float32, shape (N, C, H, W) each, missing pixels NaN."""
+    """Raw values, float32, shape (N, C, H, W) each, missing pixels NaN.
 
-    #: Tiles of the training data that the ranges are chosen by.
+    Attributes:
+        calibrate: Tiles of the training data that the ranges are chosen by.
+        check: Tiles that the result is compared by.
+    """
+
     calibrate: NDArray[np.float32]
-
-    #: Tiles that the result is compared by.
     check: NDArray[np.float32]
 
 

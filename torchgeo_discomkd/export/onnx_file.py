@@ -23,7 +23,14 @@ _NEEDED_BY = {'onnx': 'ONNX files need', 'openvino': 'ONNX files in bfloat16 nee
 
 
 class OnnxClassifier:
-    """An exported classifier, run by onnxruntime."""
+    """An exported classifier, run by onnxruntime.
+
+    Attributes:
+        device: Device that it computes on: onnxruntime falls back where a driver is
+            missing.
+        int8: Whether its convolutions are computed in int8.
+        size: The only height and width that it takes; None if it takes any.
+    """
 
     def __init__(self, source: str | Path | bytes, device: str = 'auto') -> None:
         """Initialize a new OnnxClassifier instance.
@@ -41,7 +48,6 @@ class OnnxClassifier:
         name = 'the exported model' if isinstance(source, bytes) else str(source)
         self._session = _session(runtime, source, name, _device(runtime, device))
         used = self._session.get_providers()
-        #: Device that it computes on: onnxruntime falls back where a driver is missing.
         self.device = 'cuda' if 'CUDAExecutionProvider' in used else 'cpu'
         if device == 'cuda' and self.device != 'cuda':
             raise SettingError(
@@ -54,9 +60,7 @@ class OnnxClassifier:
             self.metadata: ClassifierMetadata = from_properties(properties)
         except ClassifierFileError as error:
             raise ClassifierFileError(f'{name}: {error}') from error
-        #: Whether its convolutions are computed in int8.
         self.int8 = QUANTIZATION in properties
-        #: The only height and width that it takes; None if it takes any.
         self.size = _size(self._session, self.metadata, name)
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -76,6 +80,11 @@ class OpenvinoClassifier:
     """An exported classifier, run by OpenVINO on the CPU.
 
     Its integer and bfloat16 arithmetic is faster than that of onnxruntime.
+
+    Attributes:
+        device: Device that it computes on.
+        metadata: What the file says about the classifier.
+        size: The only height and width that it takes; None if it takes any.
     """
 
     def __init__(
@@ -96,14 +105,8 @@ class OpenvinoClassifier:
         model = core.read_model(source if isinstance(source, bytes) else str(source))
         options = {'INFERENCE_PRECISION_HINT': 'bf16' if bfloat16 else 'f32'}
         self._compiled = core.compile_model(model, 'CPU', options)
-
-        #: Device that it computes on.
         self.device = 'cpu'
-
-        #: What the file says about the classifier.
         self.metadata: ClassifierMetadata = known.metadata
-
-        #: The only height and width that it takes; None if it takes any.
         self.size = known.size
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:

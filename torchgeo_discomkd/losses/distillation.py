@@ -52,6 +52,9 @@ class DistillationLoss(nn.Module, ABC):
         total = entropy_weight * cross_entropy + weight * distillation
 
     Parameters of the loss itself belong in the optimizer of the student.
+
+    Attributes:
+        monitored: Values of the last call that are worth a curve, by name; scalars.
     """
 
     #: Whether the loss compares a weak and a strong view of each image. :meth:`forward`
@@ -80,7 +83,6 @@ class DistillationLoss(nn.Module, ABC):
     def __init__(self) -> None:
         """Initialize a new DistillationLoss instance."""
         super().__init__()
-        #: Values of the last call that are worth a curve, by name; scalars.
         self.monitored: dict[str, Tensor] = {}
 
     def __post_init__(self) -> None:

@@ -25,15 +25,16 @@ READ_OUTS = ('invariant', 'informative')
 
 
 class Embeddings(NamedTuple):
-    """The three embeddings of a batch of one modality, each of shape (B, D)."""
+    """The three embeddings of a batch of one modality, each of shape (B, D).
 
-    #: What all modalities share.
+    Attributes:
+        invariant: What all modalities share.
+        informative: What only this modality knows about the class.
+        irrelevant: What only this modality knows and the class does not need.
+    """
+
     invariant: Tensor
-
-    #: What only this modality knows about the class.
     informative: Tensor
-
-    #: What only this modality knows and the class does not need.
     irrelevant: Tensor
 
 
@@ -43,6 +44,9 @@ class DisentangledEncoder(nn.Module):
     The specific encoder's features are cut in two: the first half is the informative
     embedding, the second half the irrelevant one. The projection brings the invariant
     encoder's features to the same size D.
+
+    Attributes:
+        embedding_size: Size D of each embedding.
     """
 
     def __init__(
@@ -77,7 +81,6 @@ class DisentangledEncoder(nn.Module):
                 f"model='{model}' has {features} features, which cannot be halved: "
                 'choose a model with an even number of them.'
             )
-        #: Size D of each embedding.
         self.embedding_size = features // 2
         linear = nn.Linear(features, self.embedding_size)
         match head:
@@ -188,26 +191,27 @@ class DisCoMKDOutput(NamedTuple):
     """All that the losses need, by modality, in the order of the network.
 
     B is the batch size of a modality, K the number of classes, M that of modalities.
+
+    Attributes:
+        logits: Logits of the task classifiers, shape (B, K).
+        embeddings: The three embeddings.
+        adversarial_logits: Of the discriminator, behind the gradient reversal, shape
+            (B, M).
+        informative_modality_logits: Of the informative modality classifier, shape (B,
+            M).
+        irrelevant_modality_logits: Of the irrelevant modality classifier, shape (B, M).
+        auxiliary_invariant_logits: Of the auxiliary task classifier on invariant
+            embeddings, shape (B, K).
+        auxiliary_informative_logits: Of the auxiliary task classifier on informative
+            embeddings, shape (B, K).
     """
 
-    #: Logits of the task classifiers, shape (B, K).
     logits: dict[str, Tensor]
-
     embeddings: dict[str, Embeddings]
-
-    #: Of the discriminator, behind the gradient reversal, shape (B, M).
     adversarial_logits: dict[str, Tensor]
-
-    #: Of the informative modality classifier, shape (B, M).
     informative_modality_logits: dict[str, Tensor]
-
-    #: Of the irrelevant modality classifier, shape (B, M).
     irrelevant_modality_logits: dict[str, Tensor]
-
-    #: Of the auxiliary task classifier on invariant embeddings, shape (B, K).
     auxiliary_invariant_logits: dict[str, Tensor]
-
-    #: Of the auxiliary task classifier on informative embeddings, shape (B, K).
     auxiliary_informative_logits: dict[str, Tensor]
 
 

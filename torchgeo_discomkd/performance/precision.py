@@ -3,29 +3,22 @@
 
 """The precision that a device is fast in."""
 
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 
 
-class FastPrecision(NamedTuple):
-    """A choice of precision."""
-
-    #: As Lightning calls it.
-    name: Literal['bf16-mixed', '32-true']
-
-    #: Why, to be read after 'because'.
-    reason: str
-
-
-def fast_precision(device: torch.device) -> FastPrecision:
+def fast_precision(
+    device: torch.device,
+) -> tuple[Literal['bf16-mixed', '32-true'], str]:
     """Choose mixed bfloat16 precision where the device itself computes in it.
 
     Args:
         device: Where the network is trained.
 
     Returns:
-        'bf16-mixed' or '32-true', and why. PyTorch is asked what the device can do.
+        Its name, as Lightning calls it, and why, to be read after 'because'. PyTorch is
+            asked what the device can do.
     """
     match device.type:
         case 'cuda':
@@ -41,5 +34,5 @@ def fast_precision(device: torch.device) -> FastPrecision:
             name = f"'{device.type}'"
             native = False
     if native:
-        return FastPrecision('bf16-mixed', f'{name} has instructions for bfloat16')
-    return FastPrecision('32-true', f'{name} is not known to be fast in bfloat16')
+        return 'bf16-mixed', f'{name} has instructions for bfloat16'
+    return '32-true', f'{name} is not known to be fast in bfloat16'

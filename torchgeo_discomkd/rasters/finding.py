@@ -20,9 +20,13 @@ _VIRTUAL = re.compile(r'/vsi|[A-Za-z][A-Za-z0-9+_.-]+:')
 
 @dataclass(frozen=True, slots=True)
 class ImageFiles:
-    """One image: one file, or one file for each band."""
+    """One image: one file, or one file for each band.
 
-    #: The files; if there are several, one for each band in the classifier's order.
+    Attributes:
+        paths: The files; if there are several, one for each band in the classifier's
+            order.
+    """
+
     paths: tuple[str, ...]
 
     @property

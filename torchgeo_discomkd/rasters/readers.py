@@ -24,19 +24,21 @@ SUFFIXES = ('.tif', '.tiff', '.png', '.jpg', '.jpeg', '.npy')
 
 
 class Header(NamedTuple):
-    """What a file says about its image, without the pixels."""
+    """What a file says about its image, without the pixels.
 
-    #: Names of the bands, None unless every band has one of its own.
+    Attributes:
+        descriptions: Names of the bands, None unless every band has one of its own.
+        count: Number of bands.
+        height: Rows.
+        width: Columns.
+        dtype: Type of the values; of bands of several types one that holds them all.
+    """
+
     descriptions: tuple[str, ...] | None
-
-    #: Number of bands.
     count: int
-
-    #: Rows.
     height: int
-
-    #: Columns.
     width: int
+    dtype: np.dtype[Any]
 
 
 def read_image(
@@ -68,7 +70,7 @@ def read_image(
     if Path(path).suffix.lower() == '.npy':
         array = open_image_array(path)
         _check_values(path, array.dtype.kind == 'c', palette=False)
-        check_bands(path, Header(None, *array.shape), indexes, expected)
+        check_bands(path, _describe_array(array), indexes, expected)
         return missing_to_nan(array if indexes is None else array[list(indexes)])
     with open_raster(path) as file:
         check_bands(path, describe(file), indexes, expected)
@@ -121,40 +123,22 @@ def check_values(file: DatasetReader | WarpedVRT, indexes: Sequence[int]) -> Non
 
 
 def read_header(path: str | Path) -> Header:
-    """Read names and number of bands and the size of an image, not its pixels.
+    """Read what a file says about its image, not the pixels.
 
     Args:
         path: GeoTIFF, PNG, JPEG or NPY file.
 
     Returns:
-        Names of the bands (None unless complete and unique), number of bands, height
-        and width.
+        Names of the bands (None unless complete and unique), their number, height,
+        width and type.
 
     Raises:
         CorruptFileError: If the file is truncated or not an image.
     """
     if Path(path).suffix.lower() == '.npy':
-        return Header(None, *open_image_array(path).shape)
+        return _describe_array(open_image_array(path))
     with open_raster(path) as file:
         return describe(file)
-
-
-def read_dtype(path: str | Path) -> np.dtype[Any]:
-    """Read the type of an image's values.
-
-    Args:
-        path: GeoTIFF, PNG, JPEG or NPY file.
-
-    Returns:
-        The type; of bands of several types one that holds them all.
-
-    Raises:
-        CorruptFileError: If the file is truncated or not an image.
-    """
-    if Path(path).suffix.lower() == '.npy':
-        return open_image_array(path).dtype
-    with open_raster(path) as file:
-        return np.result_type(*file.dtypes)
 
 
 def describe(file: DatasetReader) -> Header:
@@ -168,7 +152,17 @@ def describe(file: DatasetReader) -> Header:
     """
     names = [name for name in file.descriptions if name]
     unique = len(set(names)) == file.count == len(names)
-    return Header(tuple(names) if unique else None, file.count, file.height, file.width)
+    return Header(
+        descriptions=tuple(names) if unique else None,
+        count=file.count,
+        height=file.height,
+        width=file.width,
+        dtype=np.result_type(*file.dtypes),
+    )
+
+
+def _describe_array(array: NDArray[Any]) -> Header:
+    return Header(None, *array.shape, array.dtype)
 
 
 def read_georeference(path: str | Path) -> tuple[CRS, Affine] | None:

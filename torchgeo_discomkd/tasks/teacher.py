@@ -22,6 +22,10 @@ class Teacher:
 
     It is no ``nn.Module``: a task that holds it has it neither among its parameters nor
     in its state dict, and putting the task in training mode does not reach it.
+
+    Attributes:
+        sha256: SHA-256 of its weights: its file may move, and its scores may be noted
+            anew.
     """
 
     def __init__(
@@ -52,7 +56,6 @@ class Teacher:
                 f'the student has num_classes={num_classes} and labels={labels}: give a '
                 'teacher of the same classes in the same order.'
             )
-        #: SHA-256 of its weights: its file may move, and its scores may be noted anew.
         self.sha256 = _hash(self.classifier.state_dict())
         self.classifier.train(training_mode)
 

@@ -38,6 +38,13 @@ class MapWriter:
       mean.
 
     Whoever makes one has to :meth:`close` it.
+
+    Attributes:
+        classes: The map of classes, complete after :meth:`finish`.
+        confidence: The map of confidence, complete after :meth:`finish`.
+        aux_xml: Names and colours of the classes, complete after :meth:`finish`.
+        counts: Number of cells by value, int64, shape (1 + classes,).
+        total: Sum of the confidence of all cells.
     """
 
     def __init__(
@@ -60,20 +67,11 @@ class MapWriter:
         Raises:
             OutputError: If the files cannot be created.
         """
-        #: The map of classes, complete after :meth:`finish`.
         self.classes = folder / 'classes.tif'
-
-        #: The map of confidence, complete after :meth:`finish`.
         self.confidence = folder / 'confidence.tif'
-
-        #: Names and colours of the classes, complete after :meth:`finish`.
         self.aux_xml = folder / 'classes.tif.aux.xml'
-
-        #: Number of cells by value, int64, shape (1 + classes,).
         self.counts = np.zeros(len(legend.names) + 1, np.int64)
         self.counts[NODATA] = grid.height * grid.width
-
-        #: Sum of the confidence of all cells.
         self.total = 0.0
 
         self._legend = legend

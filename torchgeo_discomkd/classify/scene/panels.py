@@ -118,15 +118,16 @@ def _pad(
 
 
 class MapRow(NamedTuple):
-    """A row of map cells, all windows of which are classified."""
+    """A row of map cells, all windows of which are classified.
 
-    #: Position of the row.
+    Attributes:
+        row: Position of the row.
+        probabilities: Mean probabilities, float64, shape (cell columns, K).
+        mapped: Whether each cell has enough pixels: bool, shape (cell columns,).
+    """
+
     row: int
-
-    #: Mean probabilities, float64, shape (cell columns, K).
     probabilities: NDArray[np.float64]
-
-    #: Whether each cell has enough pixels: bool, shape (cell columns,).
     mapped: NDArray[np.bool_]
 
 
@@ -135,6 +136,9 @@ class PanelAverage:
 
     The probability of a cell is the mean over all windows that cover it. Windows
     without a cell that is to be mapped are not classified.
+
+    Attributes:
+        classified: Number of windows that were classified.
     """
 
     def __init__(
@@ -159,8 +163,6 @@ class PanelAverage:
         self._coverage = rows.coverage(), columns.coverage()
         self._sums: dict[int, NDArray[np.float64]] = {}
         self._mapped: dict[int, NDArray[np.bool_]] = {}
-
-        #: Number of windows that were classified.
         self.classified = 0
 
     def add(self, strip: Strip) -> Iterator[MapRow]:

@@ -96,7 +96,14 @@ def _make_figure(ratio: float, labels: Sequence[str]) -> tuple['Figure', int]:
 
 
 class _View:
-    """How cells are laid out on the paper."""
+    """How cells are laid out on the paper.
+
+    Attributes:
+        aspect: Height of a cell on the ground, in units of its width.
+        ratio: Height of the map on the ground, in units of its width.
+        metres: Width of a cell on the ground in metres; None if unknown.
+        extent: Left, right, bottom and top of the picture in the units of its axes.
+    """
 
     def __init__(self, file: DatasetReader) -> None:
         transform, crs = file.transform, file.crs
@@ -113,9 +120,7 @@ class _View:
             np.hypot(transform.a * shrink, transform.d),
             np.hypot(transform.b * shrink, transform.e),
         )
-        #: Height of a cell on the ground, in units of its width.
         self.aspect = float(step[1] / step[0])
-        #: Height of the map on the ground, in units of its width.
         self.ratio = self.aspect * file.height / file.width
         if crs is None or not known:
             unit = None
@@ -123,10 +128,8 @@ class _View:
             unit = _METRES_PER_DEGREE
         else:
             unit = crs.linear_units_factor[1]
-        #: Width of a cell on the ground in metres; None if unknown.
         self.metres = None if unit is None else float(step[0] * unit)
         right, bottom = transform @ (file.width, file.height)
-        #: Left, right, bottom and top of the picture in the units of its axes.
         self.extent = (
             (transform.c, right, bottom, transform.f)
             if self.upright

@@ -50,6 +50,13 @@ class SceneReader:
     """A scene that is open for reading.
 
     Its files are to be read by one thread at a time.
+
+    Attributes:
+        name: What the scene is called in messages.
+        named: Whether names, or the user, say which band is which.
+        grid: Where its pixels lie.
+        bands: Number of bands.
+        block_rows: Rows that are decoded together.
     """
 
     def __init__(
@@ -76,22 +83,12 @@ class SceneReader:
 
         # decided by the first data for the whole scene
         self._given: Unit | None = None
-
-        #: What the scene is called in messages.
         self.name = name
-
-        #: Whether names, or the user, say which band is which.
         self.named = named
-
-        #: Where its pixels lie.
         self.grid = _grid(files[0][0])
-
-        #: Number of bands.
         self.bands = sum(len(positions) for _, positions in files)
 
         block_rows = max(file.block_shapes[i][0] for file, (i, *_) in files)
-
-        #: Rows that are decoded together.
         self.block_rows = min(block_rows, _MOST_BLOCK_ROWS)
 
     def read(self, top: int, bottom: int, left: int, right: int) -> NDArray[np.float32]:

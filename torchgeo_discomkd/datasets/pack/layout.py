@@ -43,7 +43,13 @@ RESERVE = 2**16
 
 
 class PackLayout:
-    """Places of all tensors of a pack, and its header."""
+    """Places of all tensors of a pack, and its header.
+
+    Attributes:
+        images: Type of the images of each modality, in the byte order of the file, and
+            shape.
+        small: Contents of the tensors that are known from the start.
+    """
 
     def __init__(
         self, dataset: StoredDataset, output: Path, widened: Collection[str]
@@ -55,9 +61,7 @@ class PackLayout:
             output: The pack.
             widened: Modalities whose values the type of the source does not hold.
         """
-        #: Type of the images of each modality, in the byte order of the file, and shape.
         self.images: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {}
-        #: Contents of the tensors that are known from the start.
         self.small: dict[str, bytes] = {}
         for name in dataset.table_names():
             if (table := dataset.store.read_table(name)) is not None:
@@ -65,12 +69,12 @@ class PackLayout:
         described: dict[str, PackedModality] = {}
         self._shapes: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {}
         for modality, images in dataset.images.items():
-            names, *shape = images.header(0)
+            names, *shape, stored = images.header(0)
             described[modality] = PackedModality(
                 images.folder, names, dataset.units.get(modality)
             )
-            keep = images.dtype.name in KEPT and modality not in widened
-            dtype = images.dtype.newbyteorder('<') if keep else np.dtype('<f4')
+            keep = stored.name in KEPT and modality not in widened
+            dtype = stored.newbyteorder('<') if keep else np.dtype('<f4')
             count = len(images)
             self.images[modality] = dtype, tuple(shape)
             self.small[f'path.{modality}'] = json.dumps(list(images.paths)).encode()

@@ -186,14 +186,9 @@ class PackedImages(StoredImages):
         """All images, (N, C, H, W), missing pixels NaN: a view of the file."""
         return self._pack.images[self._modality]
 
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of the values in the file."""
-        return self.mapped.dtype
-
     def header(self, row: int) -> Header:
-        """Return names and number of bands and the size of an image."""
-        return Header(self._descriptions, *self.mapped.shape[1:])
+        """Return names and number of bands, size and type of an image."""
+        return Header(self._descriptions, *self.mapped.shape[1:], self.mapped.dtype)
 
     def read(self, row: int, bands: Sequence[int] | None = None) -> NDArray[np.float32]:
         """Return an image; see :meth:`StoredImages.read`."""
