@@ -3,6 +3,8 @@
 
 """Sphinx configuration."""
 
+from typing import Any
+
 from torchgeo_discomkd import __author__, __version__
 
 project = 'torchgeo_discomkd'
@@ -26,6 +28,19 @@ autodoc_default_options = {'members': True, 'show-inheritance': True}
 autodoc_typehints = 'description'
 autodoc_member_order = 'bysource'
 
+# attributes are told in the docstring of their class
+napoleon_use_ivar = True
+
 html_theme = 'furo'
 html_static_path = ['_static']
 html_title = 'torchgeo_discomkd'
+
+
+def setup(app: Any) -> None:
+    """Leave out what a named tuple says of its fields by itself."""
+    app.connect(
+        'autodoc-skip-member',
+        lambda app, what, name, member, skip, options: (
+            True if 'Alias for field number' in (member.__doc__ or '') else None
+        ),
+    )

