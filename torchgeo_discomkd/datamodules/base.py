@@ -4,12 +4,14 @@
 """Base class of all data modules with several modalities."""
 
 import os
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import torch
+from lightning.pytorch.trainer.states import RunningStage
 from lightning.pytorch.utilities import CombinedLoader
-from torch import Tensor
+from torch import nn
 from torch.utils.data import BatchSampler, DataLoader
 from torchgeo.datamodules import NonGeoDataModule
 from torchgeo.datasets.utils import Sample
@@ -21,9 +23,18 @@ from ..datasets import (
     collate_samples,
 )
 from ..errors import BatchSizeError, SettingError
-from ..transforms import RandomSymmetry
+from .augmentation import SeededSymmetry, warn_if_rescaled
 from .resident import ResidentImages, RowLoader, resident_images
-from .sampling import RemainderBatchSampler, SeededSampler, seeded_generator
+from .sampling import RemainderBatchSampler, SeededSampler
+
+#: Split whose augmentation serves each stage of a trainer.
+SPLITS = {
+    RunningStage.TRAINING: 'train',
+    RunningStage.SANITY_CHECKING: 'val',
+    RunningStage.VALIDATING: 'val',
+    RunningStage.TESTING: 'test',
+    RunningStage.PREDICTING: 'predict',
+}
 
 
 class MultiModalDataModule(NonGeoDataModule):
@@ -35,6 +46,11 @@ class MultiModalDataModule(NonGeoDataModule):
     (B,), ...}``. Unequal lengths cycle; an epoch is the longest one. *Paired* batches,
     and all batches of validation, test and prediction, share ``'label'`` and
     ``'index'``. Normalisation belongs to the classifier and is not done here.
+
+    As in TorchGeo, ``train_aug``, ``val_aug``, ``test_aug`` and ``predict_aug``, or else
+    ``aug``, are applied to each flat batch on the device: a Kornia module or any function
+    from batch to batch. The default ``train_aug`` flips and turns; a ``train_aug`` of
+    your own replaces it. The default ``aug`` changes nothing.
 
     Attributes:
         statistics: Statistics of the training split for each modality, known after
@@ -55,6 +71,7 @@ class MultiModalDataModule(NonGeoDataModule):
         prefetch_factor: int | None = None,
         persistent_workers: bool = True,
         resident: bool = False,
+        transforms: Callable[[Sample], Sample] | None = None,
     ) -> None:
         """Initialize a new MultiModalDataModule instance.
 
@@ -66,8 +83,8 @@ class MultiModalDataModule(NonGeoDataModule):
             eval_batch_size: Samples in a batch of validation, test or prediction.
             paired: Whether a training batch holds the same samples in all modalities,
                 under one shared geometric augmentation.
-            augment: Whether to augment training batches with
-                :class:`~torchgeo_discomkd.transforms.RandomSymmetry`.
+            augment: Whether ``train_aug`` flips and turns training batches by default,
+                with :class:`~torchgeo_discomkd.transforms.RandomSymmetry`.
             seed: Seed of shuffling and augmentation. Default: that of
                 ``seed_everything``, else 0.
             num_workers: Worker processes per data loader.
@@ -77,6 +94,9 @@ class MultiModalDataModule(NonGeoDataModule):
             resident: Whether a pack lives on the device as a whole: batches are then
                 gathered and converted there, and no data loader is needed. For one GPU
                 with room for the file.
+            transforms: A function that takes a sample and returns a transformed one,
+                for the data sets of all splits. An unpaired training sample has one
+                modality only.
 
         Raises:
             SettingError: If a number is out of range.
@@ -88,13 +108,17 @@ class MultiModalDataModule(NonGeoDataModule):
         ):
             if value is not None and value < least:
                 raise SettingError(f'{name}={value}: give {least} or more.')
+        if transforms is not None:
+            dataset_kwargs = {**dataset_kwargs, 'transforms': transforms}
         super().__init__(dataset_class, batch_size, num_workers, **dataset_kwargs)
+        self.aug = nn.Identity()
+        if augment:
+            self.train_aug = SeededSymmetry(self._draw)
         self.collate_fn = collate_samples
         self.val_batch_size = eval_batch_size
         self.test_batch_size = eval_batch_size
         self.predict_batch_size = eval_batch_size
         self.paired = paired
-        self.augment = augment
         self.seed = seed
         self.pin_memory = pin_memory
         self.prefetch_factor = prefetch_factor
@@ -103,7 +127,8 @@ class MultiModalDataModule(NonGeoDataModule):
         self.statistics: dict[str, BandStatistics] = {}
         self._train_datasets: dict[str, MultiModalDataset] = {}
         self._resident: dict[tuple[str, torch.device], ResidentImages] = {}
-        self._symmetry_of: dict[str, tuple[int, RandomSymmetry]] = {}
+        # augmentations that are known to leave the scale of the values alone
+        self._checked = [self.aug, self.train_aug]
 
     def setup(self, stage: str) -> None:
         """Set up the data sets and, for training, the statistics.
@@ -121,6 +146,13 @@ class MultiModalDataModule(NonGeoDataModule):
                 raise SettingError(
                     f'{self.trainer.world_size} processes: the shuffling of these data '
                     'modules is for one. Set --trainer.devices 1.'
+                )
+            default = isinstance(self.train_aug, SeededSymmetry)
+            if default and not isinstance(self.aug, nn.Identity):
+                warnings.warn(
+                    'aug is not applied to training batches, which have a train_aug by '
+                    'default: set train_aug too, or augment=False.',
+                    stacklevel=2,
                 )
             dataset = self.make_dataset('train')
             self.train_dataset = dataset
@@ -208,6 +240,10 @@ class MultiModalDataModule(NonGeoDataModule):
     def _epoch(self) -> int:
         return self.trainer.current_epoch if self.trainer else 0
 
+    def _draw(self) -> tuple[int, int, int]:
+        rank = self.trainer.global_rank if self.trainer else 0
+        return self.run_seed, self._epoch(), rank
+
     def _loader_kwargs(self) -> dict[str, Any]:
         workers = self.num_workers > 0
         return {
@@ -268,26 +304,31 @@ class MultiModalDataModule(NonGeoDataModule):
         return merged
 
     def on_after_batch_transfer(self, batch: Sample, dataloader_idx: int) -> Sample:
-        """Augment training batches on the device.
+        """Apply the augmentation of the split to a batch on the device.
 
         Args:
-            batch: A flat batch.
+            batch: A flat batch; of a resident pack, rows in place of images.
             dataloader_idx: Index of the data loader.
 
         Returns:
-            The batch with its images flipped and turned: all alike if it is paired,
-            each modality on its own if not.
+            The batch, augmented.
+
+        Warns:
+            UserWarning: If an augmentation that is not the default seems to normalise.
         """
         if self.resident:
             batch = self._gather(batch)
-        if not (self.augment and self.trainer and self.trainer.training):
+        stage = self.trainer.state.stage if self.trainer else None
+        if stage is None:
             return batch
-        images = {k: v for k, v in batch.items() if k.startswith('image_')}
-        if 'label' in batch:
-            return batch | self._augment('paired', images)
-        for key, image in images.items():
-            batch = batch | self._augment(key.removeprefix('image_'), {key: image})
-        return batch
+        name = f'{SPLITS[stage]}_aug'
+        if (aug := getattr(self, name)) is None:
+            name, aug = 'aug', self.aug
+        augmented = aug(batch)
+        if aug not in self._checked:
+            self._checked.append(aug)
+            warn_if_rescaled(batch, augmented, name)
+        return augmented
 
     def _gather(self, batch: Sample) -> Sample:
         """Replace rows by the images on the device."""
@@ -304,16 +345,3 @@ class MultiModalDataModule(NonGeoDataModule):
             images = ResidentImages(self.any_dataset, modality, device)
             self._resident[modality, device] = images
         return self._resident[modality, device]
-
-    def _augment(self, name: str, images: dict[str, Tensor]) -> dict[str, Tensor]:
-        epoch = self._epoch()
-        if self._symmetry_of.get(name, (-1,))[0] != epoch:
-            rank = self.trainer.global_rank if self.trainer else 0
-            generator = seeded_generator(self.run_seed, epoch, name, 'augment', rank)
-            self._symmetry_of[name] = (epoch, RandomSymmetry(generator))
-        symmetry = self._symmetry_of[name][1]
-        shapes = [image.shape for image in images.values()]
-        # one oblong modality forbids quarter turns to all that share the draw
-        shape = next((s for s in shapes if s[-2] != s[-1]), shapes[0])
-        params = symmetry.forward_parameters(shape)
-        return {key: symmetry(image, params=params) for key, image in images.items()}
