@@ -124,6 +124,10 @@ def test_losses_of_the_competitors(preset: Any) -> None:
         ({'scenarios': []}, 'scenarios'),
         ({'data': {'root': 'data'}}, 'class_path'),
         ({'formulations': []}, 'formulations'),
+        (
+            {'in_channels': {'a': 1, 'b': 1, 'c': 1}, 'formulations': ['released']},
+            'two modalities',
+        ),
         ({'runs': 2, 'run_data': [{}]}, 'each of the 2 runs'),
     ],
 )

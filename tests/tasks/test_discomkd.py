@@ -22,6 +22,7 @@ from torchgeo_discomkd.errors import (
     LabelError,
     ModalityError,
     RunFolderExistsError,
+    SettingError,
 )
 from torchgeo_discomkd.models import load_classifier, load_metadata
 from torchgeo_discomkd.tasks import DisCoMKD
@@ -287,6 +288,12 @@ def test_bad_settings() -> None:
     with pytest.warns(UserWarning, match='opposite'):
         tiny(head='linear')
     tiny(head='linear', orthogonality='squared')
+
+
+def test_released_formulation_has_two_modalities() -> None:
+    three = {'ms': 13, 'sar': 2, 'dem': 1}
+    with pytest.raises(SettingError, match='formulation paper'):
+        DisCoMKD(three, formulation='released')
 
 
 def test_another_runs_classifiers_are_not_overwritten(

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torchgeo.datasets.utils import Sample
 
+from ..errors import SettingError
 from ..losses import (
     adversarial_loss,
     auxiliary_loss,
@@ -99,6 +100,7 @@ class DisCoMKD(MultiModalTrainingTask):
         Raises:
             ModalityError: If there are fewer than two modalities, or *weights* names
                 an unknown one.
+            SettingError: If *formulation* is 'released' with three modalities or more.
             WeightsError: If *model* or *weights* are unknown, unfit or out of reach.
 
         Warns:
@@ -106,6 +108,11 @@ class DisCoMKD(MultiModalTrainingTask):
                 asks for opposite, not orthogonal, embeddings.
         """
         self.in_channels = dict(in_channels or {'ms': 13, 'sar': 2})
+        if formulation == 'released' and len(self.in_channels) > 2:
+            raise SettingError(
+                f"formulation='released' is defined for two modalities, not for "
+                f'{list(self.in_channels)}: use --model.formulation paper.'
+            )
         self.weights = weights
         super().__init__()
         if head == 'linear' and orthogonality == 'signed':
