@@ -25,6 +25,12 @@ class ModalityMetadata:
         bands: Names of the bands, in order.
         unit: Unit of the raw pixel values: 'dB', 'linear' or any text.
         tile_size: Height and width of the training tiles in pixels; None if unknown.
+
+    Example:
+        >>> from torchgeo_discomkd.models import ModalityMetadata
+        >>> sar = ModalityMetadata(2, bands=('VV', 'VH'), unit='dB', tile_size=(64, 64))
+        >>> sar.bands
+        ('VV', 'VH')
     """
 
     in_channels: int
@@ -53,6 +59,26 @@ class ClassifierMetadata:
         split_hash: Hash of the samples of the training split.
         seed: Seed of the training; None if unknown.
         version: Version of torchgeo_discomkd that wrote the file.
+
+    Example:
+        >>> from torchgeo_discomkd.models import ClassifierMetadata, ModalityMetadata
+        >>> metadata = ClassifierMetadata(
+        ...     kind='disentangled',
+        ...     model='resnet18',
+        ...     classes=('forest', 'river'),
+        ...     modalities={'sar': ModalityMetadata(2, ('VV', 'VH'), 'dB', (64, 64))},
+        ...     head='linear_bn_relu',
+        ...     normalization='standardize',
+        ...     temperature=1.0,
+        ...     scores={'val_F1Score': 0.9},
+        ...     epoch=7,
+        ...     data_fingerprint='',
+        ...     split_hash='',
+        ...     seed=0,
+        ...     version='0.2.0',
+        ... )
+        >>> ClassifierMetadata.from_json(metadata.to_json()) == metadata
+        True
     """
 
     kind: Literal['disentangled', 'fusion']

@@ -21,6 +21,16 @@ class BestClassifiers(Callback):
     best scores are part of the checkpoint, so that a resumed run never replaces a
     better classifier by a worse one in the same folder. Files: ``best/<name>.safetensors``, and
     ``best/students/<modality>.safetensors`` for plain students.
+
+    Example:
+        >>> from lightning.pytorch import Trainer
+        >>> from torchgeo_discomkd.callbacks import BestClassifiers
+        >>> best = BestClassifiers()
+        >>> trainer = Trainer(default_root_dir='runs/quickstart', logger=False)
+        >>> best.path(trainer, 'sar').as_posix()
+        'runs/quickstart/best/sar.safetensors'
+        >>> best.path(trainer, 'sar_student').as_posix()
+        'runs/quickstart/best/students/sar.safetensors'
     """
 
     def __init__(self) -> None:

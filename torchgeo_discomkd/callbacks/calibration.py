@@ -41,6 +41,20 @@ class Calibration(Callback):
 
     Attributes:
         results: Temperature and errors for each name of a classifier.
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.callbacks.calibration import calibrate
+        >>> logits = torch.tensor([[4.0, 0.0], [0.0, 4.0]]).repeat(50, 1)
+        >>> labels = torch.tensor([0, 1]).repeat(50)
+        >>> labels[:20] = 0  # 10 of 100 are wrong, but every probability is 0.98
+        >>> result = calibrate(logits, labels)
+        >>> round(result['temperature'], 2)
+        1.73
+        >>> round(result['val_CalibrationError'], 2)
+        0.08
+        >>> round(result['val_CalibrationError_calibrated'], 2)
+        0.01
     """
 
     def __init__(self) -> None:

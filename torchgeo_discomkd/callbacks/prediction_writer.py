@@ -47,6 +47,27 @@ class PredictionWriter(BasePredictionWriter):
     the same that ``classify`` writes. Rows are written batch by batch, by every process
     to files of its own in ``<table>.partial``; when all are there, the first process
     makes the table of them, which appears complete or not at all.
+
+    Example:
+        >>> import tempfile
+        >>> import torch
+        >>> from lightning.pytorch import Trainer
+        >>> from torch.utils.data import DataLoader
+        >>> from torchgeo_discomkd.callbacks import PredictionWriter
+        >>> from torchgeo_discomkd.tasks import FusionClassification
+        >>> tile = torch.rand(2, 32, 32)
+        >>> samples = [{'image_sar': tile, 'index': i} for i in range(4)]
+        >>> loader = DataLoader(samples, batch_size=4)
+        >>> task = FusionClassification({'sar': 2}, num_classes=3, model='test_resnet')
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     trainer = Trainer(
+        ...         devices=1,
+        ...         logger=False,
+        ...         enable_progress_bar=False,
+        ...         callbacks=[PredictionWriter(folder)],
+        ...     )
+        ...     trainer.predict(task, loader, return_predictions=False)  # doctest: +ELLIPSIS
+        4 predictions: ...sar.csv
     """
 
     def __init__(

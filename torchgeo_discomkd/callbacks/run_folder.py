@@ -22,6 +22,13 @@ def run_folder(trainer: Trainer) -> Path:
 
     Returns:
         The folder; it need not exist yet.
+
+    Example:
+        >>> from lightning.pytorch import Trainer
+        >>> from torchgeo_discomkd.callbacks import run_folder
+        >>> trainer = Trainer(default_root_dir='runs/quickstart', logger=False)
+        >>> run_folder(trainer).as_posix()
+        'runs/quickstart'
     """
     return Path(trainer.log_dir or trainer.default_root_dir)
 

@@ -84,7 +84,18 @@ def add_to_manifest(
 
 
 class RunManifest(Callback):
-    """Write ``manifest.json``: what was run, on which data and machine, best scores."""
+    """Write ``manifest.json``: what was run, on which data and machine, best scores.
+
+    Example:
+        >>> from lightning.pytorch import Trainer
+        >>> from torchgeo_discomkd.callbacks import BestClassifiers, RunManifest
+        >>> from torchgeo_discomkd.tasks import DisCoMKD
+        >>> task = DisCoMKD({'ms': 13, 'sar': 2}, num_classes=3, model='test_resnet')
+        >>> trainer = Trainer(logger=False, callbacks=[BestClassifiers()])
+        >>> manifest = RunManifest().manifest(trainer, task)
+        >>> manifest['task'], manifest['classes'], manifest['best']
+        ('DisCoMKD', ['0', '1', '2'], {})
+    """
 
     def __init__(self) -> None:
         """Initialize a new RunManifest instance."""

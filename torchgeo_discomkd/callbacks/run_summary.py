@@ -57,7 +57,19 @@ def summary_table(
 
 
 class RunSummary(Callback):
-    """Print the best classifiers at the end, and the command to run next."""
+    """Print the best classifiers at the end, and the command to run next.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from torchgeo_discomkd.callbacks import BestClassifiers
+        >>> from torchgeo_discomkd.callbacks.run_summary import summary_table
+        >>> best = BestClassifiers()
+        >>> best.scores = {'ms': 0.97, 'sar': 0.85}
+        >>> best.epochs = {'ms': 8, 'sar': 11}
+        >>> table = summary_table(best, Path('runs/quickstart'), calibration={})
+        >>> table.row_count, [column.header for column in table.columns]
+        (2, ['modality', 'epoch', 'F1', 'file'])
+    """
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the table.

@@ -18,6 +18,28 @@ class TrainingCost(Timer):
     backward, also of a frozen teacher) are counted by PyTorch and multiplied by the
     number of samples; the optimizer and validation are left out. The seconds include
     validation and checkpoints. Both survive a resume.
+
+    Example:
+        >>> import torch
+        >>> from lightning.pytorch import Trainer
+        >>> from torch.utils.data import DataLoader
+        >>> from torchgeo_discomkd.callbacks import TrainingCost
+        >>> from torchgeo_discomkd.tasks import FusionClassification
+        >>> tile = torch.rand(2, 32, 32)
+        >>> samples = [{'image_sar': tile, 'label': i} for i in range(4)]
+        >>> loader = DataLoader(samples, batch_size=4)
+        >>> task = FusionClassification({'sar': 2}, num_classes=4, model='test_resnet')
+        >>> cost = TrainingCost()
+        >>> trainer = Trainer(
+        ...     devices=1,
+        ...     fast_dev_run=True,
+        ...     enable_progress_bar=False,
+        ...     enable_model_summary=False,
+        ...     callbacks=[cost],
+        ... )
+        >>> trainer.fit(task, loader, loader)
+        >>> cost.samples, cost.gflop > 0
+        (4, True)
     """
 
     def __init__(self) -> None:

@@ -34,6 +34,11 @@ def curriculum_lambda(epoch: int, loops: int = 10) -> float:
 
     Raises:
         ValueError: If *epoch* is negative or *loops* not positive.
+
+    Example:
+        >>> from torchgeo_discomkd.losses import curriculum_lambda
+        >>> [round(curriculum_lambda(epoch, loops=10), 2) for epoch in (1, 5, 20)]
+        [-0.02, -0.5, -1.0]
     """
     if epoch < 0:
         raise ValueError(f'epoch={epoch}: give the number of the epoch, 0 or more.')
@@ -59,6 +64,15 @@ def instance_kd_loss(student: Tensor, teacher: Tensor, temperatures: Tensor) -> 
 
     Raises:
         ValueError: If shapes differ or a temperature is not positive.
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.losses import instance_kd_loss
+        >>> student = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
+        >>> teacher = torch.tensor([[3.0, 0.0], [0.0, 3.0]])
+        >>> temperatures = torch.tensor([1.0, 4.0])
+        >>> round(instance_kd_loss(student, teacher, temperatures).item(), 3)
+        0.245
     """
     check_logits(student, teacher)
     check_temperature(temperatures)
@@ -103,6 +117,17 @@ class CTKD(DistillationLoss):
         num_classes: Number of classes that this network is made for.
         standardize: Whether to standardise the logits of student and teacher before the
             distillation loss (LSKD).
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.losses import CTKD
+        >>> student = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
+        >>> teacher = torch.tensor([[3.0, 0.0], [0.0, 3.0]])
+        >>> loss = CTKD()
+        >>> round(loss(student, teacher, torch.tensor([0, 1]), epoch=0).item(), 3)
+        0.311
+        >>> round(loss.monitored['temperature'].item(), 2)
+        15.62
     """
 
     cross_entropy_weight: float = 0.1

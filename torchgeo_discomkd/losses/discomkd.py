@@ -49,6 +49,16 @@ def classification_loss(
 
     Raises:
         ValueError: If the modalities differ or *reduction* is unknown.
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.losses import classification_loss
+        >>> logits = {'ms': torch.zeros(4, 2), 'sar': torch.zeros(3, 2)}
+        >>> labels = {'ms': torch.tensor([0, 1, 0, 1]), 'sar': torch.tensor([1, 1, 0])}
+        >>> classification_loss(logits, labels)  # ln 2 from each modality
+        tensor(1.3863)
+        >>> classification_loss(logits, labels, reduction='mean_of_rows')
+        tensor(0.6931)
     """
     _check_modalities(logits, labels)
     return _reduce(_cross_entropy(logits, labels), reduction)
@@ -70,6 +80,15 @@ def modality_classification_loss(
     Raises:
         ValueError: If an option is unknown, the number of columns is not the number of
             modalities, or *targets* is 'released' and there are not exactly two.
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.losses import modality_classification_loss
+        >>> scores = torch.tensor([[9.0, 0.0]])
+        >>> right = modality_classification_loss({'ms': scores, 'sar': scores.flip(1)})
+        >>> wrong = modality_classification_loss({'ms': scores.flip(1), 'sar': scores})
+        >>> round(right.item(), 4), round(wrong.item(), 4)
+        (0.0002, 18.0002)
     """
     return _reduce(_modality_rows(logits, targets), reduction)
 
@@ -92,6 +111,15 @@ def adversarial_loss(
 
     Raises:
         ValueError: As for :func:`modality_classification_loss`.
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.losses import adversarial_loss, gradient_reversal
+        >>> ms, sar = torch.tensor([[4.0, 0.0]]), torch.zeros(1, 2, requires_grad=True)
+        >>> loss = adversarial_loss({'ms': ms, 'sar': gradient_reversal(sar)})
+        >>> loss.backward()
+        >>> sar.grad  # a descent step on 'sar' makes the discriminator worse
+        tensor([[-0.5000,  0.5000]])
     """
     return modality_classification_loss(logits, targets, reduction)
 
@@ -116,6 +144,15 @@ def modality_loss(
     Raises:
         ValueError: If the modalities differ, and as for
             :func:`modality_classification_loss`.
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.losses import modality_loss
+        >>> logits = {'ms': torch.zeros(4, 2), 'sar': torch.zeros(4, 2)}
+        >>> modality_loss(logits, logits)  # 4 ln 2
+        tensor(2.7726)
+        >>> modality_loss(logits, logits, reduction='mean_of_rows')
+        tensor(0.6931)
     """
     _check_modalities(informative_logits, irrelevant_logits)
     ordered = {m: irrelevant_logits[m] for m in informative_logits}
@@ -145,6 +182,14 @@ def auxiliary_loss(
 
     Raises:
         ValueError: If the modalities differ or *reduction* is unknown.
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.losses import auxiliary_loss
+        >>> logits = {'ms': torch.zeros(4, 3), 'sar': torch.zeros(2, 3)}
+        >>> labels = {'ms': torch.tensor([0, 1, 2, 0]), 'sar': torch.tensor([2, 1])}
+        >>> auxiliary_loss(logits, logits, labels)  # 4 ln 3
+        tensor(4.3944)
     """
     _check_modalities(invariant_logits, informative_logits, labels)
     invariant = _reduce(_cross_entropy(invariant_logits, labels), reduction)
@@ -178,6 +223,16 @@ def orthogonality_loss(
 
     Raises:
         ValueError: If the modalities differ or an option is unknown.
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.losses import orthogonality_loss
+        >>> east, north = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
+        >>> invariant = {'ms': east, 'sar': east}
+        >>> informative = {'ms': north, 'sar': 3 * east}
+        >>> irrelevant = {'ms': east, 'sar': north}
+        >>> orthogonality_loss(invariant, informative, irrelevant)  # 1 of 4 is parallel
+        tensor(1.)
     """
     _check_modalities(invariant, informative, irrelevant)
     pairs = ((invariant, informative), (informative, irrelevant))

@@ -55,6 +55,20 @@ class DistillationLoss(nn.Module, ABC):
 
     Attributes:
         monitored: Values of the last call that are worth a curve, by name; scalars.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> from torch.nn.functional import mse_loss
+        >>> from torchgeo_discomkd.losses import DistillationLoss
+        >>> @dataclass(eq=False)
+        ... class LogitMatching(DistillationLoss):
+        ...     distillation_weight: float = 0.5
+        ...     def forward(self, student_logits, teacher_logits, target, epoch):
+        ...         return mse_loss(student_logits, teacher_logits.detach())
+        >>> LogitMatching().weights(epoch=0)
+        (1.0, 0.5)
+        >>> LogitMatching(distillation_weight=2.0).config()['init_args']
+        {'distillation_weight': 2.0}
     """
 
     #: Whether the loss compares a weak and a strong view of each image. :meth:`forward`
@@ -221,6 +235,13 @@ def standardize_logits(logits: Tensor) -> Tensor:
 
     Raises:
         ValueError: If the shape is not (B, C) with two classes or more.
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.losses import standardize_logits
+        >>> standardize_logits(torch.tensor([[1.0, 2.0, 3.0], [10.0, 20.0, 30.0]]))
+        tensor([[-1.0000,  0.0000,  1.0000],
+                [-1.0000,  0.0000,  1.0000]])
     """
     check_logits(logits)
     logits = widen(logits)

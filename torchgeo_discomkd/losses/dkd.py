@@ -41,6 +41,18 @@ def dkd_terms(
             not of class indices. Whether they are in range is checked on the CPU only;
             reading them on another device would stall it, and there the look-up by
             index asserts the range on the device itself.
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.losses import dkd_terms
+        >>> student = torch.tensor([[2.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+        >>> teacher = torch.tensor([[3.0, 1.0, 0.0], [0.0, 3.0, 0.0]])
+        >>> target = torch.tensor([0, 1])
+        >>> target_class, other_classes = dkd_terms(student, teacher, target)
+        >>> [round(x, 3) for x in target_class.tolist()]
+        [0.027, 0.497]
+        >>> [round(x, 3) for x in other_classes.tolist()]
+        [0.124, 0.0]
     """
     check_logits(student, teacher)
     check_target(target, student)
@@ -90,6 +102,17 @@ class DKD(DistillationLoss):
             nothing.
         standardize: Whether to standardise the logits of student and teacher before the
             distillation loss (LSKD).
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.losses import DKD
+        >>> student = torch.tensor([[2.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+        >>> teacher = torch.tensor([[3.0, 1.0, 0.0], [0.0, 3.0, 0.0]])
+        >>> loss = DKD(warmup_epochs=10)
+        >>> round(loss(student, teacher, torch.tensor([0, 1]), epoch=0).item(), 3)
+        0.758
+        >>> loss.weights(epoch=0), loss.weights(epoch=9)
+        ((1.0, 0.1), (1.0, 1.0))
     """
 
     cross_entropy_weight: float = 1.0

@@ -39,6 +39,15 @@ def kd_loss(
     Raises:
         ValueError: If shapes differ, the temperature is not one positive number or
             *reduction* is unknown.
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.losses import kd_loss
+        >>> student = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
+        >>> teacher = torch.tensor([[2.0, 0.0], [0.0, 3.0]])
+        >>> loss = kd_loss(student, teacher, temperature=4.0, reduction='none')
+        >>> [round(x, 3) for x in loss.tolist()]
+        [0.0, 0.459]
     """
     check_logits(student, teacher)
     check_temperature(temperature)
@@ -75,6 +84,17 @@ class KD(DistillationLoss):
         temperature: T > 0.
         standardize: Whether to standardise the logits of student and teacher before the
             distillation loss (LSKD).
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.losses import KD
+        >>> student = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
+        >>> teacher = torch.tensor([[3.0, 0.0], [0.0, 3.0]])
+        >>> loss = KD(alpha=0.5, temperature=4.0)
+        >>> round(loss(student, teacher, torch.tensor([0, 1]), epoch=0).item(), 3)
+        0.285
+        >>> KD.preset('official')
+        KD(alpha=0.5, temperature=1.0, standardize=False)
     """
 
     alpha: float = 0.5

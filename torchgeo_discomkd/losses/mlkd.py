@@ -54,6 +54,16 @@ def class_consistency_loss(
     Raises:
         ValueError: If shapes differ, the temperature is not positive or *reduction* is
             unknown.
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.losses import class_consistency_loss
+        >>> student = torch.tensor([[2.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
+        >>> teacher = torch.tensor([[3.0, 0.0], [0.0, 3.0], [3.0, 0.0]])
+        >>> round(class_consistency_loss(student, teacher).item(), 3)
+        0.014
+        >>> class_consistency_loss(student, teacher, reduction='none').shape
+        torch.Size([2, 2])
     """
     p, q = _probabilities(student, teacher, temperature)
     return _consistency(p.mT, q.mT, reduction)
@@ -80,6 +90,16 @@ def batch_consistency_loss(
     Raises:
         ValueError: If shapes differ, the temperature is not positive or *reduction* is
             unknown.
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.losses import batch_consistency_loss
+        >>> student = torch.tensor([[2.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
+        >>> teacher = torch.tensor([[3.0, 0.0], [0.0, 3.0], [3.0, 0.0]])
+        >>> round(batch_consistency_loss(student, teacher).item(), 3)
+        0.008
+        >>> batch_consistency_loss(student, teacher, reduction='none').shape
+        torch.Size([3, 3])
     """
     p, q = _probabilities(student, teacher, temperature)
     return _consistency(p, q, reduction)
@@ -109,6 +129,15 @@ class MLKD(DistillationLoss):
             negative.
         standardize: Whether to standardise the logits of student and teacher before all
             terms of the distillation loss (LSKD).
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.losses import MLKD
+        >>> student = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
+        >>> teacher = torch.tensor([[3.0, 0.0], [0.0, 3.0]])
+        >>> loss = MLKD(temperatures=(2.0, 4.0), class_weight=0.5)
+        >>> round(loss(student, teacher, torch.tensor([0, 1]), epoch=0).item(), 3)
+        0.579
     """
 
     cross_entropy_weight: float = 1.0
@@ -181,6 +210,17 @@ class OfficialMLKD(DistillationLoss):
         batch_weight: Weight of the batch consistency.
         standardize: Whether to standardise the logits of the instance terms (LSKD);
             class and batch terms keep the raw ones.
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.losses import OfficialMLKD
+        >>> student = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
+        >>> teacher = torch.tensor([[3.0, 0.0], [0.0, 3.0]])
+        >>> strong = student / 2, teacher / 2  # logits of the strong view
+        >>> loss = OfficialMLKD()
+        >>> target = torch.tensor([0, 1])
+        >>> round(loss(student, teacher, target, epoch=0, strong=strong).item(), 3)
+        2.257
     """
 
     cross_entropy_weight: float = 0.1

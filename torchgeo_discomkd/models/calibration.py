@@ -49,6 +49,15 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
 
     Raises:
         LabelError: If the shapes do not match or a label is out of range.
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.models import fit_temperature
+        >>> logits = torch.tensor([[4.0, 0.0], [0.0, 4.0]]).repeat(50, 1)
+        >>> labels = torch.tensor([0, 1]).repeat(50)
+        >>> labels[:20] = 0  # 10 of 100 are wrong, but every probability is 0.98
+        >>> round(fit_temperature(logits, labels), 2)
+        1.73
     """
     if logits.ndim != 2 or labels.shape != logits.shape[:1]:
         raise LabelError(
@@ -107,6 +116,19 @@ def store_temperature(
         ClassifierFileError: If it is no classifier file, or *temperature* is not
             positive.
         OSError: If the file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from torchgeo_discomkd.models import store_temperature
+        >>> from torchgeo_discomkd.tasks import FusionClassification
+        >>> task = FusionClassification({'sar': 2}, num_classes=3, model='test_resnet')
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / 'sar.safetensors'
+        ...     task.save_classifier('sar', path, scores={}, epoch=0)
+        ...     metadata = store_temperature(path, 1.5, {'val_CalibrationError': 0.1})
+        >>> metadata.temperature, metadata.scores
+        (1.5, {'val_CalibrationError': 0.1})
     """
     old = load_metadata(path)
     new = replace(old, temperature=temperature, scores={**old.scores, **scores})

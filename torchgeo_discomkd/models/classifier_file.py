@@ -28,7 +28,25 @@ AUXILIARY = 'auxiliary.'
 
 
 class LoadedClassifier(nn.Module):
-    """A classifier with its metadata, in evaluation mode and without gradients."""
+    """A classifier with its metadata, in evaluation mode and without gradients.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import torch
+        >>> from torchgeo_discomkd.models import load_classifier
+        >>> from torchgeo_discomkd.tasks import DisCoMKD
+        >>> task = DisCoMKD({'ms': 13, 'sar': 2}, num_classes=3, model='test_resnet')
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / 'sar.safetensors'
+        ...     task.save_classifier('sar', path, scores={}, epoch=0)
+        ...     classifier = load_classifier(path)
+        >>> classifier.modalities
+        ('sar',)
+        >>> probabilities = classifier.probabilities(torch.rand(4, 2, 32, 32))
+        >>> probabilities.shape
+        torch.Size([4, 3])
+    """
 
     def __init__(
         self,
@@ -115,6 +133,19 @@ def save_classifier(
     Raises:
         ClassifierFileError: If the metadata are of another classifier.
         OSError: If the file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from torchgeo_discomkd.models import save_classifier
+        >>> from torchgeo_discomkd.tasks import DisCoMKD
+        >>> task = DisCoMKD({'ms': 13, 'sar': 2}, num_classes=3, model='test_resnet')
+        >>> metadata = task.classifier_metadata('disentangled', ['sar'], {}, 0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / 'best' / 'sar.safetensors'
+        ...     save_classifier(path, task.model.classifiers['sar'], metadata)
+        ...     print(path.exists())
+        True
     """
     _check_description(classifier, metadata)
     tensors = dict(classifier.state_dict())
@@ -136,6 +167,19 @@ def load_metadata(path: str | Path) -> ClassifierMetadata:
     Raises:
         ClassifierFileError: If there is no such file, it is no classifier file or it is
             truncated.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from torchgeo_discomkd.models import load_metadata
+        >>> from torchgeo_discomkd.tasks import FusionClassification
+        >>> task = FusionClassification({'sar': 2}, num_classes=3, model='test_resnet')
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / 'sar.safetensors'
+        ...     task.save_classifier('sar', path, scores={}, epoch=0)
+        ...     metadata = load_metadata(path)
+        >>> metadata.modalities['sar'].bands
+        ('B1', 'B2')
     """
     if not Path(path).is_file():
         raise ClassifierFileError(
@@ -172,6 +216,20 @@ def load_classifier(path: str | Path) -> LoadedClassifier:
     Raises:
         ClassifierFileError: If there is no such file, it is no classifier file, it is
             truncated, or its tensors do not fit its metadata.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import torch
+        >>> from torchgeo_discomkd.models import load_classifier
+        >>> from torchgeo_discomkd.tasks import FusionClassification
+        >>> task = FusionClassification({'sar': 2}, num_classes=3, model='test_resnet')
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / 'sar.safetensors'
+        ...     task.save_classifier('sar', path, scores={}, epoch=0)
+        ...     classifier = load_classifier(path)
+        >>> classifier(torch.rand(4, 2, 32, 32)).shape
+        torch.Size([4, 3])
     """
     metadata = load_metadata(path)
     tensors = load_file(path)
@@ -198,6 +256,15 @@ def restore_classifier(
 
     Raises:
         ClassifierFileError: If *tensors* are not those of such a classifier.
+
+    Example:
+        >>> from torchgeo_discomkd.models import restore_classifier
+        >>> from torchgeo_discomkd.tasks import DisCoMKD
+        >>> task = DisCoMKD({'ms': 13, 'sar': 2}, num_classes=3, model='test_resnet')
+        >>> metadata = task.classifier_metadata('disentangled', ['sar'], {}, 0)
+        >>> tensors = task.model.classifiers['sar'].state_dict()
+        >>> restore_classifier(metadata, tensors).normalization
+        Normalization(2)
     """
     try:
         # a new network draws random weights: the caller's stream must not notice

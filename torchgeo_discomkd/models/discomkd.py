@@ -31,6 +31,16 @@ class Embeddings(NamedTuple):
         invariant: What all modalities share.
         informative: What only this modality knows about the class.
         irrelevant: What only this modality knows and the class does not need.
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.models import DisentangledEncoder
+        >>> encoder = DisentangledEncoder(in_channels=2, model='test_resnet')
+        >>> embeddings = encoder(torch.rand(4, 2, 32, 32))
+        >>> embeddings._fields
+        ('invariant', 'informative', 'irrelevant')
+        >>> embeddings.invariant.shape
+        torch.Size([4, 48])
     """
 
     invariant: Tensor
@@ -47,6 +57,16 @@ class DisentangledEncoder(nn.Module):
 
     Attributes:
         embedding_size: Size D of each embedding.
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.models import DisentangledEncoder
+        >>> encoder = DisentangledEncoder(in_channels=2, model='test_resnet')
+        >>> encoder.embedding_size
+        48
+        >>> invariant, informative, irrelevant = encoder(torch.rand(4, 2, 32, 32))
+        >>> informative.shape
+        torch.Size([4, 48])
     """
 
     def __init__(
@@ -110,6 +130,13 @@ class DisentangledClassifier(nn.Module):
     """Classifier of one modality: all that is left of DisCoM-KD after training.
 
     It takes raw pixels: the normalisation is its first layer.
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.models import DisentangledClassifier
+        >>> classifier = DisentangledClassifier(2, num_classes=3, model='test_resnet')
+        >>> classifier(torch.rand(4, 2, 32, 32)).shape
+        torch.Size([4, 3])
     """
 
     def __init__(
@@ -204,6 +231,16 @@ class DisCoMKDOutput(NamedTuple):
             embeddings, shape (B, K).
         auxiliary_informative_logits: Of the auxiliary task classifier on informative
             embeddings, shape (B, K).
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.models import DisCoMKDNetwork
+        >>> network = DisCoMKDNetwork({'ms': 13, 'sar': 2}, 3, model='test_resnet')
+        >>> output = network({'sar': torch.rand(4, 2, 32, 32)})
+        >>> output.logits['sar'].shape
+        torch.Size([4, 3])
+        >>> output.adversarial_logits['sar'].shape
+        torch.Size([4, 2])
     """
 
     logits: dict[str, Tensor]
@@ -219,6 +256,17 @@ class DisCoMKDNetwork(nn.Module):
     """One classifier per modality and, for training only, four shared linear layers.
 
     The shared layers need embeddings of one size, hence one timm model for all.
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.models import DisCoMKDNetwork
+        >>> network = DisCoMKDNetwork({'ms': 13, 'sar': 2}, 3, model='test_resnet')
+        >>> images = {'ms': torch.rand(4, 13, 32, 32), 'sar': torch.rand(2, 2, 32, 32)}
+        >>> output = network(images)
+        >>> {m: tuple(logits.shape) for m, logits in output.logits.items()}
+        {'ms': (4, 3), 'sar': (2, 3)}
+        >>> network.classifiers['sar'](images['sar']).shape  # all that is kept
+        torch.Size([2, 3])
     """
 
     def __init__(
@@ -330,5 +378,14 @@ def read_outs(embeddings: Embeddings, auxiliary: nn.Module) -> dict[str, Tensor]
 
     Returns:
         Logits, shape (B, K), for each of :data:`READ_OUTS`.
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.models import DisCoMKDNetwork, read_outs
+        >>> network = DisCoMKDNetwork({'ms': 13, 'sar': 2}, 3, model='test_resnet')
+        >>> embeddings = network.classifiers['sar'].embed(torch.rand(4, 2, 32, 32))
+        >>> logits = read_outs(embeddings, network.auxiliary_classifier)
+        >>> {name: tuple(z.shape) for name, z in logits.items()}
+        {'invariant': (4, 3), 'informative': (4, 3)}
     """
     return {name: auxiliary(getattr(embeddings, name)) for name in READ_OUTS}

@@ -54,6 +54,15 @@ def create_encoder(
         BandError: If *in_channels* is not positive.
         WeightsError: If *model* or *weights* is unknown, cannot be reached or read, or
             if they do not fit together.
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.models import create_encoder
+        >>> encoder = create_encoder('test_resnet', in_channels=13)
+        >>> encoder(torch.rand(4, 13, 32, 32)).shape
+        torch.Size([4, 96])
+        >>> encoder.num_features
+        96
     """
     if in_channels < 1:
         raise BandError(f'in_channels={in_channels}: an encoder needs 1 band or more.')

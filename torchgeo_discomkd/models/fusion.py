@@ -23,6 +23,17 @@ class FusionClassifier(nn.Module):
     """One encoder per modality, the sum of their features and one linear layer.
 
     It takes raw pixels: normalisation is the first layer of every modality.
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.models import FusionClassifier
+        >>> teacher = FusionClassifier({'ms': 13, 'sar': 2}, 3, model='test_resnet')
+        >>> images = {'ms': torch.rand(4, 13, 32, 32), 'sar': torch.rand(4, 2, 32, 32)}
+        >>> teacher(images).shape
+        torch.Size([4, 3])
+        >>> student = FusionClassifier({'sar': 2}, 3, model='test_resnet')
+        >>> student(images['sar']).shape
+        torch.Size([4, 3])
     """
 
     def __init__(

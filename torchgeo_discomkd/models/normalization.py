@@ -18,6 +18,18 @@ class Normalization(nn.Module):
     Its state are five float32 buffers of shape (C,): ``fill``, ``low``, ``high``,
     ``shift`` and ``scale``. A new instance changes no finite value: call :meth:`fit`
     with the statistics of the training split.
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.models import Normalization
+        >>> normalization = Normalization(in_channels=2)
+        >>> normalization.fit(
+        ...     mean=[-11, -18], std=[4, 5], low=[-20, -28], high=[-2, -8]
+        ... )
+        >>> pixels = torch.tensor([[-7.0, torch.nan], [-13.0, -18.0]])
+        >>> normalization(pixels.view(1, 2, 1, 2)).view(2, 2)  # NaN becomes the mean
+        tensor([[1., 0.],
+                [1., 0.]])
     """
 
     fill: Tensor

@@ -26,6 +26,24 @@ class MultiModalTask(BaseTask):
     A task names its classifiers (a modality, or 'fusion' for several at once). Every
     classifier takes raw pixel values and has its own scores, ``val_<name>_F1Score`` and
     so on.
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.tasks import MultiModalTask
+        >>> class Brightness(MultiModalTask):
+        ...     in_channels = {'sar': 2}
+        ...     def __init__(self, num_classes: int, labels: list[str]) -> None:
+        ...         super().__init__()
+        ...     def configure_models(self):
+        ...         self.model = torch.nn.Identity()
+        ...     def classifier_names(self):
+        ...         return ['sar']
+        ...     def evaluate(self, batch, stage):
+        ...         mean = self.images_of(batch)['sar'].mean(dim=(1, 2, 3))
+        ...         return {'sar': torch.stack([-mean, mean], dim=1)}
+        >>> task = Brightness(num_classes=2, labels=['dark', 'bright'])
+        >>> task.predict_step({'image_sar': torch.zeros(1, 2, 32, 32)}, 0)
+        {'sar': tensor([[0.5000, 0.5000]])}
     """
 
     #: Parameters to ignore when saving hyperparameters.

@@ -43,6 +43,18 @@ class DisCoMKD(MultiModalTrainingTask):
     If you use this method in your research, please cite the following paper:
 
     * https://arxiv.org/abs/2408.07080
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.tasks import DisCoMKD
+        >>> task = DisCoMKD({'ms': 13, 'sar': 2}, num_classes=3, model='test_resnet')
+        >>> task.classifier_names()
+        ['ms', 'sar']
+        >>> x = torch.rand(4, 2, 32, 32)
+        >>> task(x, 'sar').shape
+        torch.Size([4, 3])
+        >>> list(task.predict_step({'image_sar': x}, batch_idx=0))
+        ['sar']
     """
 
     def __init__(

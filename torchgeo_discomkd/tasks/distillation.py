@@ -40,6 +40,25 @@ class Distillation(FusionClassification):
     :class:`~torchgeo_discomkd.losses.DistillationLoss` of your own. One of two views
     compares what the data module delivers, the weak view, with the strong view that
     :meth:`strong_view` makes of it.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import torch
+        >>> from torchgeo_discomkd.losses import DKD
+        >>> from torchgeo_discomkd.tasks import Distillation, FusionClassification
+        >>> teacher = FusionClassification({'ms': 13}, 3, model='test_resnet')
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / 'ms.safetensors'
+        ...     teacher.save_classifier('ms', path, scores={}, epoch=0)
+        ...     task = Distillation(
+        ...         str(path), DKD(), {'sar': 2}, num_classes=3, model='test_resnet'
+        ...     )
+        ...     print(task.teacher.modalities, task.modalities)
+        ('ms',) ('sar',)
+        >>> batch = {'image_ms': torch.rand(4, 13, 32, 32), 'label': torch.zeros(4)}
+        >>> task.teacher_logits(batch).shape
+        torch.Size([4, 3])
     """
 
     #: Parameters to ignore when saving hyperparameters.

@@ -25,6 +25,15 @@ class FusionClassification(MultiModalTrainingTask):
     If you use this method in your research, please cite the following paper:
 
     * https://arxiv.org/abs/2408.07080
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.tasks import FusionClassification
+        >>> task = FusionClassification({'ms': 13, 'sar': 2}, 3, model='test_resnet')
+        >>> ms, sar = torch.rand(4, 13, 32, 32), torch.rand(4, 2, 32, 32)
+        >>> probabilities = task.predict_step({'image_ms': ms, 'image_sar': sar}, 0)
+        >>> {name: tuple(p.shape) for name, p in probabilities.items()}
+        {'fusion': (4, 3)}
     """
 
     def __init__(

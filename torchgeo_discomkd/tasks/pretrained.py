@@ -23,6 +23,22 @@ class PretrainedClassification(MultiModalTask):
 
     A classifier of several modalities needs them all; classifiers whose modalities the
     data lacks are left out. There is nothing to train.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import torch
+        >>> from torchgeo_discomkd.tasks import DisCoMKD, PretrainedClassification
+        >>> trained = DisCoMKD({'ms': 13, 'sar': 2}, num_classes=3, model='test_resnet')
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / 'sar.safetensors'
+        ...     trained.save_classifier('sar', path, scores={}, epoch=0)
+        ...     task = PretrainedClassification({'sar': str(path)})
+        >>> task.classes
+        ('0', '1', '2')
+        >>> batch = {'image_sar': torch.rand(4, 2, 32, 32)}
+        >>> task.predict_step(batch, batch_idx=0)['sar'].shape
+        torch.Size([4, 3])
     """
 
     def __init__(self, classifiers: dict[str, str]) -> None:

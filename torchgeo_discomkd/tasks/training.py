@@ -41,6 +41,20 @@ class MultiModalTrainingTask(MultiModalTask):
 
     Each classifier is written to a file of its own whenever its weighted F1 on the
     validation split is better than ever before.
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.tasks import DisCoMKD, MultiModalTrainingTask
+        >>> class DisCoMKDWithAdamW(DisCoMKD):
+        ...     def configure_optimizers(self):
+        ...         return torch.optim.AdamW(self.parameters(), lr=self.hparams['lr'])
+        >>> task = DisCoMKDWithAdamW({'ms': 13, 'sar': 2}, model='test_resnet')
+        >>> isinstance(task, MultiModalTrainingTask)
+        True
+        >>> [modality for modality, _ in task.normalizations()]
+        ['ms', 'sar']
+        >>> type(task.configure_optimizers()).__name__
+        'AdamW'
     """
 
     #: Hashes of the data and of the training split, and the seed: for the files.

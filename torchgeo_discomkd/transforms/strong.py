@@ -30,6 +30,18 @@ class RandomStrongView:
         contrast: Largest change of the contrast, 0 to 1.
         brightness: Largest shift in units of a band's scale, 0 or more.
         generator: CPU random number generator of the draw. Default: PyTorch's.
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.transforms import RandomStrongView
+        >>> transform = RandomStrongView(generator=torch.Generator().manual_seed(0))
+        >>> images = {'ms': torch.rand(4, 13, 32, 32), 'sar': torch.rand(4, 2, 32, 32)}
+        >>> mean = {m: x.mean(dim=(0, 2, 3)) for m, x in images.items()}
+        >>> std = {m: x.std(dim=(0, 2, 3)) for m, x in images.items()}
+        >>> views = transform(images, center=mean, scale=std)
+        >>> holes = {m: x.isnan().any(dim=1) for m, x in views.items()}
+        >>> torch.equal(holes['ms'], holes['sar'])  # in the same place
+        True
     """
 
     def __init__(

@@ -32,6 +32,17 @@ def apply_symmetry(x: Tensor, symmetry: Tensor) -> Tensor:
 
     Raises:
         ValueError: If a transposition is asked of images that are not square.
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.transforms import apply_symmetry
+        >>> x = torch.tensor([[1, 2], [3, 4]]).view(1, 1, 2, 2)
+        >>> apply_symmetry(x, torch.tensor([1])).squeeze()  # columns mirrored
+        tensor([[2, 1],
+                [4, 3]])
+        >>> apply_symmetry(x, torch.tensor([4])).squeeze()  # transposed
+        tensor([[1, 3],
+                [2, 4]])
     """
     height, width = x.shape[-2:]
     # a symmetry on the CPU is checked there: no other device is waited for
@@ -69,6 +80,17 @@ class RandomSymmetry(K.GeometricAugmentationBase2D):
         generator: CPU random number generator of the draw. Kornia's own transforms can
             only use PyTorch's global one.
         keepdim: Whether to return a (C, H, W) input as (C, H, W).
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.transforms import RandomSymmetry
+        >>> transform = RandomSymmetry(generator=torch.Generator().manual_seed(0))
+        >>> x = torch.arange(32.0).view(2, 1, 4, 4)
+        >>> y = transform(x)
+        >>> y.shape
+        torch.Size([2, 1, 4, 4])
+        >>> torch.equal(y.flatten(1).sort().values, x.flatten(1))  # pixels only moved
+        True
     """
 
     _compute_matrix_lazily = True

@@ -68,6 +68,21 @@ def load_released_checkpoint(
             or it holds another network.
         ModalityError: If there are not two modalities, they are the same or a name is
             illegal.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import torch
+        >>> from torchgeo_discomkd.errors import ClassifierFileError
+        >>> from torchgeo_discomkd.models.released import load_released_checkpoint
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / 'WEIGHTS.pth'
+        ...     torch.save({'conv1.weight': torch.zeros(64, 3, 7, 7)}, path)
+        ...     try:
+        ...         load_released_checkpoint(path, ['ms', 'sar'])
+        ...     except ClassifierFileError:
+        ...         print('not a checkpoint of DisCoM-KD')
+        not a checkpoint of DisCoM-KD
     """
     first, second = _two(modalities)
     found = _translate(path, read_state_dict(path), (first, second))

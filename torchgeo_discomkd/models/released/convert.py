@@ -69,6 +69,21 @@ def import_released_checkpoint(
             illegal.
         RunFolderExistsError: If a file exists already.
         SettingError: If a tile size is not positive.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from torchgeo_discomkd.errors import RunFolderExistsError
+        >>> from torchgeo_discomkd.models.released import import_released_checkpoint
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = Path(folder) / 'best' / 'sar.safetensors'
+        ...     file.parent.mkdir()
+        ...     file.touch()
+        ...     try:
+        ...         import_released_checkpoint('WEIGHTS.pth', folder, ['ms', 'sar'])
+        ...     except RunFolderExistsError:
+        ...         print('nothing is overwritten')
+        nothing is overwritten
     """
     keep = list(modalities if keep is None else keep)
     sizes = _sizes(tile_size, modalities)
