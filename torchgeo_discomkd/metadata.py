@@ -41,7 +41,7 @@ class ModalityMetadata:
 
 @dataclass(frozen=True)
 class ClassifierMetadata:
-    """Everything needed to use a classifier, beside its weights.
+    """Everything needed to use a classifier, besides its weights.
 
     Attributes:
         kind: A DisentangledClassifier or a FusionClassifier.
@@ -54,7 +54,7 @@ class ClassifierMetadata:
         temperature: Divisor of the logits that calibrates the probabilities; 1 for
             none.
         scores: Scores by name, for example 'val_sar_F1Score'.
-        epoch: Epoch that the weights are from, from 0; None if not trained in epochs.
+        epoch: Epoch of the weights, counted from 0; None if not trained in epochs.
         data_fingerprint: Hash of the training data's files.
         split_hash: Hash of the samples of the training split.
         seed: Seed of the training; None if unknown.
@@ -139,13 +139,13 @@ class ClassifierMetadata:
             The metadata.
 
         Raises:
-            ClassifierFileError: If *text* is no JSON object, of an unknown version, or
-                its fields are not those of this class.
+            ClassifierFileError: If *text* is not a JSON object, its version is unknown
+                or its fields are not those of this class.
         """
         try:
             values = json.loads(text)
         except ValueError as error:
-            raise ClassifierFileError(f'The metadata are no JSON: {error}.') from error
+            raise ClassifierFileError(f'The metadata are not JSON: {error}.') from error
         version = (
             values.pop('format_version', None) if isinstance(values, dict) else None
         )

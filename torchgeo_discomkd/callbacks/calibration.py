@@ -32,15 +32,15 @@ class Calibration(Callback):
     Every classifier file of the run is read, classifies the validation split once more
     and is rewritten with its temperature and its expected calibration error (15 bins,
     on that split) before and after: ``val_CalibrationError`` and
-    ``val_CalibrationError_calibrated``. They are logged and noted in ``manifest.json``
-    too. Labels and their scores do not change. A run that is stopped leaves
-    uncalibrated files behind, with a temperature of 1; a resumed one starts anew from
-    the logits.
+    ``val_CalibrationError_calibrated``. They are also logged and recorded in
+    ``manifest.json``. Labels and their scores do not change. A run that is stopped
+    leaves uncalibrated files behind, with a temperature of 1; a resumed run starts
+    again from the logits.
 
-    With several processes the first one calibrates, on its share of the split.
+    With several processes, the first one calibrates on its share of the split.
 
     Attributes:
-        results: Temperature and errors for each name of a classifier.
+        results: Temperature and errors by name of classifier.
 
     Example:
         >>> import torch
@@ -62,7 +62,7 @@ class Calibration(Callback):
         self.results: dict[str, dict[str, float]] = {}
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Calibrate the files, also those of a run that was complete already.
+        """Calibrate the files, including those of a run that was already complete.
 
         Args:
             trainer: The trainer.
@@ -124,7 +124,7 @@ class Calibration(Callback):
 
 
 def calibrate(logits: Tensor, labels: Tensor) -> dict[str, float]:
-    """Fit a temperature and measure what it brings.
+    """Fit a temperature and measure its effect.
 
     Args:
         logits: Logits before calibration, shape (N, K).
@@ -134,7 +134,7 @@ def calibrate(logits: Tensor, labels: Tensor) -> dict[str, float]:
         'temperature', and the expected calibration error of the same samples, in
         [0, 1], before ('val_CalibrationError') and after
         ('val_CalibrationError_calibrated'). Samples with a logit that is not finite
-        are left out; if none is left, the temperature is 1 and there are no errors.
+        are ignored; if none is left, the temperature is 1 and there are no errors.
 
     Raises:
         LabelError: If the shapes do not match or a label is out of range.

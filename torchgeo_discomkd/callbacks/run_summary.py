@@ -1,7 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""What a run came to, and what to do next."""
+"""The result of a run, and what to do next."""
 
 import sys
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ def summary_table(
 
     Returns:
         One row per classifier; a column for the plain student and columns for the
-        expected calibration error before and after if there are such.
+        expected calibration error before and after, if there are any.
     """
     students = any(name.endswith('_student') for name in best.scores)
     title = f'Best classifiers in {folder} (weighted F1 on the validation split)'
@@ -96,7 +96,7 @@ class RunSummary(Callback):
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Say how to resume a run that the user stopped.
+        """Print how to resume a run that the user stopped.
 
         Args:
             trainer: The trainer.

@@ -7,15 +7,15 @@ Source: https://arxiv.org/abs/2408.07080. Every function takes one tensor per mo
 in a mapping from modality name to rows, two or more modalities, each with its own
 number of rows B_m. A modality's index is its position in the first mapping.
 
-The paper and its released code differ in two choices, which the arguments name:
+The paper and its released code differ in two choices, each of which is an argument:
 
 * *reduction*: 'sum_of_means' (paper) sums one mean per modality and kind of embedding.
   'mean_of_rows' (released code) averages over the rows of all modalities at once: each
   modality counts by its number of rows, and with M modalities of equal batch size
-  a term is 1/M of the paper's, :func:`modality_loss` 1/(2M), since it joins both kinds
-  of embedding in the same mean.
+  a term is 1/M of the paper's, :func:`modality_loss` 1/(2M), since its mean is also
+  over both kinds of embedding.
 * *targets* of the modality classifiers: 'index' (paper) is the modality's index.
-  'released' is a soft target (1, 1) for the first modality and (0, 0) for the second:
+  'released' is a soft target, (1, 1) for the first modality and (0, 0) for the second:
   it asks for a uniform prediction on the first and ignores the second.
 
 Eq. 6 is written for one sample; here every term averages over the batch.
@@ -42,7 +42,7 @@ def classification_loss(
         logits: Unnormalised scores, shape (B_m, C) for each modality.
         labels: Class indices, int64, shape (B_m,) for each modality, or
             class probabilities, float, shape (B_m, C).
-        reduction: How rows and modalities are joined.
+        reduction: How rows and modalities are combined.
 
     Returns:
         Scalar, 0 or more.
@@ -72,7 +72,7 @@ def modality_classification_loss(
     Args:
         logits: Unnormalised scores of the M modalities, shape (B_m, M) for each.
         targets: What the classifier is asked to predict.
-        reduction: How rows and modalities are joined.
+        reduction: How rows and modalities are combined.
 
     Returns:
         Scalar, 0 or more.
@@ -104,7 +104,7 @@ def adversarial_loss(
     Args:
         logits: Discriminator scores of invariant embeddings, shape (B_m, M) for each.
         targets: What the discriminator is asked to predict.
-        reduction: How rows and modalities are joined.
+        reduction: How rows and modalities are combined.
 
     Returns:
         Scalar, 0 or more.
@@ -136,7 +136,7 @@ def modality_loss(
         informative_logits: Scores of informative embeddings, shape (B_m, M) for each.
         irrelevant_logits: Scores of irrelevant embeddings, shape (B_m, M) for each.
         targets: What the classifiers are asked to predict.
-        reduction: How rows, modalities and the two classifiers are joined.
+        reduction: How rows, modalities and the two classifiers are combined.
 
     Returns:
         Scalar, 0 or more.
@@ -174,7 +174,7 @@ def auxiliary_loss(
         invariant_logits: Scores of invariant embeddings, shape (B_m, C) for each.
         informative_logits: Scores of informative embeddings, shape (B_m, C) for each.
         labels: As for :func:`classification_loss`.
-        reduction: How rows and modalities are joined; the two kinds of embedding are
+        reduction: How rows and modalities are combined; the two kinds of embedding are
             always summed.
 
     Returns:
@@ -208,14 +208,15 @@ def orthogonality_loss(
 
     Eq. 6 takes the signed cosine. With embeddings of 0 or more (a projection head that
     ends in a ReLU) its minimum is orthogonality; with signed embeddings it is the
-    opposite direction, so that 'absolute' or 'squared' is needed there.
+    opposite direction, so use 'absolute' or 'squared' there.
 
     Args:
         invariant: Embeddings, shape (B_m, D) for each modality.
         informative: Embeddings, shape (B_m, D) for each modality.
         irrelevant: Embeddings, shape (B_m, D) for each modality.
-        mode: What is done with each cosine.
-        reduction: How rows and modalities are joined; the two pairs are always summed.
+        mode: Which value of each cosine is minimised.
+        reduction: How rows and modalities are combined; the two pairs are always
+            summed.
 
     Returns:
         Scalar, with 'sum_of_means' in [-2M, 2M] for 'signed' and [0, 2M] otherwise.

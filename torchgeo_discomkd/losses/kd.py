@@ -30,8 +30,8 @@ def kd_loss(
         teacher: Logits, shape (B, C); no gradient reaches them.
         temperature: T > 0. A tensor of shape () is differentiated, T^2 included.
         reduction: 'batchmean' averages over the samples. 'mean' averages over samples
-            and classes, 1/C of it: with T = 1 the form of some of Xue et al.'s code.
-            'none' returns one value for each sample.
+            and classes, which is 1/C of that; with T = 1, some of Xue et al.'s code has
+            this form. 'none' returns one value for each sample.
 
     Returns:
         Scalar, or shape (B,) for 'none'; 0 or more up to rounding.
@@ -108,12 +108,29 @@ class KD(DistillationLoss):
     }
 
     def weights(self, epoch: int) -> tuple[float, float]:
-        """Return alpha and 1 - alpha, whatever the epoch."""
+        """Return the weights of cross-entropy and distillation loss.
+
+        Args:
+            epoch: Not used: the weights are always alpha and 1 - alpha.
+        """
         return self.alpha, 1 - self.alpha
 
     def forward(
         self, student_logits: Tensor, teacher_logits: Tensor, target: Tensor, epoch: int
     ) -> Tensor:
-        """Compute the loss; see :meth:`DistillationLoss.forward`."""
+        """Compute the distillation loss, without its weight.
+
+        Args:
+            student_logits: Shape (B, C).
+            teacher_logits: Shape (B, C); no gradient reaches them.
+            target: Not used.
+            epoch: Not used.
+
+        Returns:
+            Scalar, 0 or more up to rounding.
+
+        Raises:
+            ValueError: If shapes differ.
+        """
         logits = self.comparable(student_logits, teacher_logits)
         return kd_loss(*logits, self.temperature)

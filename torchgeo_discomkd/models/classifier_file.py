@@ -1,7 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""The classifier file: one classifier and all that is needed to use it, no pickle.
+"""The classifier file: a classifier and all that is needed to use it, no pickle.
 
 It is a safetensors file whose header carries the metadata as JSON. Reading one needs
 neither TorchGeo nor Lightning.
@@ -78,9 +78,9 @@ class LoadedClassifier(nn.Module):
         """Classify a batch.
 
         Args:
-            images: Raw images by modality, shape (B, C_m, H_m, W_m), other modalities
-                than the classifier's being ignored; or, if there is one modality
-                only, its images.
+            images: Raw images by modality, shape (B, C_m, H_m, W_m), ignoring any that
+                the classifier does not take; or, if it takes a single modality, the
+                images of that one.
 
         Returns:
             Logits before calibration, shape (B, K).
@@ -97,7 +97,7 @@ class LoadedClassifier(nn.Module):
         return self.classifier(images)
 
     def probabilities(self, images: Mapping[str, Tensor] | Tensor) -> Tensor:
-        """Classify a batch, with the calibration of the file.
+        """Classify a batch, using the calibration in the file.
 
         Args:
             images: As for :meth:`forward`.
@@ -120,8 +120,8 @@ def save_classifier(
 ) -> None:
     """Write a classifier file.
 
-    The file is complete or absent: it is written under another name beside *path* and
-    then renamed, replacing an older file.
+    The file is complete or absent: it is written under another name next to *path* and
+    then renamed, replacing any older file.
 
     Args:
         path: File to write, for example 'best/sar.safetensors'; its folder is created.
@@ -131,7 +131,7 @@ def save_classifier(
             embedding.
 
     Raises:
-        ClassifierFileError: If the metadata are of another classifier.
+        ClassifierFileError: If the metadata describe another classifier.
         OSError: If the file cannot be written.
 
     Example:
@@ -165,8 +165,8 @@ def load_metadata(path: str | Path) -> ClassifierMetadata:
         The metadata.
 
     Raises:
-        ClassifierFileError: If there is no such file, it is no classifier file or it is
-            truncated.
+        ClassifierFileError: If there is no such file, it is not a classifier file or it
+            is truncated.
 
     Example:
         >>> import tempfile
@@ -183,14 +183,14 @@ def load_metadata(path: str | Path) -> ClassifierMetadata:
     """
     if not Path(path).is_file():
         raise ClassifierFileError(
-            f'{path}: there is no such file. Training writes best/<modality>.safetensors.'
+            f'{path}: there is no such file. Training writes best/<name>.safetensors.'
         )
     try:
         with safe_open(path, framework='pt') as file:
             header = file.metadata() or {}
     except (OSError, SafetensorError) as error:
         raise ClassifierFileError(
-            f'{path} is no safetensors file, or it is truncated ({error}): give a '
+            f'{path} is not a safetensors file, or it is truncated ({error}): give a '
             'classifier file, best/<modality>.safetensors of a run, or copy it again.'
         ) from error
     if KEY not in header:
@@ -214,8 +214,8 @@ def load_classifier(path: str | Path) -> LoadedClassifier:
         The classifier on the CPU.
 
     Raises:
-        ClassifierFileError: If there is no such file, it is no classifier file, it is
-            truncated, or its tensors do not fit its metadata.
+        ClassifierFileError: If there is no such file, it is not a classifier file, it
+            is truncated, or its tensors do not fit its metadata.
 
     Example:
         >>> import tempfile
@@ -245,10 +245,10 @@ def load_classifier(path: str | Path) -> LoadedClassifier:
 def restore_classifier(
     metadata: ClassifierMetadata, tensors: Mapping[str, Tensor]
 ) -> DisentangledClassifier | FusionClassifier:
-    """Build a classifier from what is said about it and give it its weights.
+    """Build a classifier from its metadata and its weights.
 
     Args:
-        metadata: What a file says about the classifier.
+        metadata: Metadata of the classifier.
         tensors: Its state dict.
 
     Returns:
@@ -267,7 +267,7 @@ def restore_classifier(
         Normalization(2)
     """
     try:
-        # a new network draws random weights: the caller's stream must not notice
+        # a new network draws random weights: keep the caller's generator as it was
         with torch.random.fork_rng(devices=[]):
             classifier = _build(metadata)
         classifier.load_state_dict(tensors)
@@ -321,6 +321,6 @@ def _check_description(
     expected = (metadata.kind, described, len(metadata.classes))
     if found != expected:
         raise ClassifierFileError(
-            'The metadata are of another classifier: kind, channels and number of '
-            f'classes are {found}, the metadata say {expected}.'
+            'The metadata describe another classifier: kind, channels and number of '
+            f'classes are {found}, but the metadata have {expected}.'
         )

@@ -50,7 +50,7 @@ class FusionClassifier(nn.Module):
             num_classes: Number of classes K.
             model: Name of a timm model, used for all modalities.
             weights: Pretrained weights by modality, as for :func:`create_encoder`;
-                a modality that is left out starts at random.
+                a modality without any starts from random ones.
 
         Raises:
             BandError: If a number of bands is not positive.
@@ -88,9 +88,9 @@ class FusionClassifier(nn.Module):
         """Classify a batch.
 
         Args:
-            images: Raw images by modality, shape (B, C_m, H_m, W_m), other modalities
-                than the classifier's being ignored; or, if there is one modality
-                only, its images.
+            images: Raw images by modality, shape (B, C_m, H_m, W_m), ignoring any that
+                the classifier does not take; or, if it takes a single modality, the
+                images of that one.
 
         Returns:
             Logits, shape (B, K).
@@ -102,8 +102,8 @@ class FusionClassifier(nn.Module):
         if isinstance(images, Tensor):
             if len(self.modalities) > 1:
                 raise ModalityError(
-                    f'One tensor given to a classifier of {self.modalities}: give a '
-                    'mapping from modality to images.'
+                    f'A single tensor given to a classifier of {self.modalities}: give '
+                    'a mapping from modality to images.'
                 )
             images = {self.modalities[0]: images}
         check_present(self.modalities, images)

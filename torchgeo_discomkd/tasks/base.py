@@ -62,7 +62,7 @@ class MultiModalTask(BaseTask):
             stage: Either 'fit', 'validate', 'test' or 'predict'.
 
         Raises:
-            BandError: If a modality has another number of bands than the network.
+            BandError: If the network takes another number of bands of a modality.
             LabelError: If the number of classes disagrees with the data.
             ModalityError: If a modality to train on is not in the data.
         """
@@ -74,16 +74,16 @@ class MultiModalTask(BaseTask):
         self.configure_metrics()
 
     def check_data(self, dataset: MultiModalDataset, training: bool) -> None:
-        """Check that the data is what the classifiers take.
+        """Check that the data fits the classifiers.
 
         Args:
             dataset: The data.
-            training: Whether every modality is needed, rather than one of them.
+            training: Whether every modality is needed, rather than any one of them.
 
         Raises:
-            BandError: If a modality has another number of bands.
+            BandError: If a modality has the wrong number of bands.
             LabelError: If the number of classes disagrees.
-            ModalityError: If modalities are lacking.
+            ModalityError: If modalities are missing.
         """
         if len(dataset.classes) != self.hparams['num_classes']:
             raise LabelError(
@@ -122,8 +122,8 @@ class MultiModalTask(BaseTask):
             self.classes = tuple(labels)
         if len(self.classes) != num_classes:
             raise LabelError(
-                f'labels={list(self.classes)}, but num_classes={num_classes}: name every '
-                'class once.'
+                f'labels={list(self.classes)}, but num_classes={num_classes}: name '
+                'every class once.'
             )
         names = [*self.classifier_names(), *self.comparison_names()]
         self.metrics = nn.ModuleDict(
@@ -152,7 +152,7 @@ class MultiModalTask(BaseTask):
             stage: Either 'val', 'test' or 'predict'.
 
         Returns:
-            Logits (B, classes) for each name of a classifier.
+            Logits (B, classes) by name of classifier.
         """
 
     def images_of(self, batch: Sample) -> dict[str, Tensor]:
@@ -210,7 +210,7 @@ class MultiModalTask(BaseTask):
             dataloader_idx: Index of the current dataloader.
 
         Returns:
-            Probabilities (B, classes) for each name of a classifier.
+            Probabilities (B, classes) by name of classifier.
         """
         logits = self.evaluate(batch, 'predict')
         names = set(self.classifier_names())

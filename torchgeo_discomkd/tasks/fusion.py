@@ -56,15 +56,17 @@ class FusionClassification(MultiModalTrainingTask):
             weights: Initial encoder weights for each modality: a TorchGeo weight enum
                 as a string, True for ImageNet, or the path of a state dict. Default:
                 random.
-            normalization: What the classifier does first with raw values, by the
-                statistics of the training split: 'standardize' by mean and standard
-                deviation, or clip to the 2nd and 98th 'percentile' and scale to [0, 1].
-            labels: Class names, for data modules that do not tell them.
+            normalization: First layer of the classifier, with the statistics of the
+                training split: 'standardize' by mean and standard deviation,
+                'percentile' to clip to the 2nd and 98th percentile and scale to [0, 1],
+                or 'none' to only replace missing pixels.
+            labels: Class names, for data modules that do not provide them.
             lr: Learning rate of Adam.
 
         Raises:
             ModalityError: If *weights* names an unknown modality.
-            WeightsError: If *model* or *weights* are unknown, unfit or out of reach.
+            WeightsError: If *model* or *weights* are unknown, do not fit together or
+                cannot be reached.
         """
         self.in_channels = dict(in_channels or {'sar': 2})
         self.weights = weights
@@ -142,8 +144,8 @@ class FusionClassification(MultiModalTrainingTask):
         Args:
             name: Name of the classifier.
             path: The file.
-            scores: Scores to note in the file.
-            epoch: Epoch to note in the file.
+            scores: Scores to record in the file.
+            epoch: Epoch to record in the file.
         """
         metadata = self.classifier_metadata('fusion', self.modalities, scores, epoch)
         save_classifier(path, self.model, metadata)

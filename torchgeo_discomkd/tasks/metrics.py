@@ -46,6 +46,6 @@ def classification_metrics(num_classes: int, labels: Sequence[str]) -> MetricCol
             ),
             'ConfusionMatrix': MulticlassConfusionMatrix(num_classes),
         },
-        # a wrapped metric is not told of updates that a group shares
+        # a wrapped metric does not notice updates that a group shares
         compute_groups=False,
     )

@@ -19,11 +19,11 @@ class RandomStrongView:
     * a hole of missing values, which a classifier fills with the band's mean. Its
       centre is uniform in the image, its sides a fraction of the image's, uniform up to
       *cut*. All modalities of a sample have the hole in the same place;
-    * the contrast of a sample, all bands alike, is multiplied by a factor uniform in
-      1 +- *contrast*, and each band is shifted by up to +- *brightness* of its scale.
-      Modalities are drawn on their own.
+    * the contrast of a sample is multiplied by a factor uniform in 1 +- *contrast*, the
+      same for all bands, and each band is shifted by up to +- *brightness* of its
+      scale. Each modality has its own draw.
 
-    It moves no pixel: flips and turns are those of the view that it is given.
+    It moves no pixels: flips and turns are those of the view that it is given.
 
     Args:
         cut: Largest side of the hole as a fraction of the image's, 0 to 1.

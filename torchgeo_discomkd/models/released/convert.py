@@ -39,8 +39,8 @@ def import_released_checkpoint(
 ) -> list[Path]:
     """Write the classifier files of a checkpoint of the released code.
 
-    The classifiers take images that are normalised as those of the training were:
-    they have no normalisation of their own.
+    The classifiers take images that are normalised like those of the training: they
+    have no normalisation of their own.
 
     Args:
         path: A WEIGHTS.pth.
