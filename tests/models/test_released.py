@@ -293,7 +293,7 @@ def payloads(marker: Path) -> dict[str, Any]:
         'alone': run,
         'as a tensor': {'task_cl.weight': run},
         'as a name': {run: torch.zeros(1)},
-        'beside the tensors': {'task_cl.weight': torch.zeros(1), 'extra': [(run,)]},
+        'next to the tensors': {'task_cl.weight': torch.zeros(1), 'extra': [(run,)]},
         'a line of code': {
             'x': Payload(exec, f'import os; os.system("touch {marker}")')
         },

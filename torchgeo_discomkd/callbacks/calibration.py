@@ -104,9 +104,7 @@ class Calibration(Callback):
                 logits, labels = zip(*batches, strict=True)
                 results[name] = torch.cat(logits), torch.cat(labels)
             else:
-                text = (
-                    '%s is not calibrated: validation has no images and labels for it.'
-                )
+                text = '%s is not calibrated: validation lacks its images or labels.'
                 logger.info(text, name)
         return results
 

@@ -78,8 +78,7 @@ class DistillationLoss(nn.Module, ABC):
     """
 
     #: Whether the loss compares a weak and a strong view of each image. :meth:`forward`
-    #: then takes another argument, *strong*: the student's and the teacher's logits of
-    #: the strong view.
+    #: then also takes *strong*, the logits of student and teacher for the strong view.
     two_views: ClassVar[bool] = False
 
     #: Settings of each preset: 'authors' (what the authors of DisCoM-KD changed for the

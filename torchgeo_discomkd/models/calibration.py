@@ -71,8 +71,7 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
         return 1.0
     if not 0 <= int(y.min()) <= int(y.max()) < z.shape[1]:
         raise LabelError(
-            f'labels from {int(y.min())} to {int(y.max())} with {z.shape[1]} classes: '
-            f'give labels from 0 to {z.shape[1] - 1}.'
+            f'labels from {int(y.min())} to {int(y.max())}: give 0 to {z.shape[1] - 1}.'
         )
     # the margin of each class over the label: nothing cancels in the sums below
     z = z - z.gather(1, y[:, None])

@@ -338,9 +338,7 @@ class DisCoMKDNetwork(nn.Module):
         """
         check_known(images, self.modalities, 'images')
         if not images:
-            raise ModalityError(
-                f'No images given: give at least one of {self.modalities}.'
-            )
+            raise ModalityError(f'No images given: give any of {self.modalities}.')
         modalities = [m for m in self.modalities if m in images]
         embeddings = {m: self._classifier(m).embed(images[m]) for m in modalities}
         invariant = {m: e.invariant for m, e in embeddings.items()}

@@ -52,7 +52,7 @@ class MultiModalTask(BaseTask):
     #: Class names, in the order of their labels.
     classes: tuple[str, ...] = ()
 
-    #: Number of bands of each modality that the task knows.
+    #: Number of bands of each modality of the task.
     in_channels: dict[str, int]
 
     def setup(self, stage: str) -> None:

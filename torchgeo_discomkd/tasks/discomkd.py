@@ -36,7 +36,7 @@ class DisCoMKD(MultiModalTrainingTask):
     """Learn one classifier per modality, all at once and without a teacher.
 
     DisCoM-KD ("Disentangled Cross-Modal Knowledge Distillation") splits what each
-    modality says into embeddings that are invariant between the modalities,
+    modality contains into embeddings that are invariant between the modalities,
     informative but specific to one, and irrelevant. Afterwards each modality is
     classified on its own.
 

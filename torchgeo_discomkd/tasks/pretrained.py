@@ -159,7 +159,7 @@ class PretrainedClassification(MultiModalTask):
             'test' the read-outs of DisCoM-KD too (Table 4).
 
         Raises:
-            ModalityError: If there is no such classifier.
+            ModalityError: If no classifier can use the batch.
             UnitError: If the values of the first batch contradict the file's unit.
         """
         images = {

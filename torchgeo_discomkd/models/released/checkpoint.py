@@ -111,8 +111,7 @@ def _two(modalities: Sequence[str]) -> tuple[str, str]:
     if isinstance(modalities, str) or len(modalities) != 2 or not distinct:
         raise ModalityError(
             f'modalities={modalities}: a checkpoint of the released code has two. Name '
-            'them in the order in which that code was given them, e.g. --modalities ms '
-            'sar.'
+            'them in the order that this code was given, e.g. --modalities ms sar.'
         )
     first, second = modalities
     return first, second

@@ -176,6 +176,5 @@ def _sizes(
 def _check_known(names: Collection[str], modalities: Sequence[str]) -> None:
     if unknown := [name for name in names if name not in modalities]:
         raise ModalityError(
-            f'Unknown modality {unknown}: the checkpoint was said to have '
-            f'{list(modalities)}.'
+            f'Unknown modality {unknown}: modalities={list(modalities)}.'
         )
