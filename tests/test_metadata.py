@@ -65,7 +65,7 @@ def test_unknown_format_version(version: Any) -> None:
 
 @pytest.mark.parametrize('text', ['', '{', 'sar'])
 def test_no_json(text: str) -> None:
-    with pytest.raises(ClassifierFileError, match='no JSON'):
+    with pytest.raises(ClassifierFileError, match='not JSON'):
         ClassifierMetadata.from_json(text)
 
 

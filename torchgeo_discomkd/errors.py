@@ -5,10 +5,10 @@
 
 
 class UserError(Exception):
-    """Base class of every error that the user, not the program, can mend.
+    """Base class of every error that the user, not the program, can fix.
 
     The command line prints its message without a traceback. Each takes one string,
-    so that it survives the way out of a data loader's worker process.
+    so that it can be passed on from the worker process of a data loader.
     """
 
 
@@ -17,7 +17,7 @@ class LayoutError(UserError, FileNotFoundError):
 
 
 class PairingError(UserError, ValueError):
-    """Raised when samples exist in some modalities only."""
+    """Raised when samples exist only in some modalities."""
 
 
 class CorruptFileError(UserError, OSError):
@@ -61,7 +61,7 @@ class ClassifierFileError(UserError, ValueError):
 
 
 class CheckpointError(UserError, ValueError):
-    """Raised when a checkpoint is not there, damaged, or of another network."""
+    """Raised when a checkpoint is missing, damaged or from another network."""
 
 
 class WeightsError(UserError, ValueError):

@@ -14,10 +14,10 @@ from .errors import OutputError, OutputExistsError, UserError
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that neither a reader nor a kill ever meets half of it.
+    """Write a file so that a reader never sees half of it, even after a kill.
 
     Args:
-        path: The file; its folder is made if need be. An existing file is replaced.
+        path: The file; its folder is created if needed. An existing file is replaced.
         data: The whole content.
 
     Raises:
@@ -53,19 +53,19 @@ def refuse_existing(paths: Iterable[Path], overwrite: bool) -> None:
 
 @contextmanager
 def partial_folder(path: Path) -> Generator[Path]:
-    """Make a folder beside a result, for its parts, and remove it afterwards.
+    """Make a folder next to a result, for its parts, and remove it afterwards.
 
     The name of the folder begins with that of the result and ends in '.partial': a
     killed process leaves it behind.
 
     Args:
-        path: The result; its folder is made if need be.
+        path: The result; its folder is created if needed.
 
     Yields:
         The folder.
 
     Raises:
-        OutputError: If the folder cannot be made.
+        OutputError: If the folder cannot be created.
     """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -86,7 +86,7 @@ def writing(path: Path) -> Generator[None]:
         path: The result that is written.
 
     Raises:
-        OutputError: In place of an error of the system or of GDAL.
+        OutputError: Instead of an error of the system or of GDAL.
     """
     try:
         yield

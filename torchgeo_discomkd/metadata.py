@@ -25,6 +25,12 @@ class ModalityMetadata:
         bands: Names of the bands, in order.
         unit: Unit of the raw pixel values: 'dB', 'linear' or any text.
         tile_size: Height and width of the training tiles in pixels; None if unknown.
+
+    Example:
+        >>> from torchgeo_discomkd.models import ModalityMetadata
+        >>> sar = ModalityMetadata(2, bands=('VV', 'VH'), unit='dB', tile_size=(64, 64))
+        >>> sar.bands
+        ('VV', 'VH')
     """
 
     in_channels: int
@@ -35,7 +41,7 @@ class ModalityMetadata:
 
 @dataclass(frozen=True)
 class ClassifierMetadata:
-    """Everything needed to use a classifier, beside its weights.
+    """Everything needed to use a classifier, besides its weights.
 
     Attributes:
         kind: A DisentangledClassifier or a FusionClassifier.
@@ -48,11 +54,31 @@ class ClassifierMetadata:
         temperature: Divisor of the logits that calibrates the probabilities; 1 for
             none.
         scores: Scores by name, for example 'val_sar_F1Score'.
-        epoch: Epoch that the weights are from, from 0; None if not trained in epochs.
+        epoch: Epoch of the weights, counted from 0; None if not trained in epochs.
         data_fingerprint: Hash of the training data's files.
         split_hash: Hash of the samples of the training split.
         seed: Seed of the training; None if unknown.
         version: Version of torchgeo_discomkd that wrote the file.
+
+    Example:
+        >>> from torchgeo_discomkd.models import ClassifierMetadata, ModalityMetadata
+        >>> metadata = ClassifierMetadata(
+        ...     kind='disentangled',
+        ...     model='resnet18',
+        ...     classes=('forest', 'river'),
+        ...     modalities={'sar': ModalityMetadata(2, ('VV', 'VH'), 'dB', (64, 64))},
+        ...     head='linear_bn_relu',
+        ...     normalization='standardize',
+        ...     temperature=1.0,
+        ...     scores={'val_F1Score': 0.9},
+        ...     epoch=7,
+        ...     data_fingerprint='',
+        ...     split_hash='',
+        ...     seed=0,
+        ...     version='0.2.0',
+        ... )
+        >>> ClassifierMetadata.from_json(metadata.to_json()) == metadata
+        True
     """
 
     kind: Literal['disentangled', 'fusion']
@@ -113,13 +139,13 @@ class ClassifierMetadata:
             The metadata.
 
         Raises:
-            ClassifierFileError: If *text* is no JSON object, of an unknown version, or
-                its fields are not those of this class.
+            ClassifierFileError: If *text* is not a JSON object, its version is unknown
+                or its fields are not those of this class.
         """
         try:
             values = json.loads(text)
         except ValueError as error:
-            raise ClassifierFileError(f'The metadata are no JSON: {error}.') from error
+            raise ClassifierFileError(f'The metadata are not JSON: {error}.') from error
         version = (
             values.pop('format_version', None) if isinstance(values, dict) else None
         )

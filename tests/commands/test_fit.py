@@ -344,7 +344,7 @@ def test_existing_run_is_not_overwritten(
         (['--data.eval_batch_size', '0'], 'eval_batch_size=0'),
         (['--model.lr', '-1'], 'lr=-1'),
         (['--ckpt_path', 'nowhere/last.ckpt'], 'there is no such file'),
-        (['--ckpt_path', 'README.md'], 'README.md is no checkpoint'),
+        (['--ckpt_path', 'README.md'], 'README.md is not a checkpoint'),
     ],
 )
 def test_mistakes_end_in_one_message(

@@ -206,7 +206,7 @@ class TestInstanceTemperature:
         torch.testing.assert_close(found, expected, rtol=0.05, atol=0.05)
 
     def test_other_number_of_classes(self, ctkd: Any) -> None:
-        with pytest.raises(ValueError, match=r'4 classes.*made for 5'):
+        with pytest.raises(ValueError, match=r'4 classes.*built for 5'):
             ctkd.temperature(torch.ones(2, 4), torch.ones(2, 4), 0)
 
 

@@ -170,7 +170,9 @@ def test_configuration(loss: type[DistillationLoss], preset: Any) -> None:
     'path', ['FitNet', 'torch.nn.Linear', 'nowhere.KD', 'losses.kd_loss', None]
 )
 def test_unknown_class(path: str | None) -> None:
-    with pytest.raises(SettingError, match='no subclass of DistillationLoss'):
+    with pytest.raises(
+        SettingError, match='not an imported subclass of DistillationLoss'
+    ):
         DistillationLoss.from_config({'class_path': path})
 
 

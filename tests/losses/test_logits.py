@@ -107,11 +107,11 @@ def test_temperature_as_tensor() -> None:
 @pytest.mark.parametrize('shape', [(5, 5), (6, 4), (6,), (6, 1), (0, 5), (6, 5, 1)])
 def test_shapes(loss: Loss, shape: Any) -> None:
     if loss is LOSSES['lskd'] and shape in ((5, 5), (6, 4)):
-        message = r'same samples and a classifier of the same classes'
+        message = r'same samples and the same classes'
     elif shape in ((5, 5), (6, 4)):
         message = rf'shapes \(6, 5\) and \({shape[0]}, {shape[1]}\).* same classes'
     else:
-        message = r'give \(B, C\), one row or more of two classes or more'
+        message = r'give \(B, C\), with at least one row and two classes'
     with pytest.raises(ValueError, match=message):
         loss(pair()[0], torch.ones(shape))
     if len(shape) != 2 or 0 in shape or 1 in shape:

@@ -171,7 +171,7 @@ def file(tmp_path: Path) -> Path:
         version=__version__,
     )
     path = tmp_path / 'sar.safetensors'
-    # a precision that building the network anew would not keep
+    # a precision that rebuilding the network would not keep
     save_classifier(
         path, FusionClassifier({'sar': 2}, 2, 'test_resnet').half(), metadata
     )

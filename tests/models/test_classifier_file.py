@@ -157,14 +157,14 @@ def test_metadata_of_another_classifier(
     tmp_path: Path, network: DisCoMKDNetwork, metadata: ClassifierMetadata
 ) -> None:
     path = tmp_path / 'new' / 'sar.safetensors'
-    with pytest.raises(ClassifierFileError, match='metadata are of another'):
+    with pytest.raises(ClassifierFileError, match='metadata describe another'):
         save_classifier(path, sar(network), metadata)
     assert not path.parent.exists()
 
 
 def test_metadata_of_another_fusion(tmp_path: Path) -> None:
     classifier = FusionClassifier({'ms': 1, 'depth': 2}, 3, 'test_resnet')
-    with pytest.raises(ClassifierFileError, match='metadata are of another'):
+    with pytest.raises(ClassifierFileError, match='metadata describe another'):
         save_classifier(tmp_path / 'fusion.safetensors', classifier, MULTIPLE)
 
 
@@ -181,7 +181,9 @@ class TestBadFiles:
     @pytest.mark.parametrize('content', [b'', b'PK', b'not a safetensors file' * 9])
     def test_other_format(self, path: Path, load: Any, content: bytes) -> None:
         path.write_bytes(content)
-        with pytest.raises(ClassifierFileError, match=r'sar\.safetensors is no safe'):
+        with pytest.raises(
+            ClassifierFileError, match=r'sar\.safetensors is not a safe'
+        ):
             load(path)
 
     @pytest.mark.parametrize('kept', [4, 100, 50_000, -1])

@@ -64,7 +64,7 @@ def test_errors(images: dict[str, Tensor]) -> None:
     classifier = FusionClassifier(CHANNELS, 4, 'test_resnet')
     with pytest.raises(ModalityError, match=r"\['ms'\] is missing"):
         classifier({'sar': images['sar']})
-    with pytest.raises(ModalityError, match='One tensor given'):
+    with pytest.raises(ModalityError, match='A single tensor given'):
         classifier(images['sar'])
     with pytest.raises(BandError, match='classifier of 13 bands'):
         classifier({'sar': images['sar'], 'ms': images['sar']})

@@ -293,7 +293,7 @@ def payloads(marker: Path) -> dict[str, Any]:
         'alone': run,
         'as a tensor': {'task_cl.weight': run},
         'as a name': {run: torch.zeros(1)},
-        'beside the tensors': {'task_cl.weight': torch.zeros(1), 'extra': [(run,)]},
+        'next to the tensors': {'task_cl.weight': torch.zeros(1), 'extra': [(run,)]},
         'a line of code': {
             'x': Payload(exec, f'import os; os.system("touch {marker}")')
         },
@@ -332,7 +332,7 @@ def test_old_format_is_refused(tmp_path: Path) -> None:
     marker, path = tmp_path / 'marker', tmp_path / 'WEIGHTS.pth'
     run = Payload(os.system, f'touch {marker}')
     torch.save({'x': run}, path, _use_new_zipfile_serialization=False)
-    with pytest.raises(ClassifierFileError, match=r'no checkpoint of torch\.save'):
+    with pytest.raises(ClassifierFileError, match=r'not a checkpoint of torch\.save'):
         load_released_checkpoint(path, ['ms', 'sar'])
     assert not marker.exists()
 
@@ -343,7 +343,7 @@ def test_what_is_allowed_here_is_allowed_nowhere_else(weights: Path) -> None:
     assert nn.UninitializedParameter not in allowed
     with pytest.raises(WeightsError, match='be read safely'):
         create_encoder('resnet18', 13, str(weights))
-    with pytest.raises(ClassifierFileError, match='no safetensors file'):
+    with pytest.raises(ClassifierFileError, match='not a safetensors file'):
         load_classifier(weights)
 
 
@@ -352,7 +352,7 @@ def test_what_is_allowed_here_is_allowed_nowhere_else(weights: Path) -> None:
     [
         (lambda data: data[: len(data) // 2], 'truncated'),
         (lambda data: b'', 'truncated'),
-        (lambda data: b'\x89PNG' + bytes(200), r'no checkpoint of torch\.save'),
+        (lambda data: b'\x89PNG' + bytes(200), r'not a checkpoint of torch\.save'),
         (
             lambda data: data[:5000] + bytes([data[5000] ^ 1]) + data[5001:],
             'is damaged',

@@ -80,7 +80,7 @@ def test_resumed_run_has_the_same_teacher(pairs: Path, tmp_path: Path) -> None:
     with pytest.raises(ClassifierFileError) as error:
         fit(other, 2, checkpoint)
     assert f'began with the teacher {first}' in str(error.value)
-    assert f'{other} is another one' in str(error.value)
+    assert f'{other} is a different one' in str(error.value)
 
     # the same weights elsewhere, in a file that notes another score
     Path(first).unlink()

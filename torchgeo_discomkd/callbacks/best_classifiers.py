@@ -15,12 +15,23 @@ from .task import ClassifierTask
 
 
 class BestClassifiers(Callback):
-    """Write a classifier file whenever its validation score is better than ever.
+    """Write a classifier file whenever its validation score improves.
 
-    Each classifier has its own best epoch, by weighted F1; equal is not better. The
-    best scores are part of the checkpoint, so that a resumed run never replaces a
-    better classifier by a worse one in the same folder. Files: ``best/<name>.safetensors``, and
-    ``best/students/<modality>.safetensors`` for plain students.
+    Each classifier has its own best epoch, by weighted F1; an equal score is no
+    improvement. The best scores are part of the checkpoint, so a resumed run never
+    replaces a better classifier with a worse one in the same folder. Files:
+    ``best/<name>.safetensors``, and ``best/students/<modality>.safetensors`` for plain
+    students.
+
+    Example:
+        >>> from lightning.pytorch import Trainer
+        >>> from torchgeo_discomkd.callbacks import BestClassifiers
+        >>> best = BestClassifiers()
+        >>> trainer = Trainer(default_root_dir='runs/quickstart', logger=False)
+        >>> best.path(trainer, 'sar').as_posix()
+        'runs/quickstart/best/sar.safetensors'
+        >>> best.path(trainer, 'sar_student').as_posix()
+        'runs/quickstart/best/students/sar.safetensors'
     """
 
     def __init__(self) -> None:
@@ -67,7 +78,7 @@ class BestClassifiers(Callback):
             RunFolderExistsError: If the run is not resumed and its folder has
                 classifiers.
         """
-        # resumed into another folder: the old files are not here, so write new ones
+        # resumed in another folder: the old files are not here, so write new ones
         for name in [n for n in self.scores if not self.path(trainer, n).exists()]:
             del self.scores[name], self.epochs[name]
         best = run_folder(trainer) / 'best'
@@ -79,7 +90,7 @@ class BestClassifiers(Callback):
             )
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the classifiers that are better than ever before.
+        """Write the classifiers that have improved.
 
         Args:
             trainer: The trainer.

@@ -32,15 +32,29 @@ class Calibration(Callback):
     Every classifier file of the run is read, classifies the validation split once more
     and is rewritten with its temperature and its expected calibration error (15 bins,
     on that split) before and after: ``val_CalibrationError`` and
-    ``val_CalibrationError_calibrated``. They are logged and noted in ``manifest.json``
-    too. Labels and their scores do not change. A run that is stopped leaves
-    uncalibrated files behind, with a temperature of 1; a resumed one starts anew from
-    the logits.
+    ``val_CalibrationError_calibrated``. They are also logged and recorded in
+    ``manifest.json``. Labels and their scores do not change. A run that is stopped
+    leaves uncalibrated files behind, with a temperature of 1; a resumed run starts
+    again from the logits.
 
-    With several processes the first one calibrates, on its share of the split.
+    With several processes, the first one calibrates on its share of the split.
 
     Attributes:
-        results: Temperature and errors for each name of a classifier.
+        results: Temperature and errors by name of classifier.
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.callbacks.calibration import calibrate
+        >>> logits = torch.tensor([[4.0, 0.0], [0.0, 4.0]]).repeat(50, 1)
+        >>> labels = torch.tensor([0, 1]).repeat(50)
+        >>> labels[:20] = 0  # 10 of 100 are wrong, but every probability is 0.98
+        >>> result = calibrate(logits, labels)
+        >>> round(result['temperature'], 2)
+        1.73
+        >>> round(result['val_CalibrationError'], 2)
+        0.08
+        >>> round(result['val_CalibrationError_calibrated'], 2)
+        0.01
     """
 
     def __init__(self) -> None:
@@ -48,7 +62,7 @@ class Calibration(Callback):
         self.results: dict[str, dict[str, float]] = {}
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Calibrate the files, also those of a run that was complete already.
+        """Calibrate the files, including those of a run that was already complete.
 
         Args:
             trainer: The trainer.
@@ -90,9 +104,7 @@ class Calibration(Callback):
                 logits, labels = zip(*batches, strict=True)
                 results[name] = torch.cat(logits), torch.cat(labels)
             else:
-                text = (
-                    '%s is not calibrated: validation has no images and labels for it.'
-                )
+                text = '%s is not calibrated: validation lacks its images or labels.'
                 logger.info(text, name)
         return results
 
@@ -110,7 +122,7 @@ class Calibration(Callback):
 
 
 def calibrate(logits: Tensor, labels: Tensor) -> dict[str, float]:
-    """Fit a temperature and measure what it brings.
+    """Fit a temperature and measure its effect.
 
     Args:
         logits: Logits before calibration, shape (N, K).
@@ -120,7 +132,7 @@ def calibrate(logits: Tensor, labels: Tensor) -> dict[str, float]:
         'temperature', and the expected calibration error of the same samples, in
         [0, 1], before ('val_CalibrationError') and after
         ('val_CalibrationError_calibrated'). Samples with a logit that is not finite
-        are left out; if none is left, the temperature is 1 and there are no errors.
+        are ignored; if none is left, the temperature is 1 and there are no errors.
 
     Raises:
         LabelError: If the shapes do not match or a label is out of range.

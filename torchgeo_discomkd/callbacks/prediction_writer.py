@@ -28,8 +28,8 @@ class _Tile(NamedTuple):
     """A tile of a batch.
 
     Attributes:
-        path: Path, or another name that no second tile of the data set has.
-        status: 'ok', or what is special about it.
+        path: Path, or another name that is unique in the data set.
+        status: 'ok', or what is unusual about it.
         footprint: Outline; None if unknown.
         images: Number of its images in the batch, one after the other.
     """
@@ -44,9 +44,30 @@ class PredictionWriter(BasePredictionWriter):
     """Write one table per classifier: path, label, confidence, probabilities, outline.
 
     The tables are ``predictions/<name>.parquet`` in the run folder (or another format),
-    the same that ``classify`` writes. Rows are written batch by batch, by every process
-    to files of its own in ``<table>.partial``; when all are there, the first process
-    makes the table of them, which appears complete or not at all.
+    the same that ``classify`` writes. Every process writes its rows, batch by batch, to
+    files of its own in ``<table>.partial``; when all are there, the first process
+    merges them into the table, which appears complete or not at all.
+
+    Example:
+        >>> import tempfile
+        >>> import torch
+        >>> from lightning.pytorch import Trainer
+        >>> from torch.utils.data import DataLoader
+        >>> from torchgeo_discomkd.callbacks import PredictionWriter
+        >>> from torchgeo_discomkd.tasks import FusionClassification
+        >>> tile = torch.rand(2, 32, 32)
+        >>> samples = [{'image_sar': tile, 'index': i} for i in range(4)]
+        >>> loader = DataLoader(samples, batch_size=4)
+        >>> task = FusionClassification({'sar': 2}, num_classes=3, model='test_resnet')
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     trainer = Trainer(
+        ...         devices=1,
+        ...         logger=False,
+        ...         enable_progress_bar=False,
+        ...         callbacks=[PredictionWriter(folder)],
+        ...     )
+        ...     _ = trainer.predict(task, loader)  # doctest: +ELLIPSIS
+        4 predictions: ...sar.csv
     """
 
     def __init__(
@@ -63,7 +84,7 @@ class PredictionWriter(BasePredictionWriter):
             format: GeoParquet, GeoPackage, GeoJSON or comma-separated values. Default:
                 'parquet' for :class:`~torchgeo_discomkd.datasets.SARTiles`, else 'csv'.
             min_confidence: Below this confidence the label is 'uncertain'.
-            overwrite: Replace tables of an earlier run.
+            overwrite: Whether to replace tables of an earlier run.
         """
         super().__init__(write_interval='batch')
         self.folder = folder
@@ -112,9 +133,9 @@ class PredictionWriter(BasePredictionWriter):
             for existing in (path, _partial_folder(path)):
                 if existing.exists() and not self.overwrite:
                     raise OutputExistsError(
-                        f'{existing} exists: move it away, choose another '
-                        '--trainer.default_root_dir, or replace it by the callback '
-                        'PredictionWriter with overwrite=True.'
+                        f'{existing} exists: move it, choose another '
+                        '--trainer.default_root_dir, or replace it with the callback '
+                        'PredictionWriter(overwrite=True).'
                     )
 
     def write_on_batch_end(
@@ -140,7 +161,7 @@ class PredictionWriter(BasePredictionWriter):
 
         Raises:
             OutputError: If the rows cannot be written.
-            SettingError: If nothing tells which samples the batch has.
+            SettingError: If it is unknown which samples the batch has.
         """
         tables = {name: self._tables[name] for name in prediction}
         tiles = self._tiles(trainer, batch, batch_indices, dataloader_idx)
@@ -165,7 +186,7 @@ class PredictionWriter(BasePredictionWriter):
         if not indices:
             raise SettingError(
                 "the batch has neither 'windows' nor 'index', and its data loader does "
-                "not tell positions in the data set: add 'index' to the samples."
+                "not give positions in the data set: add 'index' to the samples."
             )
         dataset = _dataset(trainer, dataloader_idx)
         if not isinstance(dataset, MultiModalDataset):
@@ -187,7 +208,7 @@ class PredictionWriter(BasePredictionWriter):
         )
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Complete the tables and say where they are.
+        """Complete the tables and print where they are.
 
         Args:
             trainer: The trainer.
@@ -237,7 +258,7 @@ class PredictionWriter(BasePredictionWriter):
 
 
 def _dataset(trainer: Trainer, dataloader_idx: int) -> Any:
-    """Return a data set that is predicted; None if the loader does not tell."""
+    """Return a data set that is predicted; None if its loader has none."""
     loaders = CombinedLoader(trainer.predict_dataloaders, 'sequential').flattened
     return getattr(loaders[dataloader_idx], 'dataset', None)
 
@@ -247,7 +268,7 @@ def _outline(
 ) -> Polygon | MultiPolygon | None:
     sizes = {dataset.tile_size(modality) for modality in dataset.modalities}
     place = dataset.georeference(index)
-    # sizes that differ: the transform is of one of the modalities, but of which one?
+    # if sizes differ, it is unknown to which modality the transform belongs
     if place is None or len(sizes) > 1:
         return None
     return make_footprint(*place, sizes.pop(), crs)

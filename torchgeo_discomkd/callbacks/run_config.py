@@ -17,7 +17,7 @@ class RunConfigCallback(SaveConfigCallback):
     """Keep the configuration of a training run in its folder."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write nothing yet: data that does not fit must not leave a run folder.
+        """Write nothing yet: data that does not fit must not leave a run folder behind.
 
         Args:
             trainer: The trainer.
@@ -28,13 +28,13 @@ class RunConfigCallback(SaveConfigCallback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write ``config.yaml``; evaluating a run does not replace it.
 
-        Another file of that name is kept as ``config.1.yaml``, ``config.2.yaml``, ...
+        A different file of that name is kept as ``config.1.yaml``, ``config.2.yaml``...
 
         Args:
             trainer: The trainer.
             pl_module: The task.
         """
-        # else evaluating a resumed run would take its last weights, not its best files
+        # else evaluating a resumed run would use its last weights, not its best files
         self.config = self.config.clone()
         self.config.ckpt_path = None
         path = run_folder(trainer) / self.config_filename
@@ -44,7 +44,7 @@ class RunConfigCallback(SaveConfigCallback):
             if kept.read_bytes() == path.read_bytes():
                 kept.unlink()
             else:
-                rank_zero_info(f'the {path.name} that was there is {kept} now')
+                rank_zero_info(f'the previous {path.name} is now {kept}')
 
 
 def keep_aside(path: Path) -> Path | None:

@@ -10,7 +10,7 @@ from lightning.pytorch import Trainer
 
 from ..errors import CheckpointError, LayoutError, RunFolderExistsError
 
-#: Checkpoints that Lightning finds itself.
+#: Checkpoints that Lightning finds by itself.
 LIGHTNING_CHECKPOINTS = frozenset({'best', 'hpc', 'last', 'registry'})
 
 
@@ -22,6 +22,13 @@ def run_folder(trainer: Trainer) -> Path:
 
     Returns:
         The folder; it need not exist yet.
+
+    Example:
+        >>> from lightning.pytorch import Trainer
+        >>> from torchgeo_discomkd.callbacks import run_folder
+        >>> trainer = Trainer(default_root_dir='runs/quickstart', logger=False)
+        >>> run_folder(trainer).as_posix()
+        'runs/quickstart'
     """
     return Path(trainer.log_dir or trainer.default_root_dir)
 
@@ -54,8 +61,8 @@ def check_checkpoint(checkpoint: str) -> None:
         )
     if not zipfile.is_zipfile(path):
         raise CheckpointError(
-            f'--ckpt_path {path} is no checkpoint, or it is truncated: give last.ckpt of '
-            'a run. Classifier files are for PretrainedClassification and classify.'
+            f'--ckpt_path {path} is not a checkpoint, or is truncated: give last.ckpt '
+            'of a run. Classifier files are for PretrainedClassification and classify.'
         )
 
 
@@ -75,7 +82,7 @@ def check_run_folder(folder: Path, checkpoint: str | None) -> None:
     if last.exists() or (folder / 'best').exists():
         resume = f', or resume: --config {folder}/config.yaml --ckpt_path {last}'
         raise RunFolderExistsError(
-            f'{folder} holds a run already. Choose another folder with '
+            f'{folder} already holds a run. Choose another folder with '
             f'--trainer.default_root_dir{resume if last.exists() else ""}.'
         )
 
@@ -88,7 +95,7 @@ def best_files(folder: Path, students: bool = True) -> dict[str, str]:
         students: Whether to include the plain students.
 
     Returns:
-        File for each name; plain students are named '<modality>_student'.
+        Path of the file by name; plain students are named '<modality>_student'.
 
     Raises:
         LayoutError: If the folder has none.

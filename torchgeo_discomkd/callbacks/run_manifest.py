@@ -24,14 +24,18 @@ from .task import ClassifierTask
 
 
 def best_classifiers(trainer: Trainer) -> BestClassifiers:
-    """Return the callback of a trainer that keeps the best classifiers."""
+    """Return the callback of a trainer that keeps the best classifiers.
+
+    Args:
+        trainer: The trainer.
+    """
     return next(c for c in trainer.callbacks if isinstance(c, BestClassifiers))  # ty: ignore[missing-attribute]
 
 
 def git_commit() -> str | None:
     """Return the commit of the package if it runs from a git checkout."""
     file = Path(__file__)
-    # an environment inside somebody else's checkout has a commit that is not ours
+    # an environment inside another project's checkout has a commit that is not ours
     tracked = ['ls-files', '--error-unmatch', file.name]
     try:
         for arguments in (tracked, ['rev-parse', 'HEAD']):
@@ -43,7 +47,11 @@ def git_commit() -> str | None:
 
 
 def hardware(trainer: Trainer) -> dict[str, Any]:
-    """Return what a run is computed on."""
+    """Return the hardware and the precision that a run is computed with.
+
+    Args:
+        trainer: The trainer.
+    """
     device = trainer.strategy.root_device
     name = torch.cuda.get_device_name(device) if device.type == 'cuda' else None
     return {
@@ -60,7 +68,7 @@ def write_manifest(trainer: Trainer, manifest: dict[str, Any]) -> None:
 
     Args:
         trainer: The trainer.
-        manifest: What can be written as JSON.
+        manifest: Values that can be written as JSON.
     """
     text = json.dumps(manifest, indent=2) + '\n'
     write_atomically(run_folder(trainer) / 'manifest.json', text.encode('utf-8'))
@@ -69,11 +77,11 @@ def write_manifest(trainer: Trainer, manifest: dict[str, Any]) -> None:
 def add_to_manifest(
     trainer: Trainer, values: Mapping[str, Mapping[str, float]]
 ) -> None:
-    """Add to what the manifest, if there is one, says of the best classifiers.
+    """Add values to the best classifiers in the manifest, if there is one.
 
     Args:
         trainer: The trainer.
-        values: Values by name for each name of a classifier.
+        values: For each name of a classifier, values by name.
     """
     path = run_folder(trainer) / 'manifest.json'
     if path.exists():
@@ -84,7 +92,18 @@ def add_to_manifest(
 
 
 class RunManifest(Callback):
-    """Write ``manifest.json``: what was run, on which data and machine, best scores."""
+    """Write ``manifest.json``: what was run, on which data and machine, best scores.
+
+    Example:
+        >>> from lightning.pytorch import Trainer
+        >>> from torchgeo_discomkd.callbacks import BestClassifiers, RunManifest
+        >>> from torchgeo_discomkd.tasks import DisCoMKD
+        >>> task = DisCoMKD({'ms': 13, 'sar': 2}, num_classes=3, model='test_resnet')
+        >>> trainer = Trainer(logger=False, callbacks=[BestClassifiers()])
+        >>> manifest = RunManifest().manifest(trainer, task)
+        >>> manifest['task'], manifest['classes'], manifest['best']
+        ('DisCoMKD', ['0', '1', '2'], {})
+    """
 
     def __init__(self) -> None:
         """Initialize a new RunManifest instance."""
@@ -111,7 +130,7 @@ class RunManifest(Callback):
             task: The task.
 
         Returns:
-            What can be written as JSON.
+            Values that can be written as JSON.
         """
         best = best_classifiers(trainer)
         return {

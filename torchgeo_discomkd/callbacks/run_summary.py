@@ -1,7 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""What a run came to, and what to do next."""
+"""The result of a run, and what to do next."""
 
 import sys
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ def summary_table(
 
     Returns:
         One row per classifier; a column for the plain student and columns for the
-        expected calibration error before and after if there are such.
+        expected calibration error before and after, if there are any.
     """
     students = any(name.endswith('_student') for name in best.scores)
     title = f'Best classifiers in {folder} (weighted F1 on the validation split)'
@@ -57,7 +57,19 @@ def summary_table(
 
 
 class RunSummary(Callback):
-    """Print the best classifiers at the end, and the command to run next."""
+    """Print the best classifiers at the end, and the command to run next.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from torchgeo_discomkd.callbacks import BestClassifiers
+        >>> from torchgeo_discomkd.callbacks.run_summary import summary_table
+        >>> best = BestClassifiers()
+        >>> best.scores = {'ms': 0.97, 'sar': 0.85}
+        >>> best.epochs = {'ms': 8, 'sar': 11}
+        >>> table = summary_table(best, Path('runs/quickstart'), calibration={})
+        >>> table.row_count, [column.header for column in table.columns]
+        (2, ['modality', 'epoch', 'F1', 'file'])
+    """
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the table.
@@ -84,7 +96,7 @@ class RunSummary(Callback):
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Say how to resume a run that the user stopped.
+        """Print how to resume a run that the user stopped.
 
         Args:
             trainer: The trainer.

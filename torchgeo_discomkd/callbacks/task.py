@@ -1,7 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""What the callbacks need to know of a task; tasks import callbacks, never the reverse."""
+"""What callbacks need of a task; tasks import callbacks, never the reverse."""
 
 from pathlib import Path
 from typing import Protocol
@@ -31,4 +31,11 @@ class ClassifierTask(Protocol):
     def save_classifier(
         self, name: str, path: Path, scores: dict[str, float], epoch: int
     ) -> None:
-        """Write one classifier, as it is now, to a file of its own."""
+        """Write one classifier, as it is now, to a file of its own.
+
+        Args:
+            name: Name of the classifier.
+            path: The file.
+            scores: Scores to record in the file.
+            epoch: Epoch to record in the file.
+        """

@@ -1,7 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Count what a training costs."""
+"""Measure the cost of a training run."""
 
 from typing import Any
 
@@ -12,12 +12,34 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 class TrainingCost(Timer):
-    """Count seconds and floating-point operations of a training.
+    """Count the seconds and floating-point operations of a training run.
 
     The operations of the first step (matrix products and convolutions, forward and
     backward, also of a frozen teacher) are counted by PyTorch and multiplied by the
-    number of samples; the optimizer and validation are left out. The seconds include
+    number of samples; the optimizer and validation are not counted. The seconds include
     validation and checkpoints. Both survive a resume.
+
+    Example:
+        >>> import torch
+        >>> from lightning.pytorch import Trainer
+        >>> from torch.utils.data import DataLoader
+        >>> from torchgeo_discomkd.callbacks import TrainingCost
+        >>> from torchgeo_discomkd.tasks import FusionClassification
+        >>> tile = torch.rand(2, 32, 32)
+        >>> samples = [{'image_sar': tile, 'label': i} for i in range(4)]
+        >>> loader = DataLoader(samples, batch_size=4)
+        >>> task = FusionClassification({'sar': 2}, num_classes=4, model='test_resnet')
+        >>> cost = TrainingCost()
+        >>> trainer = Trainer(
+        ...     devices=1,
+        ...     fast_dev_run=True,
+        ...     enable_progress_bar=False,
+        ...     enable_model_summary=False,
+        ...     callbacks=[cost],
+        ... )
+        >>> trainer.fit(task, loader, loader)
+        >>> cost.samples, cost.gflop > 0
+        (4, True)
     """
 
     def __init__(self) -> None:
@@ -38,12 +60,12 @@ class TrainingCost(Timer):
         return self.flop_per_sample * self.samples / 1e9
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what was counted so far."""
+        """Return the counts so far."""
         counts = {'samples': self.samples, 'flop_per_sample': self.flop_per_sample}
         return super().state_dict() | counts
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore what was counted before a resume.
+        """Restore the counts of a run that is resumed.
 
         Args:
             state_dict: What :meth:`state_dict` returned.

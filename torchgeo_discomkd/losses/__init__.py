@@ -1,7 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Losses, written with torch alone: pure functions, and a module a distillation."""
+"""Losses in plain PyTorch: pure functions, and one module per distillation method."""
 
 from .ctkd import CTKD, curriculum_lambda, instance_kd_loss
 from .discomkd import (

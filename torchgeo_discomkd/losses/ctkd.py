@@ -23,7 +23,7 @@ from .logits import check_logits, check_temperature, log_probabilities, widen
 
 
 def curriculum_lambda(epoch: int, loops: int = 10) -> float:
-    """Factor of the temperature's gradient: cosine from 0 at epoch 0 to -1.
+    """Return the factor of the temperature's gradient, a cosine from 0 to -1.
 
     Args:
         epoch: Epoch of the schedule, 0 or more.
@@ -34,6 +34,11 @@ def curriculum_lambda(epoch: int, loops: int = 10) -> float:
 
     Raises:
         ValueError: If *epoch* is negative or *loops* not positive.
+
+    Example:
+        >>> from torchgeo_discomkd.losses import curriculum_lambda
+        >>> [round(curriculum_lambda(epoch, loops=10), 2) for epoch in (1, 5, 20)]
+        [-0.02, -0.5, -1.0]
     """
     if epoch < 0:
         raise ValueError(f'epoch={epoch}: give the number of the epoch, 0 or more.')
@@ -45,9 +50,10 @@ def curriculum_lambda(epoch: int, loops: int = 10) -> float:
 def instance_kd_loss(student: Tensor, teacher: Tensor, temperatures: Tensor) -> Tensor:
     """Distillation with one temperature for each sample.
 
-    It is the mean of T_i^2 sum_c (p_c + 1e-7) (ln(p_c + 1e-7) - ln q_c), where p and q
-    are the teacher's and the student's probabilities at T_i. Because of the 1e-7 of the
-    paper's code, it differs slightly from :func:`~torchgeo_discomkd.losses.kd_loss`.
+    This is the mean of T_i^2 sum_c (p_c + 1e-7) (ln(p_c + 1e-7) - ln q_c), where p and
+    q are the teacher's and the student's probabilities at T_i. Because of the 1e-7 of
+    the paper's code, it differs slightly from
+    :func:`~torchgeo_discomkd.losses.kd_loss`.
 
     Args:
         student: Logits, shape (B, C).
@@ -59,6 +65,15 @@ def instance_kd_loss(student: Tensor, teacher: Tensor, temperatures: Tensor) -> 
 
     Raises:
         ValueError: If shapes differ or a temperature is not positive.
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.losses import instance_kd_loss
+        >>> student = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
+        >>> teacher = torch.tensor([[3.0, 0.0], [0.0, 3.0]])
+        >>> temperatures = torch.tensor([1.0, 4.0])
+        >>> round(instance_kd_loss(student, teacher, temperatures).item(), 3)
+        0.245
     """
     check_logits(student, teacher)
     check_temperature(temperatures)
@@ -79,30 +94,41 @@ class CTKD(DistillationLoss):
     """Cross-entropy and KD at a temperature that is trained against the student.
 
     The temperature is T = *temperature_start* + *temperature_end* sigmoid(r). The
-    parameter r is :attr:`raw`, 1 at first, which is a temperature of 15.62; or with
-    *instance_temperature* the output of :attr:`network`, Linear-ReLU-Linear on the class
-    probabilities of student and teacher, as the paper's code does not hold its own. Its
-    last layer starts with weights 0 and bias 1: all samples have the same T at first.
-    The epoch is an argument of the call, so that nothing else has state.
+    parameter r is :attr:`raw`, initially 1, which gives a temperature of 15.62. With
+    *instance_temperature*, r is the output of :attr:`network`, Linear-ReLU-Linear on
+    the class probabilities of student and teacher; the paper's code does not include
+    its own. Its last layer starts with weights 0 and bias 1, so all samples start with
+    the same T. The epoch is an argument of the call, so the loss keeps no other state.
 
     Please cite https://arxiv.org/abs/2211.16231.
 
     Args:
         cross_entropy_weight: Weight of the cross-entropy.
         distillation_weight: Weight of the distillation loss.
-        warmup_epochs: Epochs until the reversed gradient of the temperature has its full
-            weight.
+        warmup_epochs: Epochs until the reversed gradient of the temperature has its
+            full weight.
         first_epoch: Number of the first epoch in the warm-up. With 0 the temperature
             does not move in that epoch.
-        temperature_lr: Learning rate of the temperature. Neither paper nor code has one
-            for Adam; with the default, r moves by at most 1 in 1000 steps.
+        temperature_lr: Learning rate of the temperature. Neither the paper nor its code
+            gives one for Adam; with the default, r moves by at most 1 in 1000 steps.
         temperature_start: Lowest temperature.
         temperature_end: Width of the range above it, as in the paper's code.
         instance_temperature: Whether a small network gives each sample its own
             temperature.
-        num_classes: Number of classes that this network is made for.
+        num_classes: Number of classes that this network is built for.
         standardize: Whether to standardise the logits of student and teacher before the
             distillation loss (LSKD).
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.losses import CTKD
+        >>> student = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
+        >>> teacher = torch.tensor([[3.0, 0.0], [0.0, 3.0]])
+        >>> loss = CTKD()
+        >>> round(loss(student, teacher, torch.tensor([0, 1]), epoch=0).item(), 3)
+        0.311
+        >>> round(loss.monitored['temperature'].item(), 2)
+        15.62
     """
 
     cross_entropy_weight: float = 0.1
@@ -147,16 +173,16 @@ class CTKD(DistillationLoss):
         self.network = nn.Sequential(first, nn.ReLU(), last)
 
     def temperature(self, student: Tensor, teacher: Tensor, epoch: int) -> Tensor:
-        """Return the temperature, or that of each sample.
+        """Return the temperature, one for all samples or one for each.
 
         The gradient that reaches the parameters is multiplied by
         :func:`curriculum_lambda`, which is 0 or negative: a descent step ascends the
-        loss. None reaches the logits.
+        loss. No gradient reaches the logits.
 
         Args:
             student: Logits, shape (B, C).
             teacher: Logits, shape (B, C).
-            epoch: Finished epochs: 0 in the first.
+            epoch: Number of finished epochs, 0 in the first.
 
         Returns:
             Shape () or, with *instance_temperature*, (B,).
@@ -177,8 +203,8 @@ class CTKD(DistillationLoss):
         check_logits(student, teacher)
         if student.shape[1] != self.num_classes:
             raise ValueError(
-                f'Logits have {student.shape[1]} classes, but this module was made for '
-                f'{self.num_classes}: give num_classes={student.shape[1]}.'
+                f'Logits have {student.shape[1]} classes, but this module was built '
+                f'for {self.num_classes}: give num_classes={student.shape[1]}.'
             )
         predictions = [F.softmax(widen(x.detach()), dim=1) for x in (student, teacher)]
         return widen(self.network(torch.cat(predictions, dim=1)).squeeze(1))
@@ -186,7 +212,20 @@ class CTKD(DistillationLoss):
     def forward(
         self, student_logits: Tensor, teacher_logits: Tensor, target: Tensor, epoch: int
     ) -> Tensor:
-        """Compute the loss; see :meth:`DistillationLoss.forward`."""
+        """Compute the distillation loss, without its weight.
+
+        Args:
+            student_logits: Shape (B, C).
+            teacher_logits: Shape (B, C); no gradient reaches them.
+            target: Not used.
+            epoch: Number of finished epochs, 0 in the first.
+
+        Returns:
+            Scalar, 0 or more up to rounding.
+
+        Raises:
+            ValueError: If shapes differ or *epoch* is negative.
+        """
         logits = self.comparable(student_logits, teacher_logits)
         temperature = self.temperature(*logits, epoch)
         self.monitored = {'temperature': temperature.detach().mean()}

@@ -7,15 +7,15 @@ Source: https://arxiv.org/abs/2408.07080. Every function takes one tensor per mo
 in a mapping from modality name to rows, two or more modalities, each with its own
 number of rows B_m. A modality's index is its position in the first mapping.
 
-The paper and its released code differ in two choices, which the arguments name:
+The paper and its released code differ in two choices, each of which is an argument:
 
 * *reduction*: 'sum_of_means' (paper) sums one mean per modality and kind of embedding.
   'mean_of_rows' (released code) averages over the rows of all modalities at once: each
   modality counts by its number of rows, and with M modalities of equal batch size
-  a term is 1/M of the paper's, :func:`modality_loss` 1/(2M), since it joins both kinds
-  of embedding in the same mean.
+  a term is 1/M of the paper's, :func:`modality_loss` 1/(2M), since its mean is also
+  over both kinds of embedding.
 * *targets* of the modality classifiers: 'index' (paper) is the modality's index.
-  'released' is a soft target (1, 1) for the first modality and (0, 0) for the second:
+  'released' is a soft target, (1, 1) for the first modality and (0, 0) for the second:
   it asks for a uniform prediction on the first and ignores the second.
 
 Eq. 6 is written for one sample; here every term averages over the batch.
@@ -42,13 +42,23 @@ def classification_loss(
         logits: Unnormalised scores, shape (B_m, C) for each modality.
         labels: Class indices, int64, shape (B_m,) for each modality, or
             class probabilities, float, shape (B_m, C).
-        reduction: How rows and modalities are joined.
+        reduction: How rows and modalities are combined.
 
     Returns:
         Scalar, 0 or more.
 
     Raises:
         ValueError: If the modalities differ or *reduction* is unknown.
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.losses import classification_loss
+        >>> logits = {'ms': torch.zeros(4, 2), 'sar': torch.zeros(3, 2)}
+        >>> labels = {'ms': torch.tensor([0, 1, 0, 1]), 'sar': torch.tensor([1, 1, 0])}
+        >>> classification_loss(logits, labels)  # ln 2 from each modality
+        tensor(1.3863)
+        >>> classification_loss(logits, labels, reduction='mean_of_rows')
+        tensor(0.6931)
     """
     _check_modalities(logits, labels)
     return _reduce(_cross_entropy(logits, labels), reduction)
@@ -62,7 +72,7 @@ def modality_classification_loss(
     Args:
         logits: Unnormalised scores of the M modalities, shape (B_m, M) for each.
         targets: What the classifier is asked to predict.
-        reduction: How rows and modalities are joined.
+        reduction: How rows and modalities are combined.
 
     Returns:
         Scalar, 0 or more.
@@ -70,6 +80,15 @@ def modality_classification_loss(
     Raises:
         ValueError: If an option is unknown, the number of columns is not the number of
             modalities, or *targets* is 'released' and there are not exactly two.
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.losses import modality_classification_loss
+        >>> scores = torch.tensor([[9.0, 0.0]])
+        >>> right = modality_classification_loss({'ms': scores, 'sar': scores.flip(1)})
+        >>> wrong = modality_classification_loss({'ms': scores.flip(1), 'sar': scores})
+        >>> round(right.item(), 4), round(wrong.item(), 4)
+        (0.0002, 18.0002)
     """
     return _reduce(_modality_rows(logits, targets), reduction)
 
@@ -85,13 +104,22 @@ def adversarial_loss(
     Args:
         logits: Discriminator scores of invariant embeddings, shape (B_m, M) for each.
         targets: What the discriminator is asked to predict.
-        reduction: How rows and modalities are joined.
+        reduction: How rows and modalities are combined.
 
     Returns:
         Scalar, 0 or more.
 
     Raises:
         ValueError: As for :func:`modality_classification_loss`.
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.losses import adversarial_loss, gradient_reversal
+        >>> ms, sar = torch.tensor([[4.0, 0.0]]), torch.zeros(1, 2, requires_grad=True)
+        >>> loss = adversarial_loss({'ms': ms, 'sar': gradient_reversal(sar)})
+        >>> loss.backward()
+        >>> sar.grad  # a descent step on 'sar' makes the discriminator worse
+        tensor([[-0.5000,  0.5000]])
     """
     return modality_classification_loss(logits, targets, reduction)
 
@@ -108,7 +136,7 @@ def modality_loss(
         informative_logits: Scores of informative embeddings, shape (B_m, M) for each.
         irrelevant_logits: Scores of irrelevant embeddings, shape (B_m, M) for each.
         targets: What the classifiers are asked to predict.
-        reduction: How rows, modalities and the two classifiers are joined.
+        reduction: How rows, modalities and the two classifiers are combined.
 
     Returns:
         Scalar, 0 or more.
@@ -116,6 +144,15 @@ def modality_loss(
     Raises:
         ValueError: If the modalities differ, and as for
             :func:`modality_classification_loss`.
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.losses import modality_loss
+        >>> logits = {'ms': torch.zeros(4, 2), 'sar': torch.zeros(4, 2)}
+        >>> modality_loss(logits, logits)  # 4 ln 2
+        tensor(2.7726)
+        >>> modality_loss(logits, logits, reduction='mean_of_rows')
+        tensor(0.6931)
     """
     _check_modalities(informative_logits, irrelevant_logits)
     ordered = {m: irrelevant_logits[m] for m in informative_logits}
@@ -137,7 +174,7 @@ def auxiliary_loss(
         invariant_logits: Scores of invariant embeddings, shape (B_m, C) for each.
         informative_logits: Scores of informative embeddings, shape (B_m, C) for each.
         labels: As for :func:`classification_loss`.
-        reduction: How rows and modalities are joined; the two kinds of embedding are
+        reduction: How rows and modalities are combined; the two kinds of embedding are
             always summed.
 
     Returns:
@@ -145,6 +182,14 @@ def auxiliary_loss(
 
     Raises:
         ValueError: If the modalities differ or *reduction* is unknown.
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.losses import auxiliary_loss
+        >>> logits = {'ms': torch.zeros(4, 3), 'sar': torch.zeros(2, 3)}
+        >>> labels = {'ms': torch.tensor([0, 1, 2, 0]), 'sar': torch.tensor([2, 1])}
+        >>> auxiliary_loss(logits, logits, labels)  # 4 ln 3
+        tensor(4.3944)
     """
     _check_modalities(invariant_logits, informative_logits, labels)
     invariant = _reduce(_cross_entropy(invariant_logits, labels), reduction)
@@ -163,14 +208,15 @@ def orthogonality_loss(
 
     Eq. 6 takes the signed cosine. With embeddings of 0 or more (a projection head that
     ends in a ReLU) its minimum is orthogonality; with signed embeddings it is the
-    opposite direction, so that 'absolute' or 'squared' is needed there.
+    opposite direction, so use 'absolute' or 'squared' there.
 
     Args:
         invariant: Embeddings, shape (B_m, D) for each modality.
         informative: Embeddings, shape (B_m, D) for each modality.
         irrelevant: Embeddings, shape (B_m, D) for each modality.
-        mode: What is done with each cosine.
-        reduction: How rows and modalities are joined; the two pairs are always summed.
+        mode: Which value of each cosine is minimised.
+        reduction: How rows and modalities are combined; the two pairs are always
+            summed.
 
     Returns:
         Scalar, with 'sum_of_means' in [-2M, 2M] for 'signed' and [0, 2M] otherwise.
@@ -178,6 +224,16 @@ def orthogonality_loss(
 
     Raises:
         ValueError: If the modalities differ or an option is unknown.
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.losses import orthogonality_loss
+        >>> east, north = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
+        >>> invariant = {'ms': east, 'sar': east}
+        >>> informative = {'ms': north, 'sar': 3 * east}
+        >>> irrelevant = {'ms': east, 'sar': north}
+        >>> orthogonality_loss(invariant, informative, irrelevant)  # 1 of 4 is parallel
+        tensor(1.)
     """
     _check_modalities(invariant, informative, irrelevant)
     pairs = ((invariant, informative), (informative, irrelevant))

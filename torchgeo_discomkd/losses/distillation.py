@@ -23,7 +23,12 @@ Preset = Literal['default', 'authors', 'official']
 
 
 class Need(NamedTuple):
-    """What an argument of a loss should be."""
+    """A condition on an argument of a loss.
+
+    Attributes:
+        text: The condition in words.
+        holds: Returns whether a value meets it.
+    """
 
     text: str
     holds: Callable[[Any], bool]
@@ -41,11 +46,12 @@ SWITCH = Need('true or false', lambda x: isinstance(x, bool))
 
 
 class DistillationLoss(nn.Module, ABC):
-    """What a student learns from the logits of its teacher, beside the cross-entropy.
+    """What a student learns from its teacher's logits, besides the cross-entropy.
 
     A method is a subclass with a :meth:`forward` and the decorator
-    ``@dataclass(eq=False)``: its fields are its settings, which are checked, told by
-    :meth:`config` and read by the command line. The whole loss of a training step is::
+    ``@dataclass(eq=False)``: its fields are its settings, which are checked, returned
+    by :meth:`config` and read by the command line. The whole loss of a training step
+    is::
 
         entropy_weight, weight = loss.weights(epoch)
         distillation = loss(student_logits, teacher_logits, target, epoch)
@@ -54,20 +60,34 @@ class DistillationLoss(nn.Module, ABC):
     Parameters of the loss itself belong in the optimizer of the student.
 
     Attributes:
-        monitored: Values of the last call that are worth a curve, by name; scalars.
+        monitored: Values of the last call that are worth plotting: scalars by name.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> from torch.nn.functional import mse_loss
+        >>> from torchgeo_discomkd.losses import DistillationLoss
+        >>> @dataclass(eq=False)
+        ... class LogitMatching(DistillationLoss):
+        ...     distillation_weight: float = 0.5
+        ...     def forward(self, student_logits, teacher_logits, target, epoch):
+        ...         return mse_loss(student_logits, teacher_logits.detach())
+        >>> LogitMatching().weights(epoch=0)
+        (1.0, 0.5)
+        >>> LogitMatching(distillation_weight=2.0).config()['init_args']
+        {'distillation_weight': 2.0}
     """
 
     #: Whether the loss compares a weak and a strong view of each image. :meth:`forward`
-    #: then has a further argument, *strong*: the logits of student and teacher of it.
+    #: then also takes *strong*, the logits of student and teacher for the strong view.
     two_views: ClassVar[bool] = False
 
-    #: Settings of 'authors' (what the authors of DisCoM-KD changed for the tables of
-    #: their paper), of 'official' (what the method's own repository has instead, for
-    #: CIFAR-100 where it does) and of 'official_standardized' (what that of LSKD changes
-    #: further).
+    #: Settings of each preset: 'authors' (what the authors of DisCoM-KD changed for the
+    #: tables of their paper), 'official' (what the method's own repository uses
+    #: instead, for CIFAR-100 if it has that) and 'official_standardized' (what the
+    #: repository of LSKD changes on top).
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
-    #: What each setting should be. Default: 0 or more for numbers.
+    #: Condition on each setting. Default: numbers are 0 or more.
     NEEDS: ClassVar[Mapping[str, Need]] = {}
 
     #: Weights of cross-entropy and distillation loss.
@@ -113,7 +133,7 @@ class DistillationLoss(nn.Module, ABC):
             student_logits: Shape (B, C).
             teacher_logits: Shape (B, C); no gradient reaches them.
             target: Class indices, int64, shape (B,).
-            epoch: Finished epochs: 0 in the first.
+            epoch: Number of finished epochs, 0 in the first.
 
         Returns:
             Scalar.
@@ -126,12 +146,12 @@ class DistillationLoss(nn.Module, ABC):
         """Return the weights of cross-entropy and distillation loss in an epoch.
 
         Args:
-            epoch: Finished epochs: 0 in the first.
+            epoch: Number of finished epochs, 0 in the first.
         """
         return self.cross_entropy_weight, self.distillation_weight
 
     def comparable(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the logits to compare, standardised if that is wanted.
+        """Return the logits to compare, standardised if *standardize* is set.
 
         Args:
             student: Shape (B, C).
@@ -150,7 +170,7 @@ class DistillationLoss(nn.Module, ABC):
         Args:
             name: 'default' is what the paper of the method describes; 'authors' what
                 the authors of DisCoM-KD compared with; 'official' the values of the
-                method's own code and, with *standardize*, of that of LSKD.
+                method's own code and, with *standardize*, those of LSKD's code.
             standardize: Whether to standardise the logits (LSKD).
             settings: Settings that replace those of the preset.
 
@@ -167,7 +187,7 @@ class DistillationLoss(nn.Module, ABC):
         return cls(**{'standardize': standardize, **settings})
 
     def config(self) -> dict[str, Any]:
-        """Return class path and settings, as a configuration or a checkpoint has them.
+        """Return class path and settings, as stored in a configuration or checkpoint.
 
         Returns:
             {'class_path': ..., 'init_args': {...}} of plain values.
@@ -184,10 +204,11 @@ class DistillationLoss(nn.Module, ABC):
     def from_config(config: Mapping[str, Any]) -> 'DistillationLoss':
         """Create a loss from what :meth:`config` returned.
 
-        Nothing is imported for it: a checkpoint must not choose which code is run.
+        This imports nothing: a checkpoint must not choose which code runs.
 
         Args:
-            config: 'class_path', of this package if it is a mere name, and 'init_args'.
+            config: 'class_path' and 'init_args'. A bare class name is one of this
+                package.
 
         Returns:
             A new loss.
@@ -199,8 +220,8 @@ class DistillationLoss(nn.Module, ABC):
         found = getattr(sys.modules.get(module or __package__), name, None)
         if not isinstance(found, type) or not issubclass(found, DistillationLoss):
             raise SettingError(
-                f'loss={dict(config)}: its class_path is no subclass of DistillationLoss '
-                'that has been imported. Import the module that defines it first.'
+                f'loss={dict(config)}: its class_path is not an imported subclass of '
+                'DistillationLoss. Import the module that defines it first.'
             )
         return found(**(config.get('init_args') or {}))
 
@@ -221,6 +242,13 @@ def standardize_logits(logits: Tensor) -> Tensor:
 
     Raises:
         ValueError: If the shape is not (B, C) with two classes or more.
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.losses import standardize_logits
+        >>> standardize_logits(torch.tensor([[1.0, 2.0, 3.0], [10.0, 20.0, 30.0]]))
+        tensor([[-1.0000,  0.0000,  1.0000],
+                [-1.0000,  0.0000,  1.0000]])
     """
     check_logits(logits)
     logits = widen(logits)

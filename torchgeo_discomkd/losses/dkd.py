@@ -38,9 +38,21 @@ def dkd_terms(
 
     Raises:
         ValueError: If shapes differ, the temperature is not positive, or the target is
-            not of class indices. Whether they are in range is checked on the CPU only;
-            reading them on another device would stall it, and there the look-up by
-            index asserts the range on the device itself.
+            not of class indices. Their range is checked on the CPU only: reading them
+            on another device would stall it, and there the indexing itself asserts
+            the range.
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.losses import dkd_terms
+        >>> student = torch.tensor([[2.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+        >>> teacher = torch.tensor([[3.0, 1.0, 0.0], [0.0, 3.0, 0.0]])
+        >>> target = torch.tensor([0, 1])
+        >>> target_class, other_classes = dkd_terms(student, teacher, target)
+        >>> [round(x, 3) for x in target_class.tolist()]
+        [0.027, 0.497]
+        >>> [round(x, 3) for x in other_classes.tolist()]
+        [0.124, 0.0]
     """
     check_logits(student, teacher)
     check_target(target, student)
@@ -86,10 +98,21 @@ class DKD(DistillationLoss):
         target_weight: Weight of the target-class term, the paper's alpha.
         other_weight: Weight of the other classes' term, the paper's beta.
         warmup_epochs: Epochs until the distillation loss has its full weight.
-        first_epoch: Number of the first epoch in the warm-up. With 0 it starts from
-            nothing.
+        first_epoch: Number of the first epoch in the warm-up. With 0 the first epoch
+            has no distillation loss.
         standardize: Whether to standardise the logits of student and teacher before the
             distillation loss (LSKD).
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.losses import DKD
+        >>> student = torch.tensor([[2.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+        >>> teacher = torch.tensor([[3.0, 1.0, 0.0], [0.0, 3.0, 0.0]])
+        >>> loss = DKD(warmup_epochs=10)
+        >>> round(loss(student, teacher, torch.tensor([0, 1]), epoch=0).item(), 3)
+        0.758
+        >>> loss.weights(epoch=0), loss.weights(epoch=9)
+        ((1.0, 0.1), (1.0, 1.0))
     """
 
     cross_entropy_weight: float = 1.0
@@ -115,7 +138,7 @@ class DKD(DistillationLoss):
         """Return the weights of cross-entropy and distillation loss in an epoch.
 
         Args:
-            epoch: Finished epochs: 0 in the first.
+            epoch: Number of finished epochs, 0 in the first.
         """
         warmup = min((epoch + self.first_epoch) / self.warmup_epochs, 1.0)
         return self.cross_entropy_weight, self.distillation_weight * warmup
@@ -123,7 +146,20 @@ class DKD(DistillationLoss):
     def forward(
         self, student_logits: Tensor, teacher_logits: Tensor, target: Tensor, epoch: int
     ) -> Tensor:
-        """Compute the loss; see :meth:`DistillationLoss.forward`."""
+        """Compute the distillation loss, without its weight.
+
+        Args:
+            student_logits: Shape (B, C).
+            teacher_logits: Shape (B, C); no gradient reaches them.
+            target: Class indices, int64, shape (B,).
+            epoch: Not used.
+
+        Returns:
+            Scalar, 0 or more up to rounding.
+
+        Raises:
+            ValueError: As for :func:`dkd_terms`.
+        """
         logits = self.comparable(student_logits, teacher_logits)
         target_class, other_classes = dkd_terms(*logits, target, self.temperature)
         terms = self.target_weight * target_class + self.other_weight * other_classes

@@ -32,5 +32,13 @@ def gradient_reversal(x: Tensor, strength: float = 1.0) -> Tensor:
 
     Returns:
         A tensor equal to *x*, with the shape and dtype of *x*.
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.losses import gradient_reversal
+        >>> x = torch.tensor([1.0, 2.0], requires_grad=True)
+        >>> gradient_reversal(x, strength=0.5).sum().backward()
+        >>> x.grad
+        tensor([-0.5000, -0.5000])
     """
     return _Reverse.apply(x, strength)

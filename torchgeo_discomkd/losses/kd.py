@@ -30,8 +30,8 @@ def kd_loss(
         teacher: Logits, shape (B, C); no gradient reaches them.
         temperature: T > 0. A tensor of shape () is differentiated, T^2 included.
         reduction: 'batchmean' averages over the samples. 'mean' averages over samples
-            and classes, 1/C of it: with T = 1 the form of some of Xue et al.'s code.
-            'none' returns one value for each sample.
+            and classes, which is 1/C of that; with T = 1, some of Xue et al.'s code has
+            this form. 'none' returns one value for each sample.
 
     Returns:
         Scalar, or shape (B,) for 'none'; 0 or more up to rounding.
@@ -39,6 +39,15 @@ def kd_loss(
     Raises:
         ValueError: If shapes differ, the temperature is not one positive number or
             *reduction* is unknown.
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.losses import kd_loss
+        >>> student = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
+        >>> teacher = torch.tensor([[2.0, 0.0], [0.0, 3.0]])
+        >>> loss = kd_loss(student, teacher, temperature=4.0, reduction='none')
+        >>> [round(x, 3) for x in loss.tolist()]
+        [0.0, 0.459]
     """
     check_logits(student, teacher)
     check_temperature(temperature)
@@ -75,6 +84,17 @@ class KD(DistillationLoss):
         temperature: T > 0.
         standardize: Whether to standardise the logits of student and teacher before the
             distillation loss (LSKD).
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.losses import KD
+        >>> student = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
+        >>> teacher = torch.tensor([[3.0, 0.0], [0.0, 3.0]])
+        >>> loss = KD(alpha=0.5, temperature=4.0)
+        >>> round(loss(student, teacher, torch.tensor([0, 1]), epoch=0).item(), 3)
+        0.285
+        >>> KD.preset('official')
+        KD(alpha=0.5, temperature=1.0, standardize=False)
     """
 
     alpha: float = 0.5
@@ -88,12 +108,29 @@ class KD(DistillationLoss):
     }
 
     def weights(self, epoch: int) -> tuple[float, float]:
-        """Return alpha and 1 - alpha, whatever the epoch."""
+        """Return the weights of cross-entropy and distillation loss.
+
+        Args:
+            epoch: Not used: the weights are always alpha and 1 - alpha.
+        """
         return self.alpha, 1 - self.alpha
 
     def forward(
         self, student_logits: Tensor, teacher_logits: Tensor, target: Tensor, epoch: int
     ) -> Tensor:
-        """Compute the loss; see :meth:`DistillationLoss.forward`."""
+        """Compute the distillation loss, without its weight.
+
+        Args:
+            student_logits: Shape (B, C).
+            teacher_logits: Shape (B, C); no gradient reaches them.
+            target: Not used.
+            epoch: Not used.
+
+        Returns:
+            Scalar, 0 or more up to rounding.
+
+        Raises:
+            ValueError: If shapes differ.
+        """
         logits = self.comparable(student_logits, teacher_logits)
         return kd_loss(*logits, self.temperature)

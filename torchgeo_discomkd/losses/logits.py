@@ -58,7 +58,7 @@ def kl_divergence(log_student: Tensor, log_teacher: Tensor) -> Tensor:
 
 
 def check_logits(*logits: Tensor) -> None:
-    """Check that all logits are of the same samples and classes.
+    """Check that all logits have the same shape: samples and classes.
 
     Args:
         logits: Shape (B, C) for each.
@@ -70,13 +70,13 @@ def check_logits(*logits: Tensor) -> None:
     for shape in shapes:
         if len(shape) != 2 or shape[0] < 1 or shape[1] < 2:
             raise ValueError(
-                f'Logits have shape {shape}: give (B, C), one row or more of two '
-                'classes or more.'
+                f'Logits have shape {shape}: give (B, C), with at least one row and '
+                'two classes.'
             )
         if shape != shapes[0]:
             raise ValueError(
                 f'Logits have shapes {shapes[0]} and {shape}: give student and teacher '
-                'the same samples and a classifier of the same classes.'
+                'the same samples and the same classes.'
             )
 
 
@@ -113,7 +113,7 @@ def check_temperature(temperature: float | Tensor) -> None:
 
     Args:
         temperature: A number or a tensor; the values of a tensor are read on the CPU
-            only, as reading them on another device would stall it.
+            only: reading them on another device would stall it.
 
     Raises:
         ValueError: If a temperature is not positive and finite.

@@ -7,8 +7,8 @@ Source: Jin et al., CVPR 2023, 'Multi-level logit distillation'. To KD at severa
 temperatures (instance level) it adds the consistency of two Gram matrices of the class
 probabilities P, of shape (B, C): between classes (C x C) and between samples (B x B).
 
-The terms have very different scales. Between an undecided student and a certain teacher
-of balanced classes the class term is (B / C)^2 (1 - 1 / C) and the batch term
+The terms have very different scales. Between an undecided student and a confident
+teacher of balanced classes the class term is (B / C)^2 (1 - 1 / C) and the batch term
 (B / C) (1 - 1 / C): 147 and 11.5 for 128 samples of 10 classes, but 0.41 and 0.63 for
 the 64 samples of 100 classes that the method was made for. With few classes the class
 term can drown all others, which is why each has its own weight; standardised logits
@@ -54,6 +54,16 @@ def class_consistency_loss(
     Raises:
         ValueError: If shapes differ, the temperature is not positive or *reduction* is
             unknown.
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.losses import class_consistency_loss
+        >>> student = torch.tensor([[2.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
+        >>> teacher = torch.tensor([[3.0, 0.0], [0.0, 3.0], [3.0, 0.0]])
+        >>> round(class_consistency_loss(student, teacher).item(), 3)
+        0.014
+        >>> class_consistency_loss(student, teacher, reduction='none').shape
+        torch.Size([2, 2])
     """
     p, q = _probabilities(student, teacher, temperature)
     return _consistency(p.mT, q.mT, reduction)
@@ -80,6 +90,16 @@ def batch_consistency_loss(
     Raises:
         ValueError: If shapes differ, the temperature is not positive or *reduction* is
             unknown.
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.losses import batch_consistency_loss
+        >>> student = torch.tensor([[2.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
+        >>> teacher = torch.tensor([[3.0, 0.0], [0.0, 3.0], [3.0, 0.0]])
+        >>> round(batch_consistency_loss(student, teacher).item(), 3)
+        0.008
+        >>> batch_consistency_loss(student, teacher, reduction='none').shape
+        torch.Size([3, 3])
     """
     p, q = _probabilities(student, teacher, temperature)
     return _consistency(p, q, reduction)
@@ -87,11 +107,11 @@ def batch_consistency_loss(
 
 @dataclass(eq=False)
 class MLKD(DistillationLoss):
-    """Cross-entropy and, of one view, instance, class and batch terms.
+    """Cross-entropy plus instance, class and batch terms of a single view.
 
     These are :func:`~torchgeo_discomkd.losses.kd_loss`, :func:`class_consistency_loss`
     and :func:`batch_consistency_loss`, summed over temperatures. Their scales differ:
-    see the head of this module.
+    see the top of this module.
 
     Please cite Jin et al., CVPR 2023, 'Multi-level logit distillation'.
 
@@ -102,13 +122,22 @@ class MLKD(DistillationLoss):
         class_weight: Weight of the class consistency.
         batch_weight: Weight of the batch consistency.
         swapped_kl: Whether the instance term is what the authors of DisCoM-KD ran: a KL
-            routine that was given probabilities instead of their logarithms, and
-            teacher and student in each other's place, the mean over samples and classes
-            of q (ln q - p), where p and q are the teacher's and the student's
+            routine that was given probabilities instead of their logarithms, with
+            teacher and student swapped: the mean over samples and classes of
+            q (ln q - p), where p and q are the teacher's and the student's
             probabilities. Its minimum is at q = softmax(p), not at q = p, and it can be
             negative.
         standardize: Whether to standardise the logits of student and teacher before all
             terms of the distillation loss (LSKD).
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.losses import MLKD
+        >>> student = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
+        >>> teacher = torch.tensor([[3.0, 0.0], [0.0, 3.0]])
+        >>> loss = MLKD(temperatures=(2.0, 4.0), class_weight=0.5)
+        >>> round(loss(student, teacher, torch.tensor([0, 1]), epoch=0).item(), 3)
+        0.579
     """
 
     cross_entropy_weight: float = 1.0
@@ -144,7 +173,20 @@ class MLKD(DistillationLoss):
     def forward(
         self, student_logits: Tensor, teacher_logits: Tensor, target: Tensor, epoch: int
     ) -> Tensor:
-        """Compute the loss; see :meth:`DistillationLoss.forward`."""
+        """Compute the distillation loss, without its weight.
+
+        Args:
+            student_logits: Shape (B, C).
+            teacher_logits: Shape (B, C); no gradient reaches them.
+            target: Not used.
+            epoch: Not used.
+
+        Returns:
+            Scalar.
+
+        Raises:
+            ValueError: If shapes differ.
+        """
         logits = self.comparable(student_logits, teacher_logits)
         instance_loss = _swapped_kd_loss if self.swapped_kl else kd_loss
         terms = [
@@ -164,12 +206,12 @@ class OfficialMLKD(DistillationLoss):
     terms. The code differs from what the paper describes, and so does this loss:
 
     * The strong view gives instance terms only, at T, 3 and 5. At 2 and 6 the weak
-      view's instance terms enter once more, in their place.
-    * The masks of unconfident samples and classes multiply terms that are averaged
-      already: they are mere constants. m, for the weak instance terms above and the
+      view's instance terms are added once more, in their place.
+    * The masks of unconfident samples and classes multiply terms that are already
+      averaged, so they are mere constants. m, for the weak instance terms above and the
       batch terms, is the fraction of samples whose teacher confidence is at most its
       median; c, for the class terms, the fraction of classes whose summed teacher
-      probability is. Both are about 1/2; m is more where many confidences round to 1.
+      probability is. Both are about 1/2; m is larger where many confidences round to 1.
 
     Please cite Jin et al., CVPR 2023, 'Multi-level logit distillation'.
 
@@ -181,6 +223,17 @@ class OfficialMLKD(DistillationLoss):
         batch_weight: Weight of the batch consistency.
         standardize: Whether to standardise the logits of the instance terms (LSKD);
             class and batch terms keep the raw ones.
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.losses import OfficialMLKD
+        >>> student = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
+        >>> teacher = torch.tensor([[3.0, 0.0], [0.0, 3.0]])
+        >>> strong = student / 2, teacher / 2  # logits of the strong view
+        >>> loss = OfficialMLKD()
+        >>> target = torch.tensor([0, 1])
+        >>> round(loss(student, teacher, target, epoch=0, strong=strong).item(), 3)
+        2.257
     """
 
     cross_entropy_weight: float = 0.1
@@ -207,11 +260,12 @@ class OfficialMLKD(DistillationLoss):
         """Compute the loss of two views; see :meth:`DistillationLoss.forward`.
 
         Args:
-            student_logits: Those of the weak view, shape (B, C).
-            teacher_logits: Those of the weak view; no gradient reaches them.
-            target: Unused.
-            epoch: Unused.
-            strong: Logits of student and teacher of the strong view.
+            student_logits: Logits of the weak view, shape (B, C).
+            teacher_logits: Logits of the weak view; no gradient reaches them.
+            target: Not used.
+            epoch: Not used.
+            strong: Logits of student and teacher for the strong view, each of shape
+                (B, C).
 
         Returns:
             Scalar, 0 or more up to rounding.
@@ -222,7 +276,7 @@ class OfficialMLKD(DistillationLoss):
         if strong is None:
             raise ValueError(
                 'OfficialMLKD compares two views: give strong=(student_logits, '
-                'teacher_logits) of the strong one.'
+                'teacher_logits) of the strong view.'
             )
         raw = student_logits, teacher_logits
         check_logits(*raw, *strong)

@@ -1,7 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Temperature scaling: probabilities that are as often right as they say."""
+"""Temperature scaling: a probability of 0.8 should be right 8 times out of 10."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -16,7 +16,7 @@ from ..files import write_atomically
 from ..metadata import KEY, ClassifierMetadata
 from .classifier_file import load_metadata
 
-#: Temperatures are sought between these.
+#: Bounds of the search for a temperature.
 BOUNDS = (0.01, 100.0)
 
 #: Standard deviation of the logarithm of temperatures, before any sample is seen.
@@ -31,8 +31,8 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
 
     It minimises the negative log-likelihood of all samples, in float64, under the prior
     that the logarithm of the temperature is normal with mean 0 and standard deviation
-    0.5. Hundreds of samples outweigh it. With a dozen, or where all are right and any
-    lower temperature would be likelier still, it keeps the temperature from extremes.
+    0.5. Hundreds of samples outweigh the prior. With a dozen, or where all are right
+    and any lower temperature would be likelier still, it prevents extreme temperatures.
     The likelihood is never worse than with a temperature of 1. Labels by argmax do not
     change.
 
@@ -41,7 +41,7 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
 
     Args:
         logits: Logits before calibration, shape (N, K); samples with a logit that is
-            not finite are left out.
+            not finite are ignored.
         labels: int64 (N,), from 0 to K - 1.
 
     Returns:
@@ -49,6 +49,15 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
 
     Raises:
         LabelError: If the shapes do not match or a label is out of range.
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.models import fit_temperature
+        >>> logits = torch.tensor([[4.0, 0.0], [0.0, 4.0]]).repeat(50, 1)
+        >>> labels = torch.tensor([0, 1]).repeat(50)
+        >>> labels[:20] = 0  # 10 of 100 are wrong, but every probability is 0.98
+        >>> round(fit_temperature(logits, labels), 2)
+        1.73
     """
     if logits.ndim != 2 or labels.shape != logits.shape[:1]:
         raise LabelError(
@@ -62,9 +71,9 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
         return 1.0
     if not 0 <= int(y.min()) <= int(y.max()) < z.shape[1]:
         raise LabelError(
-            f'labels from {int(y.min())} to {int(y.max())} with {z.shape[1]} classes.'
+            f'labels from {int(y.min())} to {int(y.max())}: give 0 to {z.shape[1] - 1}.'
         )
-    # what a class has more than the label: nothing cancels in the sums below
+    # the margin of each class over the label: nothing cancels in the sums below
     z = z - z.gather(1, y[:, None])
 
     def loss(log_temperature: float) -> float:
@@ -75,8 +84,8 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
 
 
 def _minimize(loss: Callable[[float], float], low: float, high: float) -> float:
-    """Return where a loss is least, also if it has several minima."""
-    # imported here: everything that reads a classifier file would wait for it
+    """Return where a loss is least, even if it has several minima."""
+    # imported here, so that reading a classifier file does not wait for it
     from scipy.optimize import minimize_scalar
 
     step = (high - low) / (_STEPS - 1)
@@ -93,7 +102,7 @@ def store_temperature(
 ) -> ClassifierMetadata:
     """Write a temperature and scores into a classifier file.
 
-    The tensors stay as they are, to the bit. The file is complete or as it was.
+    The tensors stay the same, bit for bit. The file is never left half-written.
 
     Args:
         path: The file.
@@ -104,9 +113,22 @@ def store_temperature(
         The new metadata.
 
     Raises:
-        ClassifierFileError: If it is no classifier file, or *temperature* is not
+        ClassifierFileError: If it is not a classifier file, or *temperature* is not
             positive.
         OSError: If the file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from torchgeo_discomkd.models import store_temperature
+        >>> from torchgeo_discomkd.tasks import FusionClassification
+        >>> task = FusionClassification({'sar': 2}, num_classes=3, model='test_resnet')
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / 'sar.safetensors'
+        ...     task.save_classifier('sar', path, scores={}, epoch=0)
+        ...     metadata = store_temperature(path, 1.5, {'val_CalibrationError': 0.1})
+        >>> metadata.temperature, metadata.scores
+        (1.5, {'val_CalibrationError': 0.1})
     """
     old = load_metadata(path)
     new = replace(old, temperature=temperature, scores={**old.scores, **scores})

@@ -1,7 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""The classifier file: one classifier and all that is needed to use it, no pickle.
+"""The classifier file: a classifier and all that is needed to use it, no pickle.
 
 It is a safetensors file whose header carries the metadata as JSON. Reading one needs
 neither TorchGeo nor Lightning.
@@ -28,7 +28,25 @@ AUXILIARY = 'auxiliary.'
 
 
 class LoadedClassifier(nn.Module):
-    """A classifier with its metadata, in evaluation mode and without gradients."""
+    """A classifier with its metadata, in evaluation mode and without gradients.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import torch
+        >>> from torchgeo_discomkd.models import load_classifier
+        >>> from torchgeo_discomkd.tasks import DisCoMKD
+        >>> task = DisCoMKD({'ms': 13, 'sar': 2}, num_classes=3, model='test_resnet')
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / 'sar.safetensors'
+        ...     task.save_classifier('sar', path, scores={}, epoch=0)
+        ...     classifier = load_classifier(path)
+        >>> classifier.modalities
+        ('sar',)
+        >>> probabilities = classifier.probabilities(torch.rand(4, 2, 32, 32))
+        >>> probabilities.shape
+        torch.Size([4, 3])
+    """
 
     def __init__(
         self,
@@ -60,9 +78,9 @@ class LoadedClassifier(nn.Module):
         """Classify a batch.
 
         Args:
-            images: Raw images by modality, shape (B, C_m, H_m, W_m), other modalities
-                than the classifier's being ignored; or, if there is one modality
-                only, its images.
+            images: Raw images by modality, shape (B, C_m, H_m, W_m), ignoring any that
+                the classifier does not take; or, if it takes a single modality, the
+                images of that one.
 
         Returns:
             Logits before calibration, shape (B, K).
@@ -79,7 +97,7 @@ class LoadedClassifier(nn.Module):
         return self.classifier(images)
 
     def probabilities(self, images: Mapping[str, Tensor] | Tensor) -> Tensor:
-        """Classify a batch, with the calibration of the file.
+        """Classify a batch, using the calibration in the file.
 
         Args:
             images: As for :meth:`forward`.
@@ -102,8 +120,8 @@ def save_classifier(
 ) -> None:
     """Write a classifier file.
 
-    The file is complete or absent: it is written under another name beside *path* and
-    then renamed, replacing an older file.
+    The file is complete or absent: it is written under another name next to *path* and
+    then renamed, replacing any older file.
 
     Args:
         path: File to write, for example 'best/sar.safetensors'; its folder is created.
@@ -113,8 +131,21 @@ def save_classifier(
             embedding.
 
     Raises:
-        ClassifierFileError: If the metadata are of another classifier.
+        ClassifierFileError: If the metadata describe another classifier.
         OSError: If the file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from torchgeo_discomkd.models import save_classifier
+        >>> from torchgeo_discomkd.tasks import DisCoMKD
+        >>> task = DisCoMKD({'ms': 13, 'sar': 2}, num_classes=3, model='test_resnet')
+        >>> metadata = task.classifier_metadata('disentangled', ['sar'], {}, 0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / 'best' / 'sar.safetensors'
+        ...     save_classifier(path, task.model.classifiers['sar'], metadata)
+        ...     print(path.exists())
+        True
     """
     _check_description(classifier, metadata)
     tensors = dict(classifier.state_dict())
@@ -134,19 +165,32 @@ def load_metadata(path: str | Path) -> ClassifierMetadata:
         The metadata.
 
     Raises:
-        ClassifierFileError: If there is no such file, it is no classifier file or it is
-            truncated.
+        ClassifierFileError: If there is no such file, it is not a classifier file or it
+            is truncated.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from torchgeo_discomkd.models import load_metadata
+        >>> from torchgeo_discomkd.tasks import FusionClassification
+        >>> task = FusionClassification({'sar': 2}, num_classes=3, model='test_resnet')
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / 'sar.safetensors'
+        ...     task.save_classifier('sar', path, scores={}, epoch=0)
+        ...     metadata = load_metadata(path)
+        >>> metadata.modalities['sar'].bands
+        ('B1', 'B2')
     """
     if not Path(path).is_file():
         raise ClassifierFileError(
-            f'{path}: there is no such file. Training writes best/<modality>.safetensors.'
+            f'{path}: there is no such file. Training writes best/<name>.safetensors.'
         )
     try:
         with safe_open(path, framework='pt') as file:
             header = file.metadata() or {}
     except (OSError, SafetensorError) as error:
         raise ClassifierFileError(
-            f'{path} is no safetensors file, or it is truncated ({error}): give a '
+            f'{path} is not a safetensors file, or it is truncated ({error}): give a '
             'classifier file, best/<modality>.safetensors of a run, or copy it again.'
         ) from error
     if KEY not in header:
@@ -170,8 +214,22 @@ def load_classifier(path: str | Path) -> LoadedClassifier:
         The classifier on the CPU.
 
     Raises:
-        ClassifierFileError: If there is no such file, it is no classifier file, it is
-            truncated, or its tensors do not fit its metadata.
+        ClassifierFileError: If there is no such file, it is not a classifier file, it
+            is truncated, or its tensors do not fit its metadata.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import torch
+        >>> from torchgeo_discomkd.models import load_classifier
+        >>> from torchgeo_discomkd.tasks import FusionClassification
+        >>> task = FusionClassification({'sar': 2}, num_classes=3, model='test_resnet')
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / 'sar.safetensors'
+        ...     task.save_classifier('sar', path, scores={}, epoch=0)
+        ...     classifier = load_classifier(path)
+        >>> classifier(torch.rand(4, 2, 32, 32)).shape
+        torch.Size([4, 3])
     """
     metadata = load_metadata(path)
     tensors = load_file(path)
@@ -187,10 +245,10 @@ def load_classifier(path: str | Path) -> LoadedClassifier:
 def restore_classifier(
     metadata: ClassifierMetadata, tensors: Mapping[str, Tensor]
 ) -> DisentangledClassifier | FusionClassifier:
-    """Build a classifier from what is said about it and give it its weights.
+    """Build a classifier from its metadata and its weights.
 
     Args:
-        metadata: What a file says about the classifier.
+        metadata: Metadata of the classifier.
         tensors: Its state dict.
 
     Returns:
@@ -198,9 +256,18 @@ def restore_classifier(
 
     Raises:
         ClassifierFileError: If *tensors* are not those of such a classifier.
+
+    Example:
+        >>> from torchgeo_discomkd.models import restore_classifier
+        >>> from torchgeo_discomkd.tasks import DisCoMKD
+        >>> task = DisCoMKD({'ms': 13, 'sar': 2}, num_classes=3, model='test_resnet')
+        >>> metadata = task.classifier_metadata('disentangled', ['sar'], {}, 0)
+        >>> tensors = task.model.classifiers['sar'].state_dict()
+        >>> restore_classifier(metadata, tensors).normalization
+        Normalization(2)
     """
     try:
-        # a new network draws random weights: the caller's stream must not notice
+        # a new network draws random weights: keep the caller's generator as it was
         with torch.random.fork_rng(devices=[]):
             classifier = _build(metadata)
         classifier.load_state_dict(tensors)
@@ -254,6 +321,6 @@ def _check_description(
     expected = (metadata.kind, described, len(metadata.classes))
     if found != expected:
         raise ClassifierFileError(
-            'The metadata are of another classifier: kind, channels and number of '
-            f'classes are {found}, the metadata say {expected}.'
+            'The metadata describe another classifier: kind, channels and number of '
+            f'classes are {found}, but the metadata have {expected}.'
         )

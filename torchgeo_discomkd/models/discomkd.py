@@ -31,6 +31,16 @@ class Embeddings(NamedTuple):
         invariant: What all modalities share.
         informative: What only this modality knows about the class.
         irrelevant: What only this modality knows and the class does not need.
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.models import DisentangledEncoder
+        >>> encoder = DisentangledEncoder(in_channels=2, model='test_resnet')
+        >>> embeddings = encoder(torch.rand(4, 2, 32, 32))
+        >>> embeddings._fields
+        ('invariant', 'informative', 'irrelevant')
+        >>> embeddings.invariant.shape
+        torch.Size([4, 48])
     """
 
     invariant: Tensor
@@ -41,12 +51,22 @@ class Embeddings(NamedTuple):
 class DisentangledEncoder(nn.Module):
     """Two encoders of one modality and the projection of the first.
 
-    The specific encoder's features are cut in two: the first half is the informative
+    The specific encoder's features are split in two: the first half is the informative
     embedding, the second half the irrelevant one. The projection brings the invariant
     encoder's features to the same size D.
 
     Attributes:
         embedding_size: Size D of each embedding.
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.models import DisentangledEncoder
+        >>> encoder = DisentangledEncoder(in_channels=2, model='test_resnet')
+        >>> encoder.embedding_size
+        48
+        >>> invariant, informative, irrelevant = encoder(torch.rand(4, 2, 32, 32))
+        >>> informative.shape
+        torch.Size([4, 48])
     """
 
     def __init__(
@@ -63,7 +83,7 @@ class DisentangledEncoder(nn.Module):
             model: Name of a timm model, used for both encoders.
             head: Projection: a linear layer, batch normalisation and ReLU (released
                 code), or a linear layer alone (paper). With 'linear' the signed
-                orthogonality loss leads to opposite, not to orthogonal embeddings.
+                orthogonality loss leads to opposite, not orthogonal, embeddings.
             weights: As for :func:`create_encoder`, used for both encoders.
 
         Raises:
@@ -79,7 +99,7 @@ class DisentangledEncoder(nn.Module):
         if features % 2:
             raise WeightsError(
                 f"model='{model}' has {features} features, which cannot be halved: "
-                'choose a model with an even number of them.'
+                'choose a model with an even number of features.'
             )
         self.embedding_size = features // 2
         linear = nn.Linear(features, self.embedding_size)
@@ -107,9 +127,16 @@ class DisentangledEncoder(nn.Module):
 
 
 class DisentangledClassifier(nn.Module):
-    """Classifier of one modality: all that is left of DisCoM-KD after training.
+    """Classifier of one modality: all that DisCoM-KD keeps after training.
 
     It takes raw pixels: the normalisation is its first layer.
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.models import DisentangledClassifier
+        >>> classifier = DisentangledClassifier(2, num_classes=3, model='test_resnet')
+        >>> classifier(torch.rand(4, 2, 32, 32)).shape
+        torch.Size([4, 3])
     """
 
     def __init__(
@@ -188,22 +215,33 @@ class DisentangledClassifier(nn.Module):
 
 
 class DisCoMKDOutput(NamedTuple):
-    """All that the losses need, by modality, in the order of the network.
+    """Everything that the losses need, by modality, in the order of the network.
 
     B is the batch size of a modality, K the number of classes, M that of modalities.
 
     Attributes:
         logits: Logits of the task classifiers, shape (B, K).
         embeddings: The three embeddings.
-        adversarial_logits: Of the discriminator, behind the gradient reversal, shape
+        adversarial_logits: Logits of the discriminator, after the gradient reversal,
+            shape (B, M).
+        informative_modality_logits: Logits of the informative modality classifier,
+            shape (B, M).
+        irrelevant_modality_logits: Logits of the irrelevant modality classifier, shape
             (B, M).
-        informative_modality_logits: Of the informative modality classifier, shape (B,
-            M).
-        irrelevant_modality_logits: Of the irrelevant modality classifier, shape (B, M).
-        auxiliary_invariant_logits: Of the auxiliary task classifier on invariant
-            embeddings, shape (B, K).
-        auxiliary_informative_logits: Of the auxiliary task classifier on informative
-            embeddings, shape (B, K).
+        auxiliary_invariant_logits: Logits of the auxiliary task classifier for
+            invariant embeddings, shape (B, K).
+        auxiliary_informative_logits: Logits of the auxiliary task classifier for
+            informative embeddings, shape (B, K).
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.models import DisCoMKDNetwork
+        >>> network = DisCoMKDNetwork({'ms': 13, 'sar': 2}, 3, model='test_resnet')
+        >>> output = network({'sar': torch.rand(4, 2, 32, 32)})
+        >>> output.logits['sar'].shape
+        torch.Size([4, 3])
+        >>> output.adversarial_logits['sar'].shape
+        torch.Size([4, 2])
     """
 
     logits: dict[str, Tensor]
@@ -218,7 +256,18 @@ class DisCoMKDOutput(NamedTuple):
 class DisCoMKDNetwork(nn.Module):
     """One classifier per modality and, for training only, four shared linear layers.
 
-    The shared layers need embeddings of one size, hence one timm model for all.
+    The shared layers need embeddings of the same size, so all use one timm model.
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.models import DisCoMKDNetwork
+        >>> network = DisCoMKDNetwork({'ms': 13, 'sar': 2}, 3, model='test_resnet')
+        >>> images = {'ms': torch.rand(4, 13, 32, 32), 'sar': torch.rand(2, 2, 32, 32)}
+        >>> output = network(images)
+        >>> {m: tuple(logits.shape) for m, logits in output.logits.items()}
+        {'ms': (4, 3), 'sar': (2, 3)}
+        >>> network.classifiers['sar'](images['sar']).shape  # all that is kept
+        torch.Size([2, 3])
     """
 
     def __init__(
@@ -238,7 +287,7 @@ class DisCoMKDNetwork(nn.Module):
             model: Name of a timm model.
             head: As for :class:`DisentangledEncoder`.
             weights: Pretrained weights by modality, as for :func:`create_encoder`;
-                a modality that is left out starts at random.
+                a modality without any starts from random ones.
 
         Raises:
             BandError: If a number of bands is not positive.
@@ -289,7 +338,7 @@ class DisCoMKDNetwork(nn.Module):
         """
         check_known(images, self.modalities, 'images')
         if not images:
-            raise ModalityError(f'No images given: give some of {self.modalities}.')
+            raise ModalityError(f'No images given: give any of {self.modalities}.')
         modalities = [m for m in self.modalities if m in images]
         embeddings = {m: self._classifier(m).embed(images[m]) for m in modalities}
         invariant = {m: e.invariant for m, e in embeddings.items()}
@@ -325,10 +374,19 @@ def read_outs(embeddings: Embeddings, auxiliary: nn.Module) -> dict[str, Tensor]
     """Classify by the invariant and by the informative embedding alone (Table 4).
 
     Args:
-        embeddings: Of one modality, each of shape (B, D).
+        embeddings: Embeddings of one modality, each of shape (B, D).
         auxiliary: The auxiliary task classifier, from (B, D) to (B, K).
 
     Returns:
         Logits, shape (B, K), for each of :data:`READ_OUTS`.
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.models import DisCoMKDNetwork, read_outs
+        >>> network = DisCoMKDNetwork({'ms': 13, 'sar': 2}, 3, model='test_resnet')
+        >>> embeddings = network.classifiers['sar'].embed(torch.rand(4, 2, 32, 32))
+        >>> logits = read_outs(embeddings, network.auxiliary_classifier)
+        >>> {name: tuple(z.shape) for name, z in logits.items()}
+        {'invariant': (4, 3), 'informative': (4, 3)}
     """
     return {name: auxiliary(getattr(embeddings, name)) for name in READ_OUTS}

@@ -29,13 +29,13 @@ def create_encoder(
 
     Without pretrained weights, a ResNet starts as in the released code of DisCoM-KD:
     the last batch normalisation of a block has weight 1 (timm: 0), and the first
-    convolution PyTorch's default initialisation. Other models start as timm's.
+    convolution PyTorch's default initialisation. Other models start as in timm.
 
     If pretrained weights have another number of input channels, the kernels of the
     first convolution are repeated along the channel axis, cut to *in_channels* and
     scaled by their number over *in_channels*, so that activations keep their size; for
-    one channel they are summed. This is timm's rule. It goes by position: it knows
-    nothing of bands.
+    one channel they are summed. This is timm's rule. It goes by position and knows
+    nothing about bands.
 
     Args:
         model: Name of a timm model, for example 'resnet18'.
@@ -44,7 +44,7 @@ def create_encoder(
             (ImageNet) weights, the name of a TorchGeo weight
             ('ResNet18_Weights.SENTINEL2_ALL_MOCO'), or the path of a state dict of
             the timm model (.pth, .pt, .safetensors). Its classification layer, if any,
-            is left out.
+            is ignored.
 
     Returns:
         A module from images, shape (B, C, H, W), to features, shape (B, F), with F in
@@ -54,6 +54,15 @@ def create_encoder(
         BandError: If *in_channels* is not positive.
         WeightsError: If *model* or *weights* is unknown, cannot be reached or read, or
             if they do not fit together.
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.models import create_encoder
+        >>> encoder = create_encoder('test_resnet', in_channels=13)
+        >>> encoder(torch.rand(4, 13, 32, 32)).shape
+        torch.Size([4, 96])
+        >>> encoder.num_features
+        96
     """
     if in_channels < 1:
         raise BandError(f'in_channels={in_channels}: an encoder needs 1 band or more.')
@@ -134,8 +143,8 @@ def _fetch(name: str) -> Mapping[str, Tensor]:
         weight = get_weight(name)
     except ValueError as error:
         raise WeightsError(
-            f"weights='{name}' is neither a file nor the name of a TorchGeo weight: use "
-            'a path that ends in .pth or .safetensors, a name such as '
+            f"weights='{name}' is neither a file nor the name of a TorchGeo weight: "
+            'use a path that ends in .pth or .safetensors, a name such as '
             "'ResNet18_Weights.SENTINEL2_ALL_MOCO', true for ImageNet, or null."
         ) from error
     try:

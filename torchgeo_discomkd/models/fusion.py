@@ -23,6 +23,17 @@ class FusionClassifier(nn.Module):
     """One encoder per modality, the sum of their features and one linear layer.
 
     It takes raw pixels: normalisation is the first layer of every modality.
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.models import FusionClassifier
+        >>> teacher = FusionClassifier({'ms': 13, 'sar': 2}, 3, model='test_resnet')
+        >>> images = {'ms': torch.rand(4, 13, 32, 32), 'sar': torch.rand(4, 2, 32, 32)}
+        >>> teacher(images).shape
+        torch.Size([4, 3])
+        >>> student = FusionClassifier({'sar': 2}, 3, model='test_resnet')
+        >>> student(images['sar']).shape
+        torch.Size([4, 3])
     """
 
     def __init__(
@@ -39,7 +50,7 @@ class FusionClassifier(nn.Module):
             num_classes: Number of classes K.
             model: Name of a timm model, used for all modalities.
             weights: Pretrained weights by modality, as for :func:`create_encoder`;
-                a modality that is left out starts at random.
+                a modality without any starts from random ones.
 
         Raises:
             BandError: If a number of bands is not positive.
@@ -77,9 +88,9 @@ class FusionClassifier(nn.Module):
         """Classify a batch.
 
         Args:
-            images: Raw images by modality, shape (B, C_m, H_m, W_m), other modalities
-                than the classifier's being ignored; or, if there is one modality
-                only, its images.
+            images: Raw images by modality, shape (B, C_m, H_m, W_m), ignoring any that
+                the classifier does not take; or, if it takes a single modality, the
+                images of that one.
 
         Returns:
             Logits, shape (B, K).
@@ -91,8 +102,8 @@ class FusionClassifier(nn.Module):
         if isinstance(images, Tensor):
             if len(self.modalities) > 1:
                 raise ModalityError(
-                    f'One tensor given to a classifier of {self.modalities}: give a '
-                    'mapping from modality to images.'
+                    f'A single tensor given to a classifier of {self.modalities}: give '
+                    'a mapping from modality to images.'
                 )
             images = {self.modalities[0]: images}
         check_present(self.modalities, images)

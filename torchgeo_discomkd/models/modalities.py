@@ -29,8 +29,8 @@ def check_names(names: Iterable[str], minimum: int) -> None:
     illegal = [n for n in names if not n or '.' in n or hasattr(reserved, n)]
     if illegal:
         raise ModalityError(
-            f'{illegal}: a modality needs a name without dots that is no attribute of '
-            "a PyTorch module, for example 'sar'."
+            f'{illegal}: a modality needs a name without dots that is not an attribute '
+            "of a PyTorch module, for example 'sar'."
         )
 
 
@@ -40,7 +40,7 @@ def check_known(requested: Iterable[str], known: Iterable[str], what: str) -> No
     Args:
         requested: Names to check.
         known: Names of the network's modalities.
-        what: What the names were given for, for the message.
+        what: The argument that held the names, for the message.
 
     Raises:
         ModalityError: If one is unknown.
@@ -58,7 +58,7 @@ def check_present(required: Iterable[str], images: Mapping[str, object]) -> None
 
     Args:
         required: Names of the classifier's modalities.
-        images: Images by modality; more than the required ones do no harm.
+        images: Images by modality; additional ones are allowed.
 
     Raises:
         ModalityError: If one is missing.
@@ -67,6 +67,6 @@ def check_present(required: Iterable[str], images: Mapping[str, object]) -> None
     missing = [name for name in required if name not in images]
     if missing:
         raise ModalityError(
-            f'Modality {missing} is missing in images of {list(images)}: the '
+            f'Modality {missing} is missing from images of {list(images)}: the '
             f'classifier needs {required}.'
         )

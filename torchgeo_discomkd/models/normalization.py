@@ -15,9 +15,21 @@ from ..errors import BandError
 class Normalization(nn.Module):
     """Fill missing pixels, clip, subtract and divide, band by band.
 
-    Its state are five float32 buffers of shape (C,): ``fill``, ``low``, ``high``,
+    Its state is five float32 buffers of shape (C,): ``fill``, ``low``, ``high``,
     ``shift`` and ``scale``. A new instance changes no finite value: call :meth:`fit`
     with the statistics of the training split.
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.models import Normalization
+        >>> normalization = Normalization(in_channels=2)
+        >>> normalization.fit(
+        ...     mean=[-11, -18], std=[4, 5], low=[-20, -28], high=[-2, -8]
+        ... )
+        >>> pixels = torch.tensor([[-7.0, torch.nan], [-13.0, -18.0]])
+        >>> normalization(pixels.view(1, 2, 1, 2)).view(2, 2)  # NaN becomes the mean
+        tensor([[1., 0.],
+                [1., 0.]])
     """
 
     fill: Tensor
@@ -49,8 +61,8 @@ class Normalization(nn.Module):
     ) -> None:
         """Set the buffers from statistics of raw pixels, C numbers each.
 
-        A band whose spread is below what float32 resolves at its values is constant:
-        it is shifted, but not scaled.
+        A band whose spread is below what float32 resolves at its values counts as
+        constant: it is shifted, but not scaled.
 
         Args:
             mean: Mean of each band; it also replaces missing pixels.
@@ -89,7 +101,7 @@ class Normalization(nn.Module):
                 self.scale.fill_(1)
             case _:
                 raise ValueError(
-                    f"normalization='{kind}': use 'standardize', 'percentile' or 'none'."
+                    f"normalization='{kind}': use 'standardize', 'percentile', 'none'."
                 )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -97,7 +109,7 @@ class Normalization(nn.Module):
 
         Args:
             x: Raw values of any real dtype, shape (B, C, H, W). NaN and infinite pixels
-                are missing ones.
+                count as missing.
 
         Returns:
             Finite values in the dtype of the buffers (float32, unless the module was
@@ -131,8 +143,8 @@ class Normalization(nn.Module):
         tensor = torch.as_tensor(values, dtype=torch.float64, device=self.fill.device)
         if tensor.shape != self.fill.shape or not torch.isfinite(tensor).all():
             raise BandError(
-                f'{name}={tensor.tolist()}: the classifier needs {len(self.fill)} finite '
-                'numbers, one for each band.'
+                f'{name}={tensor.tolist()}: the classifier needs {len(self.fill)} '
+                'finite numbers, one for each band.'
             )
         return tensor
 

@@ -17,6 +17,17 @@ class ChannelsLast(Callback):
     Every training on a CPU has it, where steps are faster in float32 and in bfloat16;
     on other devices it is a choice. Results differ by rounding only; files of
     classifiers are the same.
+
+    Example:
+        >>> import torch
+        >>> from lightning.pytorch import Trainer
+        >>> from torchgeo_discomkd.callbacks import ChannelsLast
+        >>> from torchgeo_discomkd.tasks import FusionClassification
+        >>> task = FusionClassification({'sar': 2}, num_classes=3, model='test_resnet')
+        >>> ChannelsLast().on_fit_start(Trainer(accelerator='cpu', logger=False), task)
+        >>> weight = task.model.encoders['sar'].conv1[0].weight
+        >>> weight.is_contiguous(memory_format=torch.channels_last)
+        True
     """
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -14,20 +14,20 @@ from torch.nn.functional import linear, pad
 #: Pixels of the largest output that is computed as one matrix product.
 LARGEST = 4
 
-#: Whether large float32 matrix products are fast here: on a Xeon with AMX they are; on an
-#: EPYC (Zen 5) convolutions are 1.4 times faster. Other processors were not measured.
+#: Whether large float32 matrix products are fast here: on a Xeon with AMX they are; on
+#: an EPYC (Zen 5) convolutions are 1.4 times faster. No others were measured.
 FAST_FLOAT32_PRODUCTS: bool = torch.cpu._is_amx_tile_supported()
 
 
 class TinyMapConv2d(nn.Conv2d):
-    """A 3x3 convolution whose training is fast on tiny maps on the CPU, too.
+    """A 3x3 convolution that also trains fast on tiny maps on the CPU.
 
     The last maps of a ResNet-18 have 2x2 pixels on tiles of 64x64. PyTorch's weight
     gradients of such convolutions run at a few percent of a processor's speed. As one
     matrix product of all 3x3 neighbourhoods they take a quarter of the time, and a
     training step of the whole network 0.6 of it (bfloat16, batches of 64, one core of
-    a Xeon with AMX; 0.8 in float32). On an EPYC (Zen 5) it is half of the time of such
-    a convolution in bfloat16. Everything else is left to PyTorch.
+    a Xeon with AMX; 0.8 in float32). On an EPYC (Zen 5) such a convolution takes
+    half of the time in bfloat16. Everything else is left to PyTorch.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -77,7 +77,7 @@ def use_tiny_map_convolutions(module: nn.Module) -> None:
 
 
 def use_plain_convolutions(module: nn.Module) -> None:
-    """Undo :func:`use_tiny_map_convolutions`, for what knows PyTorch's layers only.
+    """Undo :func:`use_tiny_map_convolutions`, for code that only knows ``nn.Conv2d``.
 
     Args:
         module: The network, changed in place; its state dict stays the same.

@@ -14,7 +14,7 @@ from .convolution import use_plain_convolutions
 def fold_batch_norms(classifier: nn.Module, backbones: Iterable[str]) -> None:
     """Fold batch normalisations into the layers whose results they normalise.
 
-    The classifier is for inference only afterwards, and its state dict is another one.
+    Afterwards the classifier is for inference only, and its state dict has changed.
 
     Args:
         classifier: A classifier in evaluation mode, changed in place.

@@ -19,17 +19,17 @@ _NEVER, _NONE = -1, 0
 
 
 def keep_freed_memory() -> bool:
-    """Let this process use memory that it freed again, rather than give it back.
+    """Let this process reuse memory that it freed, rather than return it.
 
-    The C library of most Linux systems returns large blocks, such as the feature maps of
-    a network, as soon as they are freed. Every step then waits for the system to provide
-    the same memory page by page anew: an eighth of the time of a training step on a CPU
-    with batches of 128, a little with small ones. In return the process keeps the most
-    memory that it ever needed, and may need more where blocks of other sizes do not fit
-    into the gaps.
+    The C library of most Linux systems returns large blocks, such as the feature maps
+    of a network, as soon as they are freed. Every step then waits for the system to
+    provide the same memory again, page by page: an eighth of the time of a training
+    step on a CPU with batches of 128, a little with small ones. In return the process
+    keeps the most memory that it ever needed, and may need more where blocks of other
+    sizes do not fit into the gaps.
 
-    The commands of this package do this for their own process. It is for the whole
-    process, hence nothing in the library does it unasked.
+    The commands of this package do this for their own process. It affects the whole
+    process, so nothing in the library does it unasked.
 
     Returns:
         Whether it was done: only with the GNU C library.

@@ -1,7 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""The precision that a device is fast in.
+"""The precision in which a device is fast.
 
 Measured: a training step in bfloat16 takes 0.5 to 0.6 of the time on processors that
 have it (``python -m tests.speed.training_step``).
@@ -21,13 +21,13 @@ def fast_precision(
         device: Where the network is trained.
 
     Returns:
-        Its name, as Lightning calls it, and why, to be read after 'because'. PyTorch is
-            asked what the device can do.
+        Its name in Lightning and the reason, worded to follow 'because'. PyTorch
+        reports what the device can do.
     """
     match device.type:
         case 'cuda':
             name = torch.cuda.get_device_name(device)
-            # of an older device PyTorch only says that it can emulate bfloat16
+            # by default PyTorch also counts devices that only emulate bfloat16
             with torch.cuda.device(device):
                 native = torch.cuda.is_bf16_supported(including_emulation=False)
         case 'cpu':

@@ -26,6 +26,24 @@ class MultiModalTask(BaseTask):
     A task names its classifiers (a modality, or 'fusion' for several at once). Every
     classifier takes raw pixel values and has its own scores, ``val_<name>_F1Score`` and
     so on.
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.tasks import MultiModalTask
+        >>> class Brightness(MultiModalTask):
+        ...     in_channels = {'sar': 2}
+        ...     def __init__(self, num_classes: int, labels: list[str]) -> None:
+        ...         super().__init__()
+        ...     def configure_models(self):
+        ...         self.model = torch.nn.Identity()
+        ...     def classifier_names(self):
+        ...         return ['sar']
+        ...     def evaluate(self, batch, stage):
+        ...         mean = self.images_of(batch)['sar'].mean(dim=(1, 2, 3))
+        ...         return {'sar': torch.stack([-mean, mean], dim=1)}
+        >>> task = Brightness(num_classes=2, labels=['dark', 'bright'])
+        >>> task.predict_step({'image_sar': torch.zeros(1, 2, 32, 32)}, 0)
+        {'sar': tensor([[0.5000, 0.5000]])}
     """
 
     #: Parameters to ignore when saving hyperparameters.
@@ -34,7 +52,7 @@ class MultiModalTask(BaseTask):
     #: Class names, in the order of their labels.
     classes: tuple[str, ...] = ()
 
-    #: Number of bands of each modality that the task knows.
+    #: Number of bands of each modality of the task.
     in_channels: dict[str, int]
 
     def setup(self, stage: str) -> None:
@@ -44,7 +62,7 @@ class MultiModalTask(BaseTask):
             stage: Either 'fit', 'validate', 'test' or 'predict'.
 
         Raises:
-            BandError: If a modality has another number of bands than the network.
+            BandError: If the network takes another number of bands of a modality.
             LabelError: If the number of classes disagrees with the data.
             ModalityError: If a modality to train on is not in the data.
         """
@@ -56,16 +74,16 @@ class MultiModalTask(BaseTask):
         self.configure_metrics()
 
     def check_data(self, dataset: MultiModalDataset, training: bool) -> None:
-        """Check that the data is what the classifiers take.
+        """Check that the data fits the classifiers.
 
         Args:
             dataset: The data.
-            training: Whether every modality is needed, rather than one of them.
+            training: Whether every modality is needed, rather than any one of them.
 
         Raises:
-            BandError: If a modality has another number of bands.
+            BandError: If a modality has the wrong number of bands.
             LabelError: If the number of classes disagrees.
-            ModalityError: If modalities are lacking.
+            ModalityError: If modalities are missing.
         """
         if len(dataset.classes) != self.hparams['num_classes']:
             raise LabelError(
@@ -104,8 +122,8 @@ class MultiModalTask(BaseTask):
             self.classes = tuple(labels)
         if len(self.classes) != num_classes:
             raise LabelError(
-                f'labels={list(self.classes)}, but num_classes={num_classes}: name every '
-                'class once.'
+                f'labels={list(self.classes)}, but num_classes={num_classes}: name '
+                'every class once.'
             )
         names = [*self.classifier_names(), *self.comparison_names()]
         self.metrics = nn.ModuleDict(
@@ -134,7 +152,7 @@ class MultiModalTask(BaseTask):
             stage: Either 'val', 'test' or 'predict'.
 
         Returns:
-            Logits (B, classes) for each name of a classifier.
+            Logits (B, classes) by name of classifier.
         """
 
     def images_of(self, batch: Sample) -> dict[str, Tensor]:
@@ -192,7 +210,7 @@ class MultiModalTask(BaseTask):
             dataloader_idx: Index of the current dataloader.
 
         Returns:
-            Probabilities (B, classes) for each name of a classifier.
+            Probabilities (B, classes) by name of classifier.
         """
         logits = self.evaluate(batch, 'predict')
         names = set(self.classifier_names())

@@ -37,13 +37,25 @@ class DisCoMKD(MultiModalTrainingTask):
     """Learn one classifier per modality, all at once and without a teacher.
 
     DisCoM-KD ("Disentangled Cross-Modal Knowledge Distillation") splits what each
-    modality says into embeddings that are invariant between the modalities,
+    modality contains into embeddings that are invariant between the modalities,
     informative but specific to one, and irrelevant. Afterwards each modality is
     classified on its own.
 
     If you use this method in your research, please cite the following paper:
 
     * https://arxiv.org/abs/2408.07080
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.tasks import DisCoMKD
+        >>> task = DisCoMKD({'ms': 13, 'sar': 2}, num_classes=3, model='test_resnet')
+        >>> task.classifier_names()
+        ['ms', 'sar']
+        >>> x = torch.rand(4, 2, 32, 32)
+        >>> task(x, 'sar').shape
+        torch.Size([4, 3])
+        >>> list(task.predict_step({'image_sar': x}, batch_idx=0))
+        ['sar']
     """
 
     def __init__(
@@ -70,7 +82,7 @@ class DisCoMKD(MultiModalTrainingTask):
 
         Args:
             in_channels: Number of bands of each modality, two modalities or more; their
-                order numbers them. Default: ms: 13, sar: 2.
+                order gives their indices. Default: ms: 13, sar: 2.
             num_classes: Number of classes.
             model: Name of the `timm
                 <https://huggingface.co/docs/timm/reference/models>`__ encoder.
@@ -88,11 +100,12 @@ class DisCoMKD(MultiModalTrainingTask):
             modality_weight: Weight of Eq. 4.
             auxiliary_weight: Weight of Eq. 5.
             orthogonality_weight: Weight of Eq. 6.
-            reversal_strength: Factor of the reversed gradient.
-            normalization: What the classifiers do first with raw values, by the
-                statistics of the training split: 'standardize' by mean and standard
-                deviation, or clip to the 2nd and 98th 'percentile' and scale to [0, 1].
-            labels: Class names, for data modules that do not tell them.
+            reversal_strength: Factor of the reversed gradient (lambda).
+            normalization: First layer of the classifiers, with the statistics of the
+                training split: 'standardize' by mean and standard deviation,
+                'percentile' to clip to the 2nd and 98th percentile and scale to [0, 1],
+                or 'none' to only replace missing pixels.
+            labels: Class names, for data modules that do not provide them.
             lr: Learning rate of Adam.
             students: Whether to train, on the same batches and for comparison, one
                 plain classifier per modality on its own.
@@ -101,11 +114,12 @@ class DisCoMKD(MultiModalTrainingTask):
             ModalityError: If there are fewer than two modalities, or *weights* names
                 an unknown one.
             SettingError: If *formulation* is 'released' with three modalities or more.
-            WeightsError: If *model* or *weights* are unknown, unfit or out of reach.
+            WeightsError: If *model* or *weights* are unknown, do not fit together or
+                cannot be reached.
 
         Warns:
-            UserWarning: If the signed Eq. 6 meets a head with signed output, where it
-                asks for opposite, not orthogonal, embeddings.
+            UserWarning: If the signed Eq. 6 is combined with a head of signed output,
+                which makes embeddings opposite, not orthogonal.
         """
         self.in_channels = dict(in_channels or {'ms': 13, 'sar': 2})
         if formulation == 'released' and len(self.in_channels) > 2:
@@ -125,11 +139,11 @@ class DisCoMKD(MultiModalTrainingTask):
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """Modalities in the order that numbers them."""
+        """Modalities, in the order of their indices."""
         return tuple(self.in_channels)
 
     def configure_models(self) -> None:
-        """Initialize the network and, if asked for, the plain students."""
+        """Initialize the network and, if requested, the plain students."""
         in_channels = self.in_channels
         kwargs = {
             'num_classes': self.hparams['num_classes'],
@@ -138,7 +152,7 @@ class DisCoMKD(MultiModalTrainingTask):
         self.model = DisCoMKDNetwork(
             in_channels, head=self.hparams['head'], weights=self.weights, **kwargs
         )
-        # made last, so that the network is the same with and without them
+        # created last, so that the network is the same with and without them
         self.students = nn.ModuleDict()
         if self.hparams['students']:
             for modality, channels in in_channels.items():
@@ -191,7 +205,7 @@ class DisCoMKD(MultiModalTrainingTask):
             dataloader_idx: Index of the current dataloader.
 
         Returns:
-            The loss: Eq. 7 and, if asked for, the students' own cross-entropies.
+            The loss: Eq. 7 and, if requested, the students' own cross-entropies.
 
         Raises:
             BatchSizeError: If a modality has one sample only.
@@ -228,7 +242,7 @@ class DisCoMKD(MultiModalTrainingTask):
         """Compute the five terms of Eq. 7, without their weights.
 
         Args:
-            output: What the network makes of the batch.
+            output: Output of the network for the batch.
             labels: int64 (B,) for each modality.
 
         Returns:
@@ -300,8 +314,8 @@ class DisCoMKD(MultiModalTrainingTask):
         Args:
             name: A modality, or '<modality>_student'.
             path: The file.
-            scores: Scores to note in the file.
-            epoch: Epoch to note in the file.
+            scores: Scores to record in the file.
+            epoch: Epoch to record in the file.
         """
         modality = name.removesuffix('_student')
         if name in self.modalities:

@@ -28,7 +28,7 @@ class Distillation(FusionClassification):
     The teacher is a classifier file, of one modality or several, with an encoder and a
     normalisation of its own. It is frozen: in evaluation mode, without gradients,
     neither in the optimizer nor among the weights of the checkpoint. What is kept of a
-    run is the student, which needs no teacher any more.
+    run is the student, which no longer needs the teacher.
 
     Unless the teacher takes the student's modality alone, both must see the same
     samples under the same flips and turns: set ``--data.paired true``.
@@ -37,9 +37,28 @@ class Distillation(FusionClassification):
     :class:`~torchgeo_discomkd.losses.DKD`, :class:`~torchgeo_discomkd.losses.CTKD`,
     :class:`~torchgeo_discomkd.losses.MLKD`,
     :class:`~torchgeo_discomkd.losses.OfficialMLKD` or a
-    :class:`~torchgeo_discomkd.losses.DistillationLoss` of your own. One of two views
+    :class:`~torchgeo_discomkd.losses.DistillationLoss` of your own. A loss of two views
     compares what the data module delivers, the weak view, with the strong view that
     :meth:`strong_view` makes of it.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import torch
+        >>> from torchgeo_discomkd.losses import DKD
+        >>> from torchgeo_discomkd.tasks import Distillation, FusionClassification
+        >>> teacher = FusionClassification({'ms': 13}, 3, model='test_resnet')
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / 'ms.safetensors'
+        ...     teacher.save_classifier('ms', path, scores={}, epoch=0)
+        ...     task = Distillation(
+        ...         str(path), DKD(), {'sar': 2}, num_classes=3, model='test_resnet'
+        ...     )
+        ...     print(task.teacher.modalities, task.modalities)
+        ('ms',) ('sar',)
+        >>> batch = {'image_ms': torch.rand(4, 13, 32, 32), 'label': torch.zeros(4)}
+        >>> task.teacher_logits(batch).shape
+        torch.Size([4, 3])
     """
 
     #: Parameters to ignore when saving hyperparameters.
@@ -67,7 +86,7 @@ class Distillation(FusionClassification):
 
         Args:
             teacher: Classifier file, e.g. runs/teacher/best/ms.safetensors.
-            loss: Method and its settings; a checkpoint has class path and arguments.
+            loss: Method and its settings; in a checkpoint, class path and arguments.
                 Default: :class:`~torchgeo_discomkd.losses.KD`.
             in_channels: Number of bands of the student's one modality. Default: sar: 2.
             num_classes: Number of classes.
@@ -77,21 +96,22 @@ class Distillation(FusionClassification):
                 :class:`FusionClassification`.
             teacher_in_training_mode: Whether the teacher's batch normalisation uses
                 the statistics of each batch and its running statistics drift, as in the
-                authors' code. Only to measure what that does.
+                authors' code. Only for measuring that effect.
             normalization: As for :class:`FusionClassification`.
-            labels: Class names, for data modules that do not tell them.
+            labels: Class names, for data modules that do not provide them.
             lr: Learning rate of Adam.
 
         Raises:
             ModalityError: If *in_channels* has not exactly one modality, or *weights*
                 names another one.
             SettingError: If the class of *loss* is unknown.
-            WeightsError: If *model* or *weights* are unknown, unfit or out of reach.
+            WeightsError: If *model* or *weights* are unknown, do not fit together or
+                cannot be reached.
         """
         if in_channels is not None and len(in_channels) != 1:
             raise ModalityError(
-                f'in_channels={in_channels}: a student has one modality. Name it alone, '
-                'e.g. --model.in_channels {sar: 2}.'
+                f'in_channels={in_channels}: a student has one modality. Name it '
+                'alone, e.g. --model.in_channels {sar: 2}.'
             )
         if isinstance(loss, Mapping):
             loss = DistillationLoss.from_config(loss)
@@ -112,14 +132,14 @@ class Distillation(FusionClassification):
         return self._teacher or self.load_teacher()
 
     def load_teacher(self) -> Teacher:
-        """Read the teacher; evaluating a student does without.
+        """Read the teacher; evaluating a student does not need it.
 
         Returns:
             The teacher, on the device of the student.
 
         Raises:
-            ClassifierFileError: If there is no such file, or it is no classifier file
-                or one of other classes.
+            ClassifierFileError: If there is no such file, it is not a classifier file
+                or it has other classes.
         """
         teacher = Teacher(
             self.hparams['teacher'],
@@ -132,7 +152,7 @@ class Distillation(FusionClassification):
         return teacher
 
     def prepare_data(self) -> None:
-        """Refuse a teacher that cannot be read before there is a run folder.
+        """Refuse a teacher that cannot be read before a run folder is created.
 
         Raises:
             ClassifierFileError: If the teacher cannot be read or has other classes.
@@ -147,14 +167,14 @@ class Distillation(FusionClassification):
             stage: Either 'fit', 'validate', 'test' or 'predict'.
 
         Raises:
-            BandError: If a modality has other bands than student or teacher.
+            BandError: If student or teacher take other bands of a modality.
             ClassifierFileError: If the teacher cannot be read or has other classes.
             LabelError: If the number of classes disagrees with the data.
             ModalityError: If a modality of student or teacher is not in the data.
             UnitError: If the teacher takes another unit than that of the data.
         """
         if stage == 'fit':
-            # in every process, and anew: an earlier training may have moved it
+            # in every process, and again: an earlier training may have moved it
             self.load_teacher()
         super().setup(stage)
 
@@ -163,18 +183,18 @@ class Distillation(FusionClassification):
         self.teacher.to(self.device)
 
     def check_data(self, dataset: MultiModalDataset, training: bool) -> None:
-        """Check that the data is what the student and, for training, the teacher takes.
+        """Check that the data fits the student and, for training, the teacher.
 
         Args:
             dataset: The data.
             training: Whether the teacher is needed.
 
         Raises:
-            BandError: If a modality has other bands.
+            BandError: If a modality has the wrong bands.
             ClassifierFileError: If the teacher has other classes.
             LabelError: If the number of classes disagrees.
-            ModalityError: If modalities are lacking.
-            UnitError: If the teacher takes another unit.
+            ModalityError: If modalities are missing.
+            UnitError: If the teacher takes another unit than that of the data.
         """
         super().check_data(dataset, training)
         if training:
@@ -184,8 +204,8 @@ class Distillation(FusionClassification):
         """Initialize the optimizer.
 
         Returns:
-            Adam over the student and, if the loss has parameters, over these with a
-            learning rate of their own. On the command line, --optimizer and
+            Adam over the student and, if the loss has parameters, over these with
+            their own learning rate. On the command line, --optimizer and
             --lr_scheduler replace it, with one learning rate for both.
         """
         groups: list[dict[str, Any]] = [{'params': list(self.model.parameters())}]
@@ -259,12 +279,12 @@ class Distillation(FusionClassification):
 
         Args:
             images: Raw values (B, C, H, W) of each modality of student and teacher, as
-                the weak view has them.
+                in the weak view.
 
         Returns:
             New images of the same modalities and shapes. Here those of
-            :class:`~torchgeo_discomkd.transforms.RandomStrongView`, by the mean and the
-            deviation that the normalisations know: 0 and 1 if they do nothing.
+            :class:`~torchgeo_discomkd.transforms.RandomStrongView`, with the mean and
+            deviation stored in the normalisations: 0 and 1 if they do nothing.
         """
         epoch = self.current_epoch
         if self._strong is None or self._strong[0] != epoch:
@@ -301,7 +321,7 @@ class Distillation(FusionClassification):
             )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Note which teacher it is and, if it drifts, its buffers.
+        """Record which teacher it is and, if it drifts, its buffers.
 
         Args:
             checkpoint: The checkpoint.
@@ -319,21 +339,21 @@ class Distillation(FusionClassification):
             checkpoint: The checkpoint.
 
         Raises:
-            CheckpointError: If it is of another network, or of a version before losses
-                were classes.
+            CheckpointError: If it is from another network, or from a version before
+                losses were classes.
             ClassifierFileError: If training is resumed with another teacher.
-            LabelError: If it is of other classes.
-            ModalityError: If it is of other modalities.
+            LabelError: If it has other classes.
+            ModalityError: If it has other modalities.
         """
         old = checkpoint.get('hyper_parameters', {})
         if 'method' in old:
             raise CheckpointError(
-                f'the checkpoint of method={old["method"]!r} is of a version that named '
-                "the method instead of its loss. Use the run's best/*.safetensors, "
-                'which this version reads, or train anew.'
+                f'the checkpoint of method={old["method"]!r} is from a version that '
+                "named the method instead of its loss. Use the run's "
+                'best/*.safetensors, which this version reads, or train from scratch.'
             )
         super().on_load_checkpoint(checkpoint)
-        # evaluating a checkpoint does without the teacher
+        # evaluating a checkpoint does not need the teacher
         if self._teacher is None or not self.trainer.training:
             return
         if 'teacher' in checkpoint:

@@ -25,6 +25,15 @@ class FusionClassification(MultiModalTrainingTask):
     If you use this method in your research, please cite the following paper:
 
     * https://arxiv.org/abs/2408.07080
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.tasks import FusionClassification
+        >>> task = FusionClassification({'ms': 13, 'sar': 2}, 3, model='test_resnet')
+        >>> ms, sar = torch.rand(4, 13, 32, 32), torch.rand(4, 2, 32, 32)
+        >>> probabilities = task.predict_step({'image_ms': ms, 'image_sar': sar}, 0)
+        >>> {name: tuple(p.shape) for name, p in probabilities.items()}
+        {'fusion': (4, 3)}
     """
 
     def __init__(
@@ -47,15 +56,17 @@ class FusionClassification(MultiModalTrainingTask):
             weights: Initial encoder weights for each modality: a TorchGeo weight enum
                 as a string, True for ImageNet, or the path of a state dict. Default:
                 random.
-            normalization: What the classifier does first with raw values, by the
-                statistics of the training split: 'standardize' by mean and standard
-                deviation, or clip to the 2nd and 98th 'percentile' and scale to [0, 1].
-            labels: Class names, for data modules that do not tell them.
+            normalization: First layer of the classifier, with the statistics of the
+                training split: 'standardize' by mean and standard deviation,
+                'percentile' to clip to the 2nd and 98th percentile and scale to [0, 1],
+                or 'none' to only replace missing pixels.
+            labels: Class names, for data modules that do not provide them.
             lr: Learning rate of Adam.
 
         Raises:
             ModalityError: If *weights* names an unknown modality.
-            WeightsError: If *model* or *weights* are unknown, unfit or out of reach.
+            WeightsError: If *model* or *weights* are unknown, do not fit together or
+                cannot be reached.
         """
         self.in_channels = dict(in_channels or {'sar': 2})
         self.weights = weights
@@ -133,8 +144,8 @@ class FusionClassification(MultiModalTrainingTask):
         Args:
             name: Name of the classifier.
             path: The file.
-            scores: Scores to note in the file.
-            epoch: Epoch to note in the file.
+            scores: Scores to record in the file.
+            epoch: Epoch to record in the file.
         """
         metadata = self.classifier_metadata('fusion', self.modalities, scores, epoch)
         save_classifier(path, self.model, metadata)

@@ -25,6 +25,15 @@ def classification_metrics(num_classes: int, labels: Sequence[str]) -> MetricCol
         F1Score (weighted by class frequency, the paper's score), OverallAccuracy,
         AverageAccuracy, ClasswiseF1Score and ConfusionMatrix of logits or probabilities
         (B, C) against int64 labels (B,).
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.tasks import classification_metrics
+        >>> metrics = classification_metrics(2, ['forest', 'river'])
+        >>> predicted, label = torch.tensor([0, 1, 1, 1]), torch.tensor([0, 1, 1, 0])
+        >>> scores = metrics(predicted, label)
+        >>> scores['OverallAccuracy'], scores['ClasswiseF1Score_river']
+        (tensor(0.7500), tensor(0.8000))
     """
     classwise = MulticlassF1Score(num_classes, average='none')
     return MetricCollection(
@@ -37,6 +46,6 @@ def classification_metrics(num_classes: int, labels: Sequence[str]) -> MetricCol
             ),
             'ConfusionMatrix': MulticlassConfusionMatrix(num_classes),
         },
-        # a wrapped metric is not told of updates that a group shares
+        # a wrapped metric does not notice updates that a group shares
         compute_groups=False,
     )

@@ -22,7 +22,23 @@ class PretrainedClassification(MultiModalTask):
     """Score and apply classifier files, without the data of other modalities.
 
     A classifier of several modalities needs them all; classifiers whose modalities the
-    data lacks are left out. There is nothing to train.
+    data lacks are skipped. There is nothing to train.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import torch
+        >>> from torchgeo_discomkd.tasks import DisCoMKD, PretrainedClassification
+        >>> trained = DisCoMKD({'ms': 13, 'sar': 2}, num_classes=3, model='test_resnet')
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / 'sar.safetensors'
+        ...     trained.save_classifier('sar', path, scores={}, epoch=0)
+        ...     task = PretrainedClassification({'sar': str(path)})
+        >>> task.classes
+        ('0', '1', '2')
+        >>> batch = {'image_sar': torch.rand(4, 2, 32, 32)}
+        >>> task.predict_step(batch, batch_idx=0)['sar'].shape
+        torch.Size([4, 3])
     """
 
     def __init__(self, classifiers: dict[str, str]) -> None:
@@ -72,7 +88,7 @@ class PretrainedClassification(MultiModalTask):
         ]
 
     def setup(self, stage: str) -> None:
-        """Check the data, also tiles without labels.
+        """Check the data, including tiles without labels.
 
         Args:
             stage: Either 'validate', 'test' or 'predict'.
@@ -84,18 +100,18 @@ class PretrainedClassification(MultiModalTask):
         super().setup(stage)
         datamodule = getattr(self.trainer, 'datamodule', None)
         if isinstance(datamodule, SARTilesDataModule):
-            # its tiles are set up by now: to be read just as the files say
+            # its tiles exist by now; they are to be read just as the files specify
             datamodule.adopt(loaded.metadata for loaded in self.model.values())
 
     def check_data(self, dataset: MultiModalDataset, training: bool) -> None:
-        """Check that the data is what the classifiers take.
+        """Check that the data fits the classifiers.
 
         Args:
             dataset: The data.
             training: Not used: there is nothing to train.
 
         Raises:
-            BandError: If a modality has other bands than a file.
+            BandError: If a file takes other bands of a modality.
             ClassifierFileError: If the classes are not those of the files.
             ModalityError: If no classifier can be applied.
             UnitError: If one is in dB and the other in linear power.
@@ -104,8 +120,8 @@ class PretrainedClassification(MultiModalTask):
             metadata = self.model[name].metadata
             if metadata.classes != dataset.classes:
                 raise ClassifierFileError(
-                    f'{path} has the classes {list(metadata.classes)}, but the data has '
-                    f'{list(dataset.classes)}.'
+                    f'{path} has the classes {list(metadata.classes)}, but the data '
+                    f'has {list(dataset.classes)}.'
                 )
             for modality, expected in metadata.modalities.items():
                 bands = dataset.bands.get(modality, expected.bands)
@@ -143,7 +159,7 @@ class PretrainedClassification(MultiModalTask):
             'test' the read-outs of DisCoM-KD too (Table 4).
 
         Raises:
-            ModalityError: If there is no such classifier.
+            ModalityError: If no classifier can use the batch.
             UnitError: If the values of the first batch contradict the file's unit.
         """
         images = {
@@ -157,7 +173,7 @@ class PretrainedClassification(MultiModalTask):
                 logits |= self._read_outs(name, images, stage)
         if not logits:
             raise ModalityError(
-                f'the batch has {sorted(images)}, but no classifier takes just these.'
+                f'the batch has {sorted(images)}, but every classifier needs others.'
             )
         return logits
 

@@ -20,12 +20,13 @@ from .pretrained import PretrainedClassification
 class Teacher:
     """A classifier that a student imitates.
 
-    It is no ``nn.Module``: a task that holds it has it neither among its parameters nor
-    in its state dict, and putting the task in training mode does not reach it.
+    It is not an ``nn.Module``: the task that holds it has it neither among its
+    parameters nor in its state dict, and putting the task in training mode does not
+    affect it.
 
     Attributes:
-        sha256: SHA-256 of its weights: its file may move, and its scores may be noted
-            anew.
+        sha256: SHA-256 of its weights, since its file may move and its scores may be
+            rewritten.
     """
 
     def __init__(
@@ -40,21 +41,21 @@ class Teacher:
         Args:
             path: Classifier file.
             num_classes: Number of classes of the student.
-            labels: Class names of the student, if they are known.
+            labels: Class names of the student, if known.
             training_mode: Whether its batch normalisation is in training mode.
 
         Raises:
-            ClassifierFileError: If there is no such file, or it is no classifier file
-                or one of other classes.
+            ClassifierFileError: If there is no such file, it is not a classifier file
+                or it has other classes.
         """
         self.path = path
         self.classifier: LoadedClassifier = load_classifier(path)
         classes = self.classifier.metadata.classes
         if len(classes) != num_classes or (labels and classes != tuple(labels)):
             raise ClassifierFileError(
-                f'the teacher {path} has the {len(classes)} classes {list(classes)}, but '
-                f'the student has num_classes={num_classes} and labels={labels}: give a '
-                'teacher of the same classes in the same order.'
+                f'the teacher {path} has the {len(classes)} classes {list(classes)}, '
+                f'but the student has num_classes={num_classes} and labels={labels}: '
+                'give a teacher of the same classes in the same order.'
             )
         self.sha256 = _hash(self.classifier.state_dict())
         self.classifier.train(training_mode)
@@ -82,8 +83,8 @@ class Teacher:
         if lacking:
             raise ModalityError(
                 f'the batch has {sorted(batch)}, but the teacher needs '
-                f'{[f"image_{m}" for m in lacking]}: give all of '
-                f'{list(self.modalities)} to training.'
+                f'{[f"image_{m}" for m in lacking]}: train with all of '
+                f'{list(self.modalities)}.'
             )
         if self.modalities != tuple(student) and 'label' not in batch:
             raise ModalityError(
@@ -104,16 +105,16 @@ class Teacher:
         return {self.modalities[0]: classifier.normalization}
 
     def check_data(self, dataset: MultiModalDataset) -> None:
-        """Check that the data is what it takes.
+        """Check that the data fits the teacher.
 
         Args:
             dataset: The training data.
 
         Raises:
-            BandError: If a modality has other bands.
+            BandError: If a modality has the wrong bands.
             ClassifierFileError: If the data has other classes.
             ModalityError: If the data lacks a modality.
-            UnitError: If the teacher takes another unit.
+            UnitError: If the teacher takes another unit than that of the data.
         """
         lacking = [m for m in self.modalities if m not in dataset.modalities]
         if lacking:
@@ -127,24 +128,24 @@ class Teacher:
         evaluation.check_data(dataset, training=False)
 
     def note(self) -> dict[str, str]:
-        """Return what a checkpoint says of the teacher."""
+        """Return what a checkpoint records about the teacher."""
         return {'path': self.path, 'sha256': self.sha256}
 
     def check_same(self, noted: Mapping[str, Any]) -> None:
-        """Check that a run is resumed with the teacher that it began with.
+        """Check that a run resumes with the teacher that it began with.
 
         Args:
-            noted: What :meth:`note` returned then.
+            noted: What :meth:`note` returned at that time.
 
         Raises:
-            ClassifierFileError: If it is another one.
+            ClassifierFileError: If it is a different one.
         """
         if noted['sha256'] != self.sha256:
             raise ClassifierFileError(
                 f'the run began with the teacher {noted["path"]} (weights '
-                f'{noted["sha256"][:12]}), but {self.path} is another one '
+                f'{noted["sha256"][:12]}), but {self.path} is a different one '
                 f'({self.sha256[:12]}): give the first one, wherever it is now, as '
-                '--model.teacher, or train anew.'
+                '--model.teacher, or train from scratch.'
             )
 
 

@@ -40,10 +40,24 @@ class MultiModalTrainingTask(MultiModalTask):
     """What all training tasks share: normalisation, optimizer, files of a run.
 
     Each classifier is written to a file of its own whenever its weighted F1 on the
-    validation split is better than ever before.
+    validation split improves.
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.tasks import DisCoMKD, MultiModalTrainingTask
+        >>> class DisCoMKDWithAdamW(DisCoMKD):
+        ...     def configure_optimizers(self):
+        ...         return torch.optim.AdamW(self.parameters(), lr=self.hparams['lr'])
+        >>> task = DisCoMKDWithAdamW({'ms': 13, 'sar': 2}, model='test_resnet')
+        >>> isinstance(task, MultiModalTrainingTask)
+        True
+        >>> [modality for modality, _ in task.normalizations()]
+        ['ms', 'sar']
+        >>> type(task.configure_optimizers()).__name__
+        'AdamW'
     """
 
-    #: Hashes of the data and of the training split, and the seed: for the files.
+    #: Hashes of the data and of the training split, and the seed, for the files.
     fingerprint: str = ''
     split_hash: str = ''
     seed: int | None = None
@@ -57,7 +71,7 @@ class MultiModalTrainingTask(MultiModalTask):
             stage: Either 'fit', 'validate', 'test' or 'predict'.
 
         Raises:
-            BandError: If a modality has another number of bands than the network.
+            BandError: If the network takes another number of bands of a modality.
             LabelError: If the number of classes disagrees with the data.
             ModalityError: If a modality to train on is not in the data.
         """
@@ -104,21 +118,20 @@ class MultiModalTrainingTask(MultiModalTask):
         lr = self.hparams['lr']
         if not 0 <= lr < float('inf'):
             raise SettingError(f'lr={lr}: give a positive number, or 0.')
-        # fused: one pass over the weights, which on a CPU takes half the time; Lightning
-        # does not clip the gradients of a fused optimizer in mixed precision
+        # fused: one pass over the weights, in half the time on a CPU; Lightning does
+        # not clip the gradients of a fused optimizer in mixed precision
         clips = self._trainer is not None and bool(self._trainer.gradient_clip_val)
         return Adam(parameters, lr=lr, fused=not clips)
 
     def configure_callbacks(self) -> list[Callback]:
-        """Return the callbacks that write the run folder, but none a second time.
+        """Return the callbacks that write the run folder, unless already given.
 
         Returns:
-            Best classifiers, manifest, calibration, summary and, unless the trainer was
-            told to keep no checkpoints, the last checkpoint; channels-last weights on
-            a CPU.
+            Best classifiers, manifest, calibration, summary and, unless the trainer has
+            checkpoints disabled, the last checkpoint; channels-last weights on a CPU.
         """
         given: list[Callback] = self.trainer.callbacks  # ty: ignore[missing-attribute]
-        # in this order: the summary tells what the calibration brought
+        # in this order: the summary reports the results of the calibration
         needed: list[type[Callback]] = [
             BestClassifiers,
             RunManifest,
@@ -144,8 +157,8 @@ class MultiModalTrainingTask(MultiModalTask):
         Args:
             name: One of :meth:`classifier_names` or :meth:`comparison_names`.
             path: The file.
-            scores: Scores to note in the file.
-            epoch: Epoch to note in the file.
+            scores: Scores to record in the file.
+            epoch: Epoch to record in the file.
         """
 
     def classifier_metadata(
@@ -155,7 +168,7 @@ class MultiModalTrainingTask(MultiModalTask):
         scores: dict[str, float],
         epoch: int,
     ) -> ClassifierMetadata:
-        """Return what a classifier file says of its classifier.
+        """Return what a classifier file records about its classifier.
 
         Args:
             kind: Kind of network.
@@ -216,7 +229,7 @@ class MultiModalTrainingTask(MultiModalTask):
             Raw values (B, C, H, W) for each modality of the task.
 
         Raises:
-            BatchSizeError: If a modality has one sample only.
+            BatchSizeError: If a modality has only one sample.
             ModalityError: If a modality is not in the batch.
         """
         images = {}
@@ -224,20 +237,19 @@ class MultiModalTrainingTask(MultiModalTask):
             if f'image_{modality}' not in batch:
                 raise ModalityError(
                     f'the batch has {sorted(batch)}, but training needs '
-                    f'image_{modality}: give all of {list(self.in_channels)}'
-                    ' to training.'
+                    f'image_{modality}: train with all of {list(self.in_channels)}.'
                 )
             images[modality] = batch[f'image_{modality}']
             if len(images[modality]) < 2:
                 raise BatchSizeError(
                     f'a training batch of one sample ({modality}): batch normalisation '
-                    'needs two. Use a larger batch_size, or drop_last=True in your own '
-                    'data loader.'
+                    'needs at least two. Use a larger batch_size, or drop_last=True in '
+                    'your own data loader.'
                 )
         return images
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Note modalities, classes and split in the checkpoint.
+        """Record modalities, classes and split in the checkpoint.
 
         Args:
             checkpoint: The checkpoint.
@@ -247,18 +259,18 @@ class MultiModalTrainingTask(MultiModalTask):
         checkpoint['split_hash'] = self.split_hash
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Check that the checkpoint is of the same modalities and classes.
+        """Check that the checkpoint has the same modalities and classes.
 
         Args:
             checkpoint: The checkpoint.
 
         Raises:
-            CheckpointError: If it is of another network.
-            LabelError: If it is of other classes.
-            ModalityError: If it is of other modalities.
+            CheckpointError: If it is from another network.
+            LabelError: If it has other classes.
+            ModalityError: If it has other modalities.
         """
         in_channels = checkpoint.get('in_channels', self.in_channels)
-        # their order numbers the modalities
+        # their order gives the indices of the modalities
         if list(in_channels.items()) != list(self.in_channels.items()):
             raise ModalityError(
                 f'the checkpoint has in_channels={in_channels}, but the task has '
@@ -300,7 +312,7 @@ class MultiModalTrainingTask(MultiModalTask):
             if name in self.hparams and self.hparams[name] != value
         ]
         raise CheckpointError(
-            f'the checkpoint is of another network than the task '
+            f'the checkpoint is from another network than that of the task '
             f'({"; ".join(changed) or "other weights"}): use the configuration of its '
             'run.'
         )

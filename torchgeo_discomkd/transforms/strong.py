@@ -19,17 +19,29 @@ class RandomStrongView:
     * a hole of missing values, which a classifier fills with the band's mean. Its
       centre is uniform in the image, its sides a fraction of the image's, uniform up to
       *cut*. All modalities of a sample have the hole in the same place;
-    * the contrast of a sample, all bands alike, is multiplied by a factor uniform in
-      1 +- *contrast*, and each band is shifted by up to +- *brightness* of its scale.
-      Modalities are drawn on their own.
+    * the contrast of a sample is multiplied by a factor uniform in 1 +- *contrast*, the
+      same for all bands, and each band is shifted by up to +- *brightness* of its
+      scale. Each modality has its own draw.
 
-    It moves no pixel: flips and turns are those of the view that it is given.
+    It moves no pixels: flips and turns are those of the view that it is given.
 
     Args:
         cut: Largest side of the hole as a fraction of the image's, 0 to 1.
         contrast: Largest change of the contrast, 0 to 1.
         brightness: Largest shift in units of a band's scale, 0 or more.
         generator: CPU random number generator of the draw. Default: PyTorch's.
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.transforms import RandomStrongView
+        >>> transform = RandomStrongView(generator=torch.Generator().manual_seed(0))
+        >>> images = {'ms': torch.rand(4, 13, 32, 32), 'sar': torch.rand(4, 2, 32, 32)}
+        >>> mean = {m: x.mean(dim=(0, 2, 3)) for m, x in images.items()}
+        >>> std = {m: x.std(dim=(0, 2, 3)) for m, x in images.items()}
+        >>> views = transform(images, center=mean, scale=std)
+        >>> holes = {m: x.isnan().any(dim=1) for m, x in views.items()}
+        >>> torch.equal(holes['ms'], holes['sar'])  # in the same place
+        True
     """
 
     def __init__(

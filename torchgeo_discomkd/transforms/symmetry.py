@@ -10,8 +10,8 @@ import torch
 from torch import Generator, Tensor
 
 #: Probability of each symmetry in training: bit 0 mirrors the columns, bit 1 the rows,
-#: bit 2 then transposes. Equal to the authors' chain: with probability 0.5 nothing, else
-#: two flips of p=0.5 and, with p=0.5, a turn by 0, 90, 180 or 270 degrees.
+#: bit 2 then transposes. Equal to the authors' chain: with probability 0.5 nothing,
+#: else two flips of p=0.5 and, with p=0.5, a turn by 0, 90, 180 or 270 degrees.
 SQUARE_PROBABILITIES = (0.59375, 0.09375, 0.09375, 0.09375, *4 * (0.03125,))
 
 #: The same chain where only turns by 0 and 180 degrees keep the shape.
@@ -31,10 +31,21 @@ def apply_symmetry(x: Tensor, symmetry: Tensor) -> Tensor:
         Images of the shape and dtype of *x*.
 
     Raises:
-        ValueError: If a transposition is asked of images that are not square.
+        ValueError: If images that are not square are to be transposed.
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.transforms import apply_symmetry
+        >>> x = torch.tensor([[1, 2], [3, 4]]).view(1, 1, 2, 2)
+        >>> apply_symmetry(x, torch.tensor([1])).squeeze()  # columns mirrored
+        tensor([[2, 1],
+                [4, 3]])
+        >>> apply_symmetry(x, torch.tensor([4])).squeeze()  # transposed
+        tensor([[1, 3],
+                [2, 4]])
     """
     height, width = x.shape[-2:]
-    # a symmetry on the CPU is checked there: no other device is waited for
+    # a symmetry on the CPU is checked there, without waiting for another device
     if height != width and (symmetry & 4).any():
         raise ValueError(
             f'symmetry={symmetry.tolist()} turns images of {height}x{width} pixels by '
@@ -49,7 +60,7 @@ def _sources(height: int, width: int, device: torch.device) -> Tensor:
     """Return where each pixel comes from under each symmetry, (8, H * W)."""
     pixels = torch.arange(height * width, device=device).view(height, width)
     moved = [pixels, pixels.flip(-1), pixels.flip(-2), pixels.flip(-1, -2)]
-    # of oblong images no symmetry with a transposition gets here
+    # oblong images never get here with a transposition
     transposed = [m.T if height == width else m for m in moved]
     return torch.stack(moved + transposed).flatten(1)
 
@@ -57,18 +68,29 @@ def _sources(height: int, width: int, device: torch.device) -> Tensor:
 class RandomSymmetry(K.GeometricAugmentationBase2D):
     """Draw one of the 8 symmetries of the square for each sample.
 
-    The draw has the distribution of the augmentation that DisCoM-KD was published with:
+    The draw has the distribution of the augmentation published with DisCoM-KD:
     identity 0.59375; both flips and the half turn 0.09375 each; both quarter turns and
-    both diagonal mirrors 0.03125 each. Pixels are moved, never interpolated. Images that
-    are not square are never turned by 90 degrees.
+    both diagonal mirrors 0.03125 each. Pixels are moved, never interpolated. Images
+    that are not square are never turned by 90 degrees.
 
     Inside :class:`kornia.augmentation.AugmentationSequential` every image of a sample
-    gets the same draw, as any Kornia transform.
+    gets the same draw, as with any Kornia transform.
 
     Args:
         generator: CPU random number generator of the draw. Kornia's own transforms can
             only use PyTorch's global one.
         keepdim: Whether to return a (C, H, W) input as (C, H, W).
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.transforms import RandomSymmetry
+        >>> transform = RandomSymmetry(generator=torch.Generator().manual_seed(0))
+        >>> x = torch.arange(32.0).view(2, 1, 4, 4)
+        >>> y = transform(x)
+        >>> y.shape
+        torch.Size([2, 1, 4, 4])
+        >>> torch.equal(y.flatten(1).sort().values, x.flatten(1))  # pixels only moved
+        True
     """
 
     _compute_matrix_lazily = True
@@ -99,7 +121,16 @@ class RandomSymmetry(K.GeometricAugmentationBase2D):
     def compute_transformation(
         self, input: Tensor, params: dict[str, Tensor], flags: dict[str, Any]
     ) -> Tensor:
-        """Return the (B, 3, 3) matrices that move (x, y) pixel coordinates."""
+        """Return the matrices that move (x, y) pixel coordinates.
+
+        Args:
+            input: Images, shape (B, C, H, W).
+            params: What :meth:`generate_parameters` returned.
+            flags: Not used.
+
+        Returns:
+            Shape (B, 3, 3).
+        """
         height, width = input.shape[-2:]
         symmetry = params['symmetry'].to(input.device)
         columns, rows = (
@@ -121,5 +152,15 @@ class RandomSymmetry(K.GeometricAugmentationBase2D):
         flags: dict[str, Any],
         transform: Tensor | None = None,
     ) -> Tensor:
-        """Move the pixels of a batch (B, C, H, W)."""
+        """Move the pixels of a batch.
+
+        Args:
+            input: Images, shape (B, C, H, W).
+            params: What :meth:`generate_parameters` returned.
+            flags: Not used.
+            transform: Not used.
+
+        Returns:
+            Images of the shape and dtype of *input*.
+        """
         return apply_symmetry(input, params['symmetry'])

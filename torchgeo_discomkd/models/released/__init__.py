@@ -4,7 +4,7 @@
 """Import of checkpoints that the released code of DisCoM-KD wrote.
 
 They are pickles. Only the ``import`` command and the functions here read one, without
-running what it may hold; training and classifying never do.
+running any code in it; training and classifying never read one.
 """
 
 from .checkpoint import load_released_checkpoint

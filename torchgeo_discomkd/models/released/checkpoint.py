@@ -32,7 +32,7 @@ _SHARED = {
     'task_dom2.block.0': 'irrelevant_modality_classifier',
 }
 
-#: What each modality has of its own: names of the first and of the second.
+#: What each modality has to itself: names for the first and for the second.
 _OWN = {
     ('first_enc_inv', 'second_enc_inv'): 'encoder.invariant_encoder',
     ('first_enc_spec', 'second_enc_spec'): 'encoder.specific_encoder',
@@ -41,7 +41,7 @@ _OWN = {
     ('task_cl', 'task_cl2'): 'classifier',
 }
 
-#: A layer that the released code declares and never uses.
+#: A layer that the released code declares but never uses.
 _UNUSED = ('projF.l2', 'projS.l2')
 
 
@@ -52,7 +52,7 @@ def load_released_checkpoint(
 
     The numbers of bands and classes are those of its tensors. The network is a
     ResNet-18 with the head 'linear_bn_relu' and takes what the released code took:
-    images that are normalised already. Its modality classifiers and its discriminator
+    images that are already normalised. Its modality classifiers and its discriminator
     were not trained to tell the modalities apart, see ``formulation='released'``.
 
     Args:
@@ -68,6 +68,21 @@ def load_released_checkpoint(
             or it holds another network.
         ModalityError: If there are not two modalities, they are the same or a name is
             illegal.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import torch
+        >>> from torchgeo_discomkd.errors import ClassifierFileError
+        >>> from torchgeo_discomkd.models.released import load_released_checkpoint
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / 'WEIGHTS.pth'
+        ...     torch.save({'conv1.weight': torch.zeros(64, 3, 7, 7)}, path)
+        ...     try:
+        ...         load_released_checkpoint(path, ['ms', 'sar'])
+        ...     except ClassifierFileError:
+        ...         print('not a checkpoint of DisCoM-KD')
+        not a checkpoint of DisCoM-KD
     """
     first, second = _two(modalities)
     found = _translate(path, read_state_dict(path), (first, second))
@@ -76,7 +91,7 @@ def load_released_checkpoint(
         for m in (first, second)
     }
     classes = _size(path, found, 'auxiliary_classifier', 0)
-    # a new network draws random weights: the caller's stream must not notice
+    # a new network draws random weights: keep the caller's generator as it was
     with torch.random.fork_rng(devices=[]):
         network = DisCoMKDNetwork(channels, classes)
     expected = network.state_dict()
@@ -96,7 +111,7 @@ def _two(modalities: Sequence[str]) -> tuple[str, str]:
     if isinstance(modalities, str) or len(modalities) != 2 or not distinct:
         raise ModalityError(
             f'modalities={modalities}: a checkpoint of the released code has two. Name '
-            'them in the order in which it was given them, e.g. --modalities ms sar.'
+            'them in the order that this code was given, e.g. --modalities ms sar.'
         )
     first, second = modalities
     return first, second
@@ -105,7 +120,7 @@ def _two(modalities: Sequence[str]) -> tuple[str, str]:
 def _translate(
     path: str | Path, state: Mapping[str, Tensor], modalities: tuple[str, str]
 ) -> dict[str, Tensor]:
-    """Rename the tensors and leave out the layer that was never used."""
+    """Rename the tensors and drop the layer that was never used."""
     found, unknown, empty = {}, [], []
     prefixes = _prefixes(modalities)
     for name, tensor in state.items():
@@ -122,12 +137,12 @@ def _translate(
     if empty:
         raise ClassifierFileError(
             f'{path} was saved before its network was used: {_few(empty)} have no '
-            'values. Give a checkpoint of a training.'
+            'values. Give a checkpoint of a trained network.'
         )
     if unknown:
         raise ClassifierFileError(
-            f'{path} is not of the released code, or of another version of it: '
-            f'{_few(unknown)} are no tensors of DisCoM-KD with ResNet-18 encoders.'
+            f'{path} is not from the released code, or from another version of it: '
+            f'{_few(unknown)} are not tensors of DisCoM-KD with ResNet-18 encoders.'
         )
     return found
 
@@ -150,7 +165,7 @@ def _size(path: str | Path, found: Mapping[str, Tensor], name: str, axis: int) -
     weight = found.get(f'{name}.weight')
     if weight is None or weight.ndim <= axis or not weight.shape[axis]:
         raise ClassifierFileError(
-            f'{path} is not of the released code: it lacks the weights of {name}.'
+            f'{path} is not from the released code: it lacks the weights of {name}.'
         )
     return weight.shape[axis]
 
@@ -169,8 +184,8 @@ def _check_form(
     ]
     if wrong:
         raise ClassifierFileError(
-            f'{path} has other tensors than DisCoM-KD with ResNet-18 encoders (by our '
-            f'names): {_few(wrong)}.'
+            f'{path} has tensors that differ from those of DisCoM-KD with ResNet-18 '
+            f'encoders (by our names): {_few(wrong)}.'
         )
 
 

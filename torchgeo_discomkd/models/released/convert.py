@@ -39,8 +39,8 @@ def import_released_checkpoint(
 ) -> list[Path]:
     """Write the classifier files of a checkpoint of the released code.
 
-    The classifiers take images that are normalised as those of the training were:
-    they have no normalisation of their own.
+    The classifiers take images that are normalised like those of the training: they
+    have no normalisation of their own.
 
     Args:
         path: A WEIGHTS.pth.
@@ -69,6 +69,21 @@ def import_released_checkpoint(
             illegal.
         RunFolderExistsError: If a file exists already.
         SettingError: If a tile size is not positive.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from torchgeo_discomkd.errors import RunFolderExistsError
+        >>> from torchgeo_discomkd.models.released import import_released_checkpoint
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = Path(folder) / 'best' / 'sar.safetensors'
+        ...     file.parent.mkdir()
+        ...     file.touch()
+        ...     try:
+        ...         import_released_checkpoint('WEIGHTS.pth', folder, ['ms', 'sar'])
+        ...     except RunFolderExistsError:
+        ...         print('nothing is overwritten')
+        nothing is overwritten
     """
     keep = list(modalities if keep is None else keep)
     sizes = _sizes(tile_size, modalities)
@@ -161,6 +176,5 @@ def _sizes(
 def _check_known(names: Collection[str], modalities: Sequence[str]) -> None:
     if unknown := [name for name in names if name not in modalities]:
         raise ModalityError(
-            f'Unknown modality {unknown}: the checkpoint was said to have '
-            f'{list(modalities)}.'
+            f'Unknown modality {unknown}: modalities={list(modalities)}.'
         )

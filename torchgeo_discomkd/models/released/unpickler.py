@@ -1,11 +1,11 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Reading a pickled state dict without running what it may hold.
+"""Read a pickled state dict without running any code in it.
 
 PyTorch's restricted unpickler rebuilds tensors and nothing else: it looks names up in a
-list and imports none. One name more is allowed here, that of a parameter which was
-never given a shape, because every checkpoint of the released code holds four.
+list and imports none. One more name is allowed here, that of a parameter which never
+got a shape, because every checkpoint of the released code holds four.
 """
 
 import pickle
@@ -48,7 +48,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         path: The file, in the zip format that PyTorch writes since version 1.6.
 
     Returns:
-        Tensors on the CPU by name. Parameters without a shape are there too, as
+        Tensors on the CPU by name. Parameters without a shape are included, as
         ``torch.nn.parameter.UninitializedParameter``.
 
     Raises:
@@ -69,14 +69,14 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     except UNREADABLE as error:
         # PyTorch's own message advises to load the file without protection
         raise ClassifierFileError(
-            f'{path} cannot be read as tensors: give a WEIGHTS.pth as the released code '
-            'wrote it.'
+            f'{path} cannot be read as tensors: give a WEIGHTS.pth as the released '
+            'code wrote it.'
         ) from error
     if unsafe:
         raise ClassifierFileError(
-            f'{path} asks for {", ".join(sorted(unsafe))}, where the released code saves '
-            'tensors only. It was not loaded, and nothing in it was run: do not trust '
-            'it, or save the state dict of the network alone.'
+            f'{path} asks for {", ".join(sorted(unsafe))}, where the released code '
+            'saves tensors only. It was not loaded, and nothing in it was run: do not '
+            'trust it, or save the state dict of the network alone.'
         )
     _check_state(path, state)
     return dict(state)
@@ -93,8 +93,8 @@ def _check_archive(path: Path) -> None:
             damaged = archive.testzip()
     except UNREADABLE as error:
         raise ClassifierFileError(
-            f'{path} is no checkpoint of torch.save, or it is truncated ({error}): give '
-            'a WEIGHTS.pth of the released code, or copy it again.'
+            f'{path} is not a checkpoint of torch.save, or it is truncated ({error}): '
+            'give a WEIGHTS.pth of the released code, or copy it again.'
         ) from error
     if damaged is not None:
         raise ClassifierFileError(
@@ -115,6 +115,6 @@ def _check_state(path: Path, state: Any) -> None:
     ]
     if other:
         raise ClassifierFileError(
-            f'{path} holds more than tensors by name ({other[:3]}): give the state dict '
-            'of the network alone.'
+            f'{path} holds more than tensors by name ({other[:3]}): give the state '
+            'dict of the network alone.'
         )
