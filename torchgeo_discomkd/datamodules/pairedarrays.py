@@ -29,9 +29,9 @@ class PairedArraysDataModule(MultiModalDataModule):
         """Initialize a new PairedArraysDataModule instance.
 
         Args:
-            root: Folder with the arrays, labels and split indices, or a pack of them.
-            prefixes: Prefix of the array file of each modality, e.g. {ms: MS}.
-                Default: every '<PREFIX>_data_normalized.npy', in lower case.
+            root: Folder with the arrays, labels and split indices, or a pack.
+            prefixes: Prefix of the array file of each modality, e.g. {ms: MS}. Default:
+                every '<PREFIX>_data_normalized.npy' is a modality, named in lower case.
             modalities: Modalities to load; the others need not be on disk. Default:
                 all.
             run: Read 'train_idx_<run>.npy' and so on. Default: 'train_idx.npy'.
@@ -39,8 +39,8 @@ class PairedArraysDataModule(MultiModalDataModule):
             band_names: Names of the bands of each modality, in array order.
             bands: Bands to load for each modality, by name. Default: all.
             units: Unit of the pixel values for each modality.
-            missing_values: What to do with missing pixels: replace them by the band
-                'mean' in the classifier, or 'error'.
+            missing_values: What to do with missing pixels: 'mean' replaces them by the
+                band mean in the classifier, 'error' refuses the tile.
             **kwargs: Arguments of :class:`MultiModalDataModule`.
         """
         dataset_kwargs = {

@@ -35,7 +35,7 @@ class PairedFoldersDataModule(MultiModalDataModule):
         """Initialize a new PairedFoldersDataModule instance.
 
         Args:
-            root: Folder that holds one folder per modality, or a pack of them.
+            root: Folder that holds one folder per modality, or a pack.
             folders: Folder of each modality, below *root*. Default: every folder in
                 *root* that holds class folders is a modality of that name.
             modalities: Modalities to load; the others need not be on disk. Default:
@@ -49,16 +49,16 @@ class PairedFoldersDataModule(MultiModalDataModule):
             split_scheme: 'stratified' (70/10/20 per class), 'groups' (whole events,
                 scenes or columns, from a CSV file) or 'folder' (train, val and test
                 folders below *root*).
-            run: Number of the split, for 'stratified' and for 'groups' that are not
-                named.
+            run: Number of the repetition, for 'stratified' and for 'groups' without
+                named groups.
             groups: CSV file with columns 'file' and *group_column*, for 'groups'.
-            group_column: Column of *groups* that names the group of a file.
+            group_column: Column of *groups* with the group of each file.
             val_groups: Groups to validate on. Default: chosen by *run*.
             test_groups: Groups to test on. Default: chosen by *run*.
             missing: What to do with samples that some modalities lack: 'error',
                 'skip' them, or 'keep' them for unpaired training.
-            missing_values: What to do with missing pixels: replace them by the band
-                'mean' in the classifier, or 'error'.
+            missing_values: What to do with missing pixels: 'mean' replaces them by the
+                band mean in the classifier, 'error' refuses the tile.
             **kwargs: Arguments of :class:`MultiModalDataModule`.
         """
         dataset_kwargs = {

@@ -1,7 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Band statistics of a data set, for the normalisation of its classifiers."""
+"""Band statistics of a data set, for the normalisation in its classifiers."""
 
 import contextlib
 import hashlib
@@ -22,13 +22,13 @@ from .pack.format import STATISTICS
 #: Most pixels per band that percentiles are taken from: 4 MB in memory.
 MAXIMUM_SAMPLE = 2**20
 
-# Part of the name of cached files: to be raised when the computation changes.
+# Part of the names of cached files; raise it when the computation changes.
 _VERSION = 1
 
 
 @dataclass(frozen=True)
 class BandStatistics:
-    """Statistics of the bands of one modality, missing pixels left out.
+    """Statistics of the bands of one modality, without missing pixels.
 
     Every tuple has one entry per band, in the order of *bands*, in the unit of the
     pixels.
@@ -82,12 +82,12 @@ class BandStatistics:
 
 
 def cached_statistics(dataset: MultiModalDataset) -> dict[str, BandStatistics]:
-    """Return the statistics of every modality, computed once and kept with the data.
+    """Return the statistics of every modality, computed once and stored with the data.
 
     They are written to ``<root>/.torchgeo_discomkd/statistics-<key>.json``, one file
     per modality; the key depends on the files of the data set, the split, the
-    modality and its bands. A file that cannot be read is computed anew; where none can
-    be written, nothing is kept.
+    modality and its bands. If a file cannot be read, its statistics are computed again;
+    if it cannot be written, nothing is stored.
 
     Args:
         dataset: The split, usually the one for training.
@@ -100,7 +100,7 @@ def cached_statistics(dataset: MultiModalDataset) -> dict[str, BandStatistics]:
         UnitError: If values contradict the unit of their modality.
 
     Warns:
-        UserWarning: If pixels are missing, with their number.
+        UserWarning: If pixels are missing, with the number for each band.
     """
     folder = dataset.place / '.torchgeo_discomkd'
     split_hash = dataset.split_hash()
@@ -122,7 +122,7 @@ def cached_statistics(dataset: MultiModalDataset) -> dict[str, BandStatistics]:
 
 
 def statistics_rows(values: BandStatistics) -> NDArray[np.float64]:
-    """Return statistics as an array, as a pack holds them.
+    """Return statistics as an array, the form in which a pack holds them.
 
     Args:
         values: The statistics.
@@ -137,7 +137,7 @@ def statistics_rows(values: BandStatistics) -> NDArray[np.float64]:
 def _stored(
     dataset: MultiModalDataset, modality: str, split_hash: str
 ) -> BandStatistics | None:
-    """Return the statistics that are kept with the images; None if there are none."""
+    """Return the statistics that are stored with the images; None if there are none."""
     rows = dataset.stored_statistics(modality, split_hash)
     if rows is None:
         return None
@@ -162,12 +162,12 @@ def _read(path: Path) -> BandStatistics | None:
 
 
 def band_statistics(dataset: MultiModalDataset, modality: str) -> BandStatistics:
-    """Compute the statistics of one modality, without comparing them with its unit.
+    """Compute the statistics of one modality, without checking them against its unit.
 
     Sums are float64 and merged tile by tile (Chan et al. 1983), so that they stay
-    exact for many pixels. Percentiles come from all pixels where a band has at most
-    :data:`MAXIMUM_SAMPLE`, else from about that many, as many from each tile, drawn
-    with a fixed seed. Transforms are not applied.
+    accurate for many pixels. Percentiles come from all pixels if a band has at most
+    :data:`MAXIMUM_SAMPLE`, else from about that many, the same number from each tile,
+    drawn with a fixed seed. Transforms are not applied.
 
     Args:
         dataset: The split, usually the one for training.
@@ -200,7 +200,7 @@ def band_statistics(dataset: MultiModalDataset, modality: str) -> BandStatistics
     if empty := [b for b, n in zip(bands, count, strict=True) if n == 0]:
         raise MissingValueError(
             f"All {total} pixels of band {', '.join(empty)} of '{modality}' are "
-            'missing (nodata or NaN): leave the band out or mend the files.'
+            'missing (nodata or NaN): drop the band or repair the files.'
         )
     low, high = _percentiles(sample)
     return BandStatistics(

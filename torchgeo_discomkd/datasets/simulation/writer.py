@@ -60,10 +60,10 @@ def simulate(
 
     Files are ``EuroSAT_MS/<Class>/<Class>_<n>.tif`` and
     ``EuroSAT-SAR/<Class>/<Class>_<n>.tif`` for n = 1 to *tiles_per_class*. The pixels
-    of a tile depend on the seed, its class and n only.
+    of a tile depend only on the seed, its class and n.
 
     Args:
-        root: Folder to write to; it is made if need be.
+        root: Folder to write to; created if it does not exist.
         tiles_per_class: Number of pairs of each class.
         size: Height and width in pixels of 10 m.
         seed: Seed of the data set.
@@ -86,12 +86,12 @@ def simulate_scene(root: Path, size: int = 64, seed: int = 0) -> None:
     """Write a scene to try a SAR classifier on: a patchwork of all classes.
 
     Files are ``scene/sar.tif`` (VV and VH in dB, float32) and ``scene/classes.tif``
-    (uint8, 1 for the first class in alphabetical order and so on). Every block has
-    2 x *size* pixels in height and width and shows one class. None of it is in the
-    tiles of the same seed.
+    (uint8, 1 for the first class in alphabetical order and so on). Every block is
+    2 x *size* pixels high and wide and shows one class. The scene shares no pixels with
+    the tiles of the same seed.
 
     Args:
-        root: Folder to write to; it is made if need be.
+        root: Folder to write to; created if it does not exist.
         size: Height and width of a tile in pixels of 10 m.
         seed: Seed of the data set.
     """
