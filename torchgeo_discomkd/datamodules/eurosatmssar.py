@@ -14,7 +14,22 @@ from .base import MultiModalDataModule
 
 
 class EuroSATMSSARDataModule(MultiModalDataModule):
-    """Data module of :class:`~torchgeo_discomkd.datasets.EuroSATMSSAR`."""
+    """Data module of :class:`~torchgeo_discomkd.datasets.EuroSATMSSAR`.
+
+    Example:
+        Simulated tiles stand in for the real ones, which ``download=True`` fetches:
+
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from torchgeo_discomkd.datasets.simulation import simulate
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     simulate(Path(root), tiles_per_class=2, size=8)
+        ...     dm = EuroSATMSSARDataModule(root, eval_batch_size=4)
+        ...     dm.setup('test')
+        ...     batch = next(iter(dm.test_dataloader()))
+        >>> batch['image_ms'].shape, batch['label']
+        (torch.Size([4, 13, 8, 8]), tensor([0, 1, 2, 3]))
+    """
 
     def __init__(
         self,

@@ -11,7 +11,23 @@ from .base import MultiModalDataModule
 
 
 class PairedArraysDataModule(MultiModalDataModule):
-    """Data module of :class:`~torchgeo_discomkd.datasets.PairedArrays`."""
+    """Data module of :class:`~torchgeo_discomkd.datasets.PairedArrays`.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     np.save(f'{root}/MS_data_normalized.npy', np.zeros((6, 13, 8, 8)))
+        ...     np.save(f'{root}/SAR_data_normalized.npy', np.zeros((6, 2, 8, 8)))
+        ...     np.save(f'{root}/labels.npy', [0, 1, 0, 1, 0, 1])
+        ...     np.save(f'{root}/train_idx.npy', [0, 1, 2, 3])
+        ...     np.save(f'{root}/valid_idx.npy', [4, 5])
+        ...     dm = PairedArraysDataModule(root, batch_size=4, paired=True)
+        ...     dm.setup('fit')
+        ...     batch = next(iter(dm.train_dataloader()))
+        >>> batch['image_ms'].shape, batch['image_sar'].shape
+        (torch.Size([4, 13, 8, 8]), torch.Size([4, 2, 8, 8]))
+    """
 
     def __init__(
         self,

@@ -11,7 +11,21 @@ from .base import MultiModalDataModule
 
 
 class PairedFoldersDataModule(MultiModalDataModule):
-    """Data module of :class:`~torchgeo_discomkd.datasets.PairedFolders`."""
+    """Data module of :class:`~torchgeo_discomkd.datasets.PairedFolders`.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from torchgeo_discomkd.datasets.simulation import simulate
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     simulate(Path(root), tiles_per_class=2, size=8)
+        ...     folders = {'optical': 'EuroSAT_MS', 'sar': 'EuroSAT-SAR'}
+        ...     dm = PairedFoldersDataModule(root, folders=folders, eval_batch_size=4)
+        ...     dm.setup('test')
+        ...     batch = next(iter(dm.test_dataloader()))
+        >>> batch['image_optical'].shape, batch['image_sar'].shape
+        (torch.Size([4, 13, 8, 8]), torch.Size([4, 2, 8, 8]))
+    """
 
     def __init__(
         self,

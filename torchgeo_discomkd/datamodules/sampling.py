@@ -19,6 +19,12 @@ def seeded_generator(*parts: int | str) -> Generator:
 
     Returns:
         A generator whose stream is independent of those of other arguments.
+
+    Example:
+        >>> import torch
+        >>> first, again = seeded_generator(0, 3, 'sar'), seeded_generator(0, 3, 'sar')
+        >>> torch.equal(torch.rand(4, generator=first), torch.rand(4, generator=again))
+        True
     """
     digest = hashlib.sha256('/'.join(map(str, parts)).encode()).digest()
     return Generator().manual_seed(int.from_bytes(digest[:8], 'big') >> 1)
@@ -30,6 +36,14 @@ class SeededSampler(Sampler[int]):
     Lightning creates the first iterator of a resumed run before it sets the epoch of
     samplers, so the sampler asks for the epoch when it draws a permutation. A second
     pass within an epoch (a short modality that cycles) gets a new permutation.
+
+    Example:
+        >>> sampler = SeededSampler(5, seed=0, name='sar', epoch=lambda: 3)
+        >>> order = list(sampler)
+        >>> sorted(order)
+        [0, 1, 2, 3, 4]
+        >>> order == list(SeededSampler(5, seed=0, name='sar', epoch=lambda: 3))
+        True
     """
 
     def __init__(
@@ -69,6 +83,10 @@ class RemainderBatchSampler(BatchSampler):
     Batch normalisation cannot train on one sample: a remainder of one joins the
     previous batch. The arguments are those of PyTorch's BatchSampler, with
     *drop_last* False.
+
+    Example:
+        >>> list(RemainderBatchSampler(range(9), batch_size=4, drop_last=False))
+        [[0, 1, 2, 3], [4, 5, 6, 7, 8]]
     """
 
     def __iter__(self) -> Iterator[list[int]]:

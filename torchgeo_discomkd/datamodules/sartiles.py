@@ -23,6 +23,18 @@ class SARTilesDataModule(NonGeoDataModule):
     Bands, unit and size must be those that the classifier was trained with. Give them,
     or give the classifier's file; the command ``predict`` takes them from the files
     that it applies.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     np.save(f'{folder}/a.npy', np.full((2, 8, 8), -10.0))
+        ...     np.save(f'{folder}/b.npy', np.full((2, 8, 8), -12.0))
+        ...     dm = SARTilesDataModule(folder, bands=('VV', 'VH'), unit='dB')
+        ...     dm.setup('predict')
+        ...     batch = next(iter(dm.predict_dataloader()))
+        >>> batch['image_sar'].shape, batch['status']
+        (torch.Size([2, 2, 8, 8]), ['ok', 'ok'])
     """
 
     def __init__(

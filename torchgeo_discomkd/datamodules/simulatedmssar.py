@@ -11,7 +11,18 @@ from .base import MultiModalDataModule
 
 
 class SimulatedMSSARDataModule(MultiModalDataModule):
-    """Data module of :class:`~torchgeo_discomkd.datasets.SimulatedMSSAR`."""
+    """Data module of :class:`~torchgeo_discomkd.datasets.SimulatedMSSAR`.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     root = f'{folder}/simulated'
+        ...     dm = SimulatedMSSARDataModule(root, tiles_per_class=2, size=8)
+        ...     dm.setup('test')
+        ...     batch = next(iter(dm.test_dataloader()))
+        >>> batch['image_sar'].shape, dm.any_dataset.classes[:2]
+        (torch.Size([10, 2, 8, 8]), ('AnnualCrop', 'Forest'))
+    """
 
     def __init__(
         self,

@@ -29,35 +29,51 @@ class MultiModalDataset(NonGeoDataset, ABC):
 
     A sample is the flat dictionary ``{'image_<modality>': float32 (C, H, W), ...,
     'label': int64 (), 'index': int64 ()}`` for every modality in
-    :attr:`modalities`. Pixels hold raw physical values; missing pixels (nodata, NaN,
+    *modalities*. Pixels hold raw physical values; missing pixels (nodata, NaN,
     infinite) are NaN, which a classifier's normalisation replaces by the band mean.
 
-    Subclasses set the attributes below before the first sample is read.
+    Subclasses set these attributes before the first sample is read.
+
+    Attributes:
+        root: Folder of the data, as given by the user.
+        classes: Class names; a label is a position in this tuple.
+        modalities: Modalities that samples hold, in this order.
+        bands: Names of the bands that samples hold, in order, for each modality.
+        units: Unit of the pixel values for each modality: 'dB', 'linear' or any text.
+        labels: int64 labels of this split, shape (N,).
+        missing_values: What to do with missing pixels: 'mean' passes them on as NaN,
+            'error' refuses the tile.
+        transforms: A function that takes a sample and returns a transformed one.
+
+    Example:
+        >>> import torch
+        >>> class Constant(MultiModalDataset):
+        ...     classes, modalities = ('Forest', 'Water'), ('sar',)
+        ...     labels = torch.tensor([0, 1, 1])
+        ...
+        ...     def load(self, index, modality):
+        ...         return torch.full((2, 8, 8), -10.0)
+        ...
+        ...     def identifier(self, index):
+        ...         return f'{self.classes[self.labels[index]]}/{index}'
+        ...
+        ...     def fingerprint(self):
+        ...         return 'constant'
+        >>> dataset = Constant()
+        >>> sample = dataset[2]
+        >>> sample['image_sar'].shape, sample['label'], dataset.identifier(2)
+        (torch.Size([2, 8, 8]), tensor(1), 'Water/2')
     """
 
     splits: ClassVar[tuple[str, ...]] = ('train', 'val', 'test')
 
-    #: Folder of the data, as given by the user.
     root: str
-
-    #: Class names; a label is a position in this tuple.
     classes: tuple[str, ...]
-
-    #: Modalities that samples hold, in this order.
     modalities: tuple[str, ...]
-
-    #: Names of the bands that samples hold, in order, for each modality.
     bands: dict[str, tuple[str, ...]]
-
-    #: Unit of the pixel values for each modality: 'dB', 'linear' or any text.
     units: dict[str, str]
-
-    #: int64 labels of this split, shape (N,).
     labels: Tensor
-
-    #: What to do with missing pixels: pass them on as NaN, or refuse the tile.
     missing_values: Literal['mean', 'error'] = 'mean'
-
     transforms: Callable[[Sample], Sample] | None = None
 
     @abstractmethod
@@ -66,7 +82,7 @@ class MultiModalDataset(NonGeoDataset, ABC):
 
         Args:
             index: Position in this split.
-            modality: One of :attr:`modalities`.
+            modality: One of *modalities*.
 
         Returns:
             Raw values, float32, shape (C, H, W), missing pixels NaN.
@@ -158,7 +174,7 @@ class MultiModalDataset(NonGeoDataset, ABC):
 
         Args:
             indexes: Positions in this split, B of them.
-            modality: One of :attr:`modalities`.
+            modality: One of *modalities*.
 
         Returns:
             Raw values, float32, shape (B, C, H, W), missing pixels NaN.
@@ -172,7 +188,7 @@ class MultiModalDataset(NonGeoDataset, ABC):
         """Return all images of a modality as one memory-mapped array, if possible.
 
         Args:
-            modality: One of :attr:`modalities`.
+            modality: One of *modalities*.
 
         Returns:
             The images of all splits, (M, C, H, W), all bands, in the type of the file,
@@ -187,7 +203,7 @@ class MultiModalDataset(NonGeoDataset, ABC):
         """Return the statistics of all bands that are stored with the images.
 
         Args:
-            modality: One of :attr:`modalities`.
+            modality: One of *modalities*.
             split_hash: Hash of this split.
 
         Returns:
@@ -205,7 +221,7 @@ class MultiModalDataset(NonGeoDataset, ABC):
         """Return the positions of the bands that samples hold; None for all.
 
         Args:
-            modality: One of :attr:`modalities`.
+            modality: One of *modalities*.
         """
         return None
 
@@ -213,7 +229,7 @@ class MultiModalDataset(NonGeoDataset, ABC):
         """Return height and width in pixels of the first tile of a modality.
 
         Args:
-            modality: One of :attr:`modalities`.
+            modality: One of *modalities*.
         """
         if modality not in self._tile_sizes:
             height, width = self.load(0, modality).shape[-2:]
@@ -245,7 +261,7 @@ class MultiModalDataset(NonGeoDataset, ABC):
 
         Args:
             index: Position in this split.
-            modality: One of :attr:`modalities`.
+            modality: One of *modalities*.
 
         Returns:
             Raw values, float32, shape (C, H, W), missing pixels NaN.
@@ -313,6 +329,12 @@ def collate_samples(samples: Sequence[Sample]) -> Sample:
 
     Returns:
         Tensors of shape (B, ...).
+
+    Example:
+        >>> import torch
+        >>> samples = [{'image_sar': torch.zeros(2, 8, 8)} for _ in range(5)]
+        >>> collate_samples(samples)['image_sar'].shape
+        torch.Size([5, 2, 8, 8])
     """
     if isinstance(samples, GatheredSamples):
         return samples.batch

@@ -55,6 +55,21 @@ class EuroSATMSSAR(PairedFolders):
 
     * https://ieeexplore.ieee.org/document/8736785
     * https://doi.org/10.1109/JSTARS.2024.3493237
+
+    Example:
+        Simulated tiles stand in for the real ones, which ``download=True`` fetches:
+
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from torchgeo_discomkd.datasets.simulation import simulate
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     simulate(Path(root), tiles_per_class=2, size=8)
+        ...     train = EuroSATMSSAR(root, bands={'ms': ['B04', 'B03', 'B02']})
+        ...     sample = train[1]
+        >>> sample['image_ms'].shape, sample['image_sar'].shape
+        (torch.Size([3, 8, 8]), torch.Size([2, 8, 8]))
+        >>> train.identifier(1), train.units['sar']
+        ('Forest/Forest_2', 'dB')
     """
 
     #: Names of the bands of each modality in the order of the files.

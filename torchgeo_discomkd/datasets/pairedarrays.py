@@ -34,6 +34,21 @@ class PairedArrays(StoredDataset):
       ``train_idx_<run>.npy`` and so on for several repetitions.
 
     Images are read from disk when they are needed.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     np.save(f'{root}/MS_data_normalized.npy', np.zeros((6, 13, 8, 8)))
+        ...     np.save(f'{root}/SAR_data_normalized.npy', np.zeros((6, 2, 8, 8)))
+        ...     np.save(f'{root}/labels.npy', [0, 0, 0, 1, 1, 1])
+        ...     np.save(f'{root}/train_idx.npy', [0, 1, 3, 4])
+        ...     train = PairedArrays(root, classes=('Forest', 'Water'))
+        ...     sample = train[2]
+        >>> train.modalities, sample['image_sar'].shape
+        (('ms', 'sar'), torch.Size([2, 8, 8]))
+        >>> train.identifier(2)
+        'Water/3'
     """
 
     def __init__(

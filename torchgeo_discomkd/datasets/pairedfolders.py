@@ -27,6 +27,20 @@ class PairedFolders(StoredDataset):
 
     The split is drawn over the samples of all modalities on disk, in the order of class
     and stem. Data sets of single modalities therefore share the same split.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from torchgeo_discomkd.datasets.simulation import simulate
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     simulate(Path(root), tiles_per_class=2, size=8)
+        ...     folders = {'optical': 'EuroSAT_MS', 'sar': 'EuroSAT-SAR'}
+        ...     train = PairedFolders(root, folders=folders, units={'sar': 'dB'})
+        ...     sample = train[1]
+        >>> sample['image_optical'].shape, sample['image_sar'].shape
+        (torch.Size([13, 8, 8]), torch.Size([2, 8, 8]))
+        >>> train.identifier(1), train.bands['sar']
+        ('Forest/Forest_2', ('VV', 'VH'))
     """
 
     def __init__(

@@ -32,6 +32,21 @@ class SARTiles(NonGeoDataset):
     never stops a prediction.
 
     Pass :meth:`collate` to a data loader.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from torchgeo_discomkd.rasters.tiles import TileSpec
+        >>> spec = TileSpec(bands=('VV', 'VH'), unit='dB', size=(8, 8))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     np.save(f'{folder}/a.npy', np.full((2, 8, 8), -10.0))
+        ...     np.save(f'{folder}/b.npy', np.full((2, 16, 16), -12.0))
+        ...     tiles = SARTiles(folder, spec)
+        ...     batch = tiles.collate([tiles[0], tiles[1]])
+        >>> batch['image_sar'].shape, batch['windows']
+        (torch.Size([5, 2, 8, 8]), tensor([1, 4]))
+        >>> batch['status']
+        ['ok', 'mixed_size']
     """
 
     def __init__(

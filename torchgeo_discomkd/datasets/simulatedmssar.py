@@ -29,6 +29,15 @@ class SimulatedMSSAR(EuroSATMSSAR):
     to try a classifier on is written next to them
     (:func:`~.simulation.simulate_scene`). Scores on simulated tiles say nothing about
     real images.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     root = f'{folder}/simulated'
+        ...     test = SimulatedMSSAR(root, 'test', tiles_per_class=2, size=8)
+        ...     sample = test[0]
+        >>> len(test), sample['image_ms'].shape, sample['image_sar'].shape
+        (10, torch.Size([13, 8, 8]), torch.Size([2, 8, 8]))
     """
 
     def __init__(

@@ -43,6 +43,21 @@ class BandStatistics:
         maximum: Highest value.
         missing: Number of missing pixels.
         count: Number of pixels, missing ones included (the same for all bands).
+
+    Example:
+        >>> statistics = BandStatistics(
+        ...     bands=('VV', 'VH'),
+        ...     mean=(-11.2, -18.0),
+        ...     std=(2.9, 3.1),
+        ...     low=(-17.0, -25.0),
+        ...     high=(-5.5, -12.4),
+        ...     minimum=(-30.1, -38.2),
+        ...     maximum=(12.0, 3.3),
+        ...     missing=(0, 0),
+        ...     count=4096,
+        ... )
+        >>> BandStatistics.from_json(statistics.to_json()) == statistics
+        True
     """
 
     bands: tuple[str, ...]
@@ -101,6 +116,19 @@ def cached_statistics(dataset: MultiModalDataset) -> dict[str, BandStatistics]:
 
     Warns:
         UserWarning: If pixels are missing, with the number for each band.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from torchgeo_discomkd.datasets import PairedArrays
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     images = np.arange(8.0).reshape(2, 1, 2, 2)
+        ...     np.save(f'{root}/SAR_data_normalized.npy', images)
+        ...     np.save(f'{root}/labels.npy', [0, 1])
+        ...     np.save(f'{root}/train_idx.npy', [0, 1])
+        ...     statistics = cached_statistics(PairedArrays(root))
+        >>> statistics['sar'].mean, statistics['sar'].maximum
+        ((3.5,), (7.0,))
     """
     folder = dataset.place / '.torchgeo_discomkd'
     split_hash = dataset.split_hash()
@@ -129,6 +157,14 @@ def statistics_rows(values: BandStatistics) -> NDArray[np.float64]:
 
     Returns:
         float64 (8, C): mean, std, low, high, minimum, maximum, missing and count.
+
+    Example:
+        >>> statistics = BandStatistics(
+        ...     ('B1',), mean=(0.5,), std=(0.3,), low=(0.1,), high=(0.9,),
+        ...     minimum=(0.0,), maximum=(1.0,), missing=(0,), count=64,
+        ... )
+        >>> statistics_rows(statistics)[:, 0].tolist()
+        [0.5, 0.3, 0.1, 0.9, 0.0, 1.0, 0.0, 64.0]
     """
     columns = asdict(values) | {'count': (values.count,) * len(values.bands)}
     return np.array([columns[name] for name in STATISTICS], np.float64)
@@ -178,6 +214,19 @@ def band_statistics(dataset: MultiModalDataset, modality: str) -> BandStatistics
 
     Raises:
         MissingValueError: If a band has no valid pixel.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from torchgeo_discomkd.datasets import PairedArrays
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     images = np.arange(8.0).reshape(2, 1, 2, 2)
+        ...     np.save(f'{root}/SAR_data_normalized.npy', images)
+        ...     np.save(f'{root}/labels.npy', [0, 1])
+        ...     np.save(f'{root}/train_idx.npy', [0, 1])
+        ...     statistics = band_statistics(PairedArrays(root), 'sar')
+        >>> statistics.mean, statistics.maximum, statistics.count
+        ((3.5,), (7.0,), 8)
     """
     bands = dataset.bands[modality]
     height, width = dataset.tile_size(modality)

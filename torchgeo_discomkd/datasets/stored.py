@@ -27,21 +27,33 @@ class StoredDataset(MultiModalDataset):
     """A split of images in a store, which can be packed.
 
     A subclass calls :meth:`_open`, sets the labels, and calls :meth:`_hold`.
+
+    Attributes:
+        split: Name of the split.
+        store: Where the images are.
+        bases: Folders of the splits, or one empty text.
+        images: Images of all modalities on disk, also of those not in samples.
+        rows: Row in *images* of every sample, for the modalities that samples hold.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from torchgeo_discomkd.datasets import PairedArrays
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     np.save(f'{root}/SAR_data_normalized.npy', np.zeros((3, 2, 8, 8)))
+        ...     np.save(f'{root}/labels.npy', [0, 0, 1])
+        ...     np.save(f'{root}/train_idx.npy', [1, 2])
+        ...     dataset = PairedArrays(root, bands={'sar': ['B2']})
+        >>> isinstance(dataset, StoredDataset)
+        True
+        >>> dataset.rows['sar'], dataset.band_indexes('sar')
+        (array([1, 2]), [1])
     """
 
-    #: Name of the split.
     split: str
-
-    #: Where the images are.
     store: Store
-
-    #: Folders of the splits, or one empty text.
     bases: tuple[str, ...] = ('',)
-
-    #: Images of all modalities on disk, also of those that samples do not hold.
     images: dict[str, StoredImages]
-
-    #: Row in :attr:`images` of every sample, for the modalities that samples hold.
     rows: dict[str, NDArray[np.int64]]
 
     @abstractmethod
@@ -53,7 +65,7 @@ class StoredDataset(MultiModalDataset):
 
         Args:
             index: Position in this split.
-            modality: One of :attr:`modalities`.
+            modality: One of *modalities*.
 
         Returns:
             Raw values, float32, shape (C, H, W), missing pixels NaN.
@@ -74,7 +86,7 @@ class StoredDataset(MultiModalDataset):
 
         Args:
             indexes: Positions in this split, B of them.
-            modality: One of :attr:`modalities`.
+            modality: One of *modalities*.
         """
         images = self.images[modality]
         if not images.uniform or self.missing_values == 'error':
@@ -88,7 +100,7 @@ class StoredDataset(MultiModalDataset):
         See :meth:`MultiModalDataset.mapped`.
 
         Args:
-            modality: One of :attr:`modalities`.
+            modality: One of *modalities*.
         """
         images = self.images[modality].mapped
         rows = torch.from_numpy(self.rows[modality])
@@ -102,7 +114,7 @@ class StoredDataset(MultiModalDataset):
         See :meth:`MultiModalDataset.stored_statistics`.
 
         Args:
-            modality: One of :attr:`modalities`.
+            modality: One of *modalities*.
             split_hash: Hash of this split.
         """
         return self.store.statistics(modality, split_hash)
@@ -116,7 +128,7 @@ class StoredDataset(MultiModalDataset):
         """Return the positions of the bands that samples hold; None for all.
 
         Args:
-            modality: One of :attr:`modalities`.
+            modality: One of *modalities*.
         """
         return self._band_indexes.get(modality)
 

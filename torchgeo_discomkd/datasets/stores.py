@@ -33,18 +33,18 @@ _SAMPLE_BYTES = 2**16
 
 
 class StoredImages(ABC):
-    """All N images of one modality, of all splits, one in each row."""
+    """All N images of one modality, of all splits, one in each row.
 
-    #: Folder below each base (folders), or prefix of the file (arrays).
+    Attributes:
+        folder: Folder below each base (folders), or prefix of the file (arrays).
+        unit: Unit of the values, if the store knows it.
+        names: Names that the bands of all images must have, in order; None for any.
+        uniform: Whether all images have the same size, so that a batch needs no checks.
+    """
+
     folder: str
-
-    #: Unit of the values, if the store knows it.
     unit: str | None = None
-
-    #: Names that the bands of all images must have, in order; None for any.
     names: Sequence[str] | None = None
-
-    #: Whether all images have the same size, so that a batch needs no checks.
     uniform: bool
 
     @property
@@ -80,7 +80,7 @@ class StoredImages(ABC):
             Raw values, float32 (C, H, W), missing pixels NaN.
 
         Raises:
-            BandError: If its bands are not those in :attr:`names`.
+            BandError: If its bands are not those in *names*.
             CorruptFileError: If it cannot be read.
         """
 

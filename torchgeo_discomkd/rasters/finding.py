@@ -24,6 +24,10 @@ class ImageFiles:
 
     Attributes:
         paths: One file; or one file for each band, in the classifier's order.
+
+    Example:
+        >>> ImageFiles(('s1_VV.tif', 's1_VH.tif')).name
+        's1_VV.tif;s1_VH.tif'
     """
 
     paths: tuple[str, ...]
@@ -70,6 +74,16 @@ def find_images(
         BandError: If ``VV=path`` names a band that the classifier does not have.
         LayoutError: If an input does not exist, or a folder or a pattern has no image.
             A file in a list may be missing; reading it then fails.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for name in ('a.tif', 's1_VH.tif', 's1_VV.tif'):
+        ...         Path(folder, name).touch()
+        ...     images = find_images([folder], bands=('VV', 'VH'))
+        >>> [[Path(path).name for path in image.paths] for image in images]
+        [['a.tif'], ['s1_VV.tif', 's1_VH.tif']]
     """
     by_band: list[tuple[str, str]] = []
     # a dictionary is a set that keeps the order

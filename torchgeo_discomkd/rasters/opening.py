@@ -101,6 +101,15 @@ def open_array(path: str | Path) -> NDArray[Any]:
 
     Raises:
         CorruptFileError: If the file is truncated, not an array or needs unpickling.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     np.save(f'{folder}/images.npy', np.zeros((100, 2, 8, 8)))
+        ...     images = open_array(f'{folder}/images.npy')
+        >>> type(images).__name__, images.shape
+        ('memmap', (100, 2, 8, 8))
     """
     try:
         return np.load(path, mmap_mode='r', allow_pickle=False)

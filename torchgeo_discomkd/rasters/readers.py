@@ -32,6 +32,12 @@ class Header(NamedTuple):
         height: Number of rows.
         width: Number of columns.
         dtype: Type of the values; if bands differ in type, one that holds them all.
+
+    Example:
+        >>> import numpy as np
+        >>> header = Header(('VV', 'VH'), 2, 64, 64, np.dtype('float32'))
+        >>> header.descriptions, header.count
+        (('VV', 'VH'), 2)
     """
 
     descriptions: tuple[str, ...] | None
@@ -66,6 +72,17 @@ def read_image(
         BandError: If the bands are not those expected, *indexes* are out of range, or
             values are complex or positions in a colour palette.
         CorruptFileError: If the file is truncated or not an image.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     np.save(f'{folder}/sar.npy', [[[-10.0, np.inf]], [[-17.0, -18.0]]])
+        ...     image = read_image(f'{folder}/sar.npy', [1, 0], expected=('VV', 'VH'))
+        >>> image
+        array([[[-17., -18.]],
+        <BLANKLINE>
+               [[-10.,  nan]]], dtype=float32)
     """
     if Path(path).suffix.lower() == '.npy':
         array = open_image_array(path)
@@ -134,6 +151,15 @@ def read_header(path: str | Path) -> Header:
 
     Raises:
         CorruptFileError: If the file is truncated or not an image.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     np.save(f'{folder}/sar.npy', np.zeros((2, 64, 48), np.float32))
+        ...     header = read_header(f'{folder}/sar.npy')
+        >>> header.count, header.height, header.width, header.dtype
+        (2, 64, 48, dtype('float32'))
     """
     if Path(path).suffix.lower() == '.npy':
         return _describe_array(open_image_array(path))
@@ -177,6 +203,19 @@ def read_georeference(path: str | Path) -> tuple[CRS, Affine] | None:
 
     Raises:
         CorruptFileError: If the file is truncated or not an image.
+
+    Example:
+        >>> import tempfile
+        >>> import rasterio
+        >>> from affine import Affine
+        >>> shape = {'count': 2, 'height': 8, 'width': 8, 'dtype': 'float32'}
+        >>> place = {'crs': 'EPSG:32631', 'transform': Affine(10, 0, 5e5, 0, -10, 5e6)}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = f'{folder}/sar.tif'
+        ...     rasterio.open(path, 'w', 'GTiff', **shape, **place).close()
+        ...     crs, transform = read_georeference(path)
+        >>> crs.to_string(), transform.a, transform.c, transform.f
+        ('EPSG:32631', 10.0, 500000.0, 5000000.0)
     """
     if Path(path).suffix.lower() == '.npy':
         return None
@@ -208,6 +247,11 @@ def missing_to_nan(array: NDArray[Any]) -> NDArray[np.float32]:
 
     Returns:
         float32 array of the same shape.
+
+    Example:
+        >>> import numpy as np
+        >>> missing_to_nan(np.array([1.5, np.inf]))
+        array([1.5, nan], dtype=float32)
     """
     with np.errstate(over='ignore'):
         image = np.array(array, np.float32)
@@ -243,6 +287,17 @@ def check_bands(
 
     Raises:
         BandError: If the bands are not those expected or *indexes* are out of range.
+
+    Example:
+        >>> import numpy as np
+        >>> from torchgeo_discomkd.errors import BandError
+        >>> header = Header(('VH', 'VV'), 2, 64, 64, np.dtype('float32'))
+        >>> check_bands('a.tif', header, indexes=None, expected=('VH', 'VV'))
+        >>> try:
+        ...     check_bands('a.tif', header, indexes=None, expected=('VV', 'VH'))
+        ... except BandError as error:
+        ...     print(error)
+        a.tif has its bands in the order VH, VV, not VV, VH: use one order in all files.
     """
     if expected is not None and header.count != len(expected):
         raise BandError(

@@ -37,6 +37,11 @@ def convert_scale(
     Returns:
         float32 array of the same shape; *image* itself if there is nothing to convert.
         Linear power of zero or less has no value in dB and becomes NaN.
+
+    Example:
+        >>> import numpy as np
+        >>> convert_scale(np.float32([-10, 0, 10]), 'dB', 'linear')
+        array([ 0.1,  1. , 10. ], dtype=float32)
     """
     if given in (None, wanted):
         return image
@@ -58,6 +63,13 @@ def guess_scale(image: NDArray[np.float32]) -> Unit | None:
     Returns:
         'dB' or 'linear'; None if all pixels are missing, or the values are neither
         (digital numbers of an image that was not calibrated).
+
+    Example:
+        >>> import numpy as np
+        >>> guess_scale(np.float32([-21, -14, -9]))
+        'dB'
+        >>> guess_scale(np.float32([0.01, 0.04, 0.13]))
+        'linear'
     """
     values = image[np.isfinite(image)]
     if values.size == 0:
@@ -91,6 +103,15 @@ def check_unit(minimum: float, maximum: float, unit: str, where: str) -> None:
 
     Raises:
         UnitError: If the values contradict *unit*.
+
+    Example:
+        >>> from torchgeo_discomkd.errors import UnitError
+        >>> check_unit(-25.0, -4.0, 'dB', 'Band VV')
+        >>> try:
+        ...     check_unit(0.01, 0.3, 'dB', 'Band VV')
+        ... except UnitError as error:
+        ...     print(str(error).partition(' without')[0])
+        Band VV is said to be in dB, but ranges from 0.01 to 0.3
     """
     if unit == 'dB' and minimum >= 0:
         raise UnitError(

@@ -33,6 +33,12 @@ def select_bands(
     Raises:
         BandError: If a band is missing, or the file names none of them and its number
             of bands is not that of *wanted*.
+
+    Example:
+        >>> select_bands(('Sigma0_VH_db', 'Sigma0_VV_db'), 2, wanted=('VV', 'VH'))
+        [1, 0]
+        >>> select_bands(None, 3, wanted=('VV', 'VH'), override=('3', '1'))
+        [2, 0]
     """
     if override is not None:
         return _overridden(descriptions, count, wanted, override)

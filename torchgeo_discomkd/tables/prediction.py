@@ -23,7 +23,7 @@ class Prediction:
     """One row of a table.
 
     Attributes:
-        path: Path of the tile, as in :attr:`ImageFiles.name`.
+        path: Path of the tile, as in :class:`~torchgeo_discomkd.rasters.ImageFiles`.
         label: Name of the most probable class, or 'uncertain'; None if there is none.
         confidence: Probability of the most probable class, 0 to 1; None if there is
             none.
@@ -34,6 +34,15 @@ class Prediction:
             prediction.
         status: 'ok', or a word for what is unusual, with a reason after a colon.
         footprint: Outline of the tile in the table's CRS; None if it is not known.
+
+    Example:
+        >>> row = Prediction.from_probabilities(
+        ...     'a.tif', [0.9, 0.1], ('Forest', 'Water'), min_confidence=0.8
+        ... )
+        >>> row.label, row.confidence, round(row.entropy, 2)
+        ('Forest', 0.9, 0.47)
+        >>> Prediction.missing('b.tif', 'nodata').label is None
+        True
     """
 
     path: str

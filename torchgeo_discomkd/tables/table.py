@@ -34,9 +34,18 @@ class PredictionTable:
     first, and one of them calls :meth:`finish` after all have closed theirs.
 
     Example:
-        >>> with PredictionTable('tiles.parquet', ('Forest', 'Water')) as table:
-        ...     table.write([Prediction.missing('a.tif', 'nodata')])
-        ...     table.finish()
+        >>> import tempfile
+        >>> from torchgeo_discomkd.tables import Prediction
+        >>> classes = ('Forest', 'Water')
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with PredictionTable(f'{folder}/tiles.csv', classes) as table:
+        ...         row = Prediction.from_probabilities('a.tif', [0.75, 0.25], classes)
+        ...         table.write([row, Prediction.missing('b.tif', 'nodata')])
+        ...         header, first, second = table.finish().read_text().splitlines()
+        >>> header.split(',')[:4]
+        ['"path"', '"label"', '"confidence"', '"entropy"']
+        >>> first.split(',')[:3], second.split(',')[:3]
+        (['"a.tif"', '"Forest"', '0.75'], ['"b.tif"', '', ''])
     """
 
     def __init__(

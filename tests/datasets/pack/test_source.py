@@ -83,7 +83,7 @@ def test_a_pack_needs_its_source_no_more(tmp_path: Path) -> None:
         expected['ms'].mean[8],
         expected['ms'].mean[2],
     )
-    # those of another are computed and kept beside it
+    # those of another are computed and kept next to it
     other = PairedFolders(str(packed), **options | {'val_groups': ['0']})
     assert cached_statistics(other) == statistics_of(other)
     assert len(list((tmp_path / '.torchgeo_discomkd').iterdir())) == 2

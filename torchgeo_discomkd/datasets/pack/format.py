@@ -108,6 +108,10 @@ def is_pack(root: str | Path) -> bool:
 
     Args:
         root: The root.
+
+    Example:
+        >>> is_pack('data/eurosat.safetensors'), is_pack('data/eurosat')
+        (True, False)
     """
     path = Path(root)
     return path.suffix == SUFFIX and not path.is_dir()

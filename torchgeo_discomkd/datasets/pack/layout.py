@@ -49,6 +49,8 @@ class PackLayout:
         images: Type (in the byte order of the file) and shape of the images of each
             modality.
         small: Contents of the tensors that are known from the start.
+        offsets: Position of the first byte of every tensor.
+        size: Size of the file in bytes.
     """
 
     def __init__(
@@ -148,10 +150,8 @@ class PackLayout:
         described = PackMetadata(crs=(), **self._metadata).to_json()
         length = len(json.dumps(self._entries)) + 2 * len(json.dumps(described))
         self._start = -(-(length + RESERVE) // 4096) * 4096
-        #: First byte of every tensor.
         self.offsets = {
             key: self._start + entry['data_offsets'][0]
             for key, entry in self._entries.items()
         }
-        #: Size of the file in bytes.
         self.size = self._start + end

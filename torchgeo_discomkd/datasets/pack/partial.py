@@ -26,6 +26,11 @@ class PartialPack:
     A piece is listed once it is written, so that a killed run can be resumed; a run
     with other data or settings starts from scratch. ``<stem>.partial.lock`` is locked
     while a process writes to these files.
+
+    Attributes:
+        output: The pack.
+        path: The unfinished file.
+        finished: Names of the finished pieces.
     """
 
     def __init__(
@@ -63,7 +68,6 @@ class PartialPack:
 
     def _open(self, widened: Collection[str]) -> None:
         """Resume an earlier run, or start from scratch."""
-        #: Names of the finished pieces.
         self.finished: set[str] = set()
         self._systems: dict[str, int] = {}
         first = {'state': self._layout.state(), 'widened': sorted(widened)}

@@ -38,6 +38,12 @@ class PackReport:
         path: The pack.
         images: Number of images and type of their values for each modality.
         size: Size of the file in bytes.
+
+    Example:
+        >>> from pathlib import Path
+        >>> report = PackReport(Path('a.safetensors'), {'sar': (2, 'float32')}, 69_000)
+        >>> report.images['sar'], f'{report.size / 1e3:.0f} kB'
+        ((2, 'float32'), '69 kB')
     """
 
     path: Path
@@ -82,6 +88,20 @@ def write_pack(
             or cannot be packed.
         TileSizeError: If the images of a modality differ in size.
         UserError: If the data cannot be used.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from torchgeo_discomkd.datasets import PairedArrays
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     images = np.arange(8.0).reshape(2, 1, 2, 2)
+        ...     np.save(f'{root}/SAR_data_normalized.npy', images)
+        ...     np.save(f'{root}/labels.npy', [0, 1])
+        ...     np.save(f'{root}/train_idx.npy', [0, 1])
+        ...     report = write_pack(PairedArrays(root), f'{root}/pack.safetensors')
+        ...     packed = PairedArrays(f'{root}/pack.safetensors')
+        >>> report.images, len(packed)
+        ({'sar': (2, 'float32')}, 2)
     """
     output = Path(output)
     if output.suffix != SUFFIX:

@@ -40,6 +40,12 @@ def simulate_tile(
     Raises:
         LabelError: If the class is unknown.
         TileSizeError: If the tile is smaller than 8 pixels.
+
+    Example:
+        >>> import numpy as np
+        >>> ms, sar = simulate_tile('Forest', np.random.default_rng(0), size=8)
+        >>> ms.shape, ms.dtype, sar.shape, sar.dtype
+        ((13, 8, 8), dtype('uint16'), (2, 8, 8), dtype('float32'))
     """
     if size < 8:
         raise TileSizeError(f'size={size}: simulated tiles need at least 8 pixels.')
@@ -67,6 +73,15 @@ def simulate(
         tiles_per_class: Number of pairs of each class.
         size: Height and width in pixels of 10 m.
         seed: Seed of the data set.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     simulate(Path(root), tiles_per_class=1, size=8)
+        ...     tiles = sorted(Path(root, 'EuroSAT-SAR').glob('*/*.tif'))
+        >>> len(tiles), tiles[1].name
+        (10, 'Forest_1.tif')
     """
     for label, name in enumerate(LAYOUTS):
         folders = root / 'EuroSAT_MS' / name, root / 'EuroSAT-SAR' / name
@@ -94,6 +109,16 @@ def simulate_scene(root: Path, size: int = 64, seed: int = 0) -> None:
         root: Folder to write to; created if it does not exist.
         size: Height and width of a tile in pixels of 10 m.
         seed: Seed of the data set.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from torchgeo_discomkd.rasters import read_image
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     simulate_scene(Path(root), size=8)
+        ...     scene = read_image(Path(root, 'scene', 'sar.tif'))
+        >>> scene.shape
+        (2, 96, 96)
     """
     rows, columns = BLOCKS
     names = list(LAYOUTS)
