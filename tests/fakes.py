@@ -155,7 +155,7 @@ def write_arrays(
 
 
 def pack_folders(root: Path, **kwargs: Any) -> Path:
-    """Pack the tiles below *root*; return the file beside it."""
+    """Pack the tiles below *root*; return the file next to it."""
     output = root.with_name(f'{root.name}.safetensors')
     write_pack(PairedFolders(str(root), **kwargs), output)
     return output

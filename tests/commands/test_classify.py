@@ -118,7 +118,7 @@ def test_swapped_bands_are_a_line_without_code(
             ['empty', '--output', 'out.csv'],
             'empty: no .tif, .tiff, .png, .jpg, .jpeg, .npy file is in it',
         ),
-        (['x*.tif', '--output', 'out.csv'], 'no file has such a path'),
+        (['x*.tif', '--output', 'out.csv'], 'no file matches this pattern'),
         (['tiles', '--output', 'out.shp'], "extension '.shp' is unknown"),
         (['tiles', '--output', 'out.csv', '--crs', 'EPSG:1'], "crs='EPSG:1'"),
         (['tiles', '--output', 'out.csv', '--workers', '0'], 'workers=0'),

@@ -222,7 +222,7 @@ def test_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_broken_archive(tmp_path: Path, released: Path) -> None:
     path = tmp_path / 'eurosat_s1.zip'
     path.write_bytes((released / path.name).read_bytes()[:1000])
-    with pytest.raises(CorruptFileError, match=r'eurosat_s1\.zip is no archive with'):
+    with pytest.raises(CorruptFileError, match=r'eurosat_s1\.zip is not an archive'):
         EuroSATMSSAR(str(tmp_path), modalities=['sar'])
     shutil.copy(released / 'EuroSATallBands.zip', path)
     with pytest.raises(CorruptFileError, match='a folder eurosat_s1/all_imgs'):

@@ -174,7 +174,7 @@ def test_overlapping_splits(root: Path) -> None:
     test = np.load(root / 'test_idx.npy')
     train = np.load(root / 'train_idx.npy')
     replace(root / 'train_idx.npy', np.concatenate([train, test]))
-    message = '6 samples are in train_idx.npy and in test_idx.npy .8, 9, 18, 19, 28, '
+    message = '6 samples are in both train_idx.npy and test_idx.npy .8, 9, 18, 19, 28, '
     with pytest.raises(SplitError, match=message):
         PairedArrays(str(root))
     (root / 'train_idx.npy').unlink()

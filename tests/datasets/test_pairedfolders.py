@@ -191,7 +191,7 @@ def test_descriptions_name_the_bands(tmp_path: Path) -> None:
         ({'bands': {'sar': ['B1', 'B1']}}, 'give each at most once'),
         ({'bands': {'sar': []}}, 'give each at most once'),
         ({'band_names': {'sar': ['VV']}}, r"band_names of 'sar' .* has 2 bands"),
-        ({'band_names': {'sar': ['VV', 'VV']}}, 'give each band its own name'),
+        ({'band_names': {'sar': ['VV', 'VV']}}, 'give each band a unique name'),
     ],
 )
 def test_wrong_bands(root: Path, arguments: dict[str, Any], message: str) -> None:

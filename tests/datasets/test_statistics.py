@@ -173,7 +173,7 @@ def test_cache_key(root: Path) -> None:
     assert len(cache(root)) == len(variants)
 
 
-def test_rescaled_data_are_computed_anew(root: Path) -> None:
+def test_rescaled_data_are_computed_again(root: Path) -> None:
     before = cached_statistics(PairedFolders(str(root)))['ms']
     shutil.rmtree(root / 'ms')
     scaled = {'ms': (3, 6, 6)}
@@ -181,7 +181,7 @@ def test_rescaled_data_are_computed_anew(root: Path) -> None:
     assert cached_statistics(PairedFolders(str(root)))['ms'] != before
 
 
-def test_broken_cache_is_computed_anew(root: Path) -> None:
+def test_broken_cache_is_computed_again(root: Path) -> None:
     dataset = PairedFolders(str(root))
     result = cached_statistics(dataset)
     for path in cache(root):

@@ -114,7 +114,7 @@ def test_edges_of_a_large_image_are_bent() -> None:
 
 @pytest.mark.parametrize('code', [32601, 32660])
 def test_antimeridian(code: int) -> None:
-    # 3 degrees beside the central meridian
+    # 3 degrees off the central meridian
     east = 500000 + (-1 if code == 32601 else 1) * 334000
     found = make_footprint(epsg(code), north_up(east - 3200, 3200, 100), (64, 64))
     assert isinstance(found, MultiPolygon)
@@ -176,7 +176,7 @@ def test_around_a_pole(code: int, pole: float) -> None:
         assert not found.intersects(shapely.Point(lon, pole * 0.98))
 
 
-def test_polar_image_beside_the_pole() -> None:
+def test_polar_image_next_to_the_pole() -> None:
     found = make_footprint(epsg(3413), north_up(-3e5, -2e5, 1000), (64, 64))
     assert isinstance(found, Polygon)
     west, south, east, north = found.bounds

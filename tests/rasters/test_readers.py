@@ -26,7 +26,7 @@ def test_lossless_formats(tmp_path: Path, suffix: str) -> None:
     assert image.dtype == np.float32
     assert np.array_equal(image, COLOUR)
     assert np.array_equal(read_image(path, [2, 0]), COLOUR[[2, 0]])
-    assert read_header(path) == (None, 3, 16, 12)
+    assert read_header(path) == (None, 3, 16, 12, np.uint8)
     assert read_georeference(path) is None
 
 
@@ -46,7 +46,7 @@ def test_negative_db_are_not_rounded(tmp_path: Path) -> None:
 def test_array_of_two_axes_is_one_band(tmp_path: Path) -> None:
     write_tile(tmp_path / 'a.npy', np.array([[1, 2, 3]]))
     assert read_image(tmp_path / 'a.npy').shape == (1, 1, 3)
-    assert read_header(tmp_path / 'a.npy') == (None, 1, 1, 3)
+    assert read_header(tmp_path / 'a.npy') == (None, 1, 1, 3, np.int64)
 
 
 def test_georeference_and_names(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_reason_is_that_of_gdal(tmp_path: Path) -> None:
 )
 def test_array_that_is_no_image(tmp_path: Path, array: np.ndarray) -> None:
     np.save(tmp_path / 'a.npy', array)
-    with pytest.raises(CorruptFileError, match='an image is an array of numbers'):
+    with pytest.raises(CorruptFileError, match='an image must be an array of numbers'):
         read_image(tmp_path / 'a.npy')
 
 

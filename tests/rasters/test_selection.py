@@ -66,7 +66,7 @@ def test_override(
 @pytest.mark.parametrize(
     ('override', 'message'),
     [
-        (['1'], 'are 1, but the classifier needs 2'),
+        (['1'], 'lists 1, but the classifier needs 2'),
         (['0', '1'], "no band '0': .* from 1 to 3"),
         (['1', '4'], "no band '4'"),
         (['VV', '1'], "no band 'VV': The file has 3 bands. Use"),

@@ -114,7 +114,7 @@ def test_one_file_for_each_band(tmp_path: Path) -> None:
     assert tile.footprint is not None
     assert np.array_equal(windows(tile), DB[None])
     tile = read_tile(source, replace(SPEC, override=('2', '1')))
-    assert tile.status.startswith('bands: bands=2,1 are chosen from one file')
+    assert tile.status.startswith('bands: bands=2,1 selects from one file')
     write_tile(vh, DB[1:, :4], crs='EPSG:32631')
     tile = read_tile(source, SPEC)
     assert tile.status.startswith(f'bands: {vv};{vh} differ in size')

@@ -55,6 +55,24 @@ class MultiModalDataModule(NonGeoDataModule):
     Attributes:
         statistics: Statistics of the training split for each modality, known after
             setup('fit').
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from torchgeo_discomkd.datasets import PairedArrays
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     np.save(f'{root}/MS_data_normalized.npy', np.zeros((6, 13, 8, 8)))
+        ...     np.save(f'{root}/SAR_data_normalized.npy', np.zeros((6, 2, 8, 8)))
+        ...     np.save(f'{root}/labels.npy', [0, 1, 0, 1, 0, 1])
+        ...     np.save(f'{root}/train_idx.npy', [0, 1, 2, 3])
+        ...     np.save(f'{root}/valid_idx.npy', [4, 5])
+        ...     dm = MultiModalDataModule(PairedArrays, {'root': root}, batch_size=4)
+        ...     dm.setup('fit')
+        ...     batch, _, _ = next(iter(dm.train_dataloader()))
+        >>> list(batch), batch['ms']['image_ms'].shape
+        (['ms', 'sar'], torch.Size([4, 13, 8, 8]))
+        >>> sorted(dm.on_before_batch_transfer(batch, 0))[:2]
+        ['image_ms', 'image_sar']
     """
 
     def __init__(

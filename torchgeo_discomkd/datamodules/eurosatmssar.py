@@ -14,7 +14,22 @@ from .base import MultiModalDataModule
 
 
 class EuroSATMSSARDataModule(MultiModalDataModule):
-    """Data module of :class:`~torchgeo_discomkd.datasets.EuroSATMSSAR`."""
+    """Data module of :class:`~torchgeo_discomkd.datasets.EuroSATMSSAR`.
+
+    Example:
+        Simulated tiles stand in for the real ones, which ``download=True`` fetches:
+
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from torchgeo_discomkd.datasets.simulation import simulate
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     simulate(Path(root), tiles_per_class=2, size=8)
+        ...     dm = EuroSATMSSARDataModule(root, eval_batch_size=4)
+        ...     dm.setup('test')
+        ...     batch = next(iter(dm.test_dataloader()))
+        >>> batch['image_ms'].shape, batch['label']
+        (torch.Size([4, 13, 8, 8]), tensor([0, 1, 2, 3]))
+    """
 
     def __init__(
         self,
@@ -33,21 +48,24 @@ class EuroSATMSSARDataModule(MultiModalDataModule):
         """Initialize a new EuroSATMSSARDataModule instance.
 
         Args:
-            root: Folder that holds, or will hold, the data; or a pack of them.
-            split_scheme: 'paper' (stratified 70/10/20), 'torchgeo' (its split files) or
-                'spatial' (its split by longitude: no neighbouring tiles across splits).
-            run: Number of the split of scheme 'paper', 0 to 4.
+            root: Folder that holds, or will hold, the data; or a pack.
+            split_scheme: 'paper' (stratified 70/10/20), 'torchgeo' (TorchGeo's split
+                files) or 'spatial' (its split by longitude: few tiles have neighbours
+                in another split).
+            run: Number of the repetition of scheme 'paper', 0 to 4.
             modalities: 'ms', 'sar' or both.
             bands: Bands to load for each modality, by name. Default: all.
-            missing: What to do with tiles that one modality lacks.
-            missing_values: What to do with missing pixels: replace them by the band
-                'mean' in the classifier, or 'error'.
-            download: Whether to download what is missing, with TorchGeo.
-            checksum: Whether to check the downloaded files.
-            published_statistics: Whether 'ms' is standardised by the mean and standard
+            missing: What to do with tiles that one modality lacks: 'error', 'skip'
+                them, or 'keep' them for unpaired training.
+            missing_values: What to do with missing pixels: 'mean' replaces them by the
+                band mean in the classifier, 'error' refuses the tile.
+            download: Whether to download missing files.
+            checksum: Whether to verify downloaded files.
+            published_statistics: Whether to standardise 'ms' by the mean and standard
                 deviation that TorchGeo publishes for its training split (the spatial
-                one for scheme 'spatial') rather than by those of this training split.
-                Published values for 'sar' contradict each other, so its own are used.
+                one for scheme 'spatial') rather than those of this training split.
+                Published values for 'sar' contradict each other, so 'sar' always uses
+                those of this split.
             **kwargs: Arguments of :class:`MultiModalDataModule`.
         """
         self.published_statistics = published_statistics

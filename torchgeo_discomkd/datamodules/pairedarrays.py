@@ -11,7 +11,23 @@ from .base import MultiModalDataModule
 
 
 class PairedArraysDataModule(MultiModalDataModule):
-    """Data module of :class:`~torchgeo_discomkd.datasets.PairedArrays`."""
+    """Data module of :class:`~torchgeo_discomkd.datasets.PairedArrays`.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     np.save(f'{root}/MS_data_normalized.npy', np.zeros((6, 13, 8, 8)))
+        ...     np.save(f'{root}/SAR_data_normalized.npy', np.zeros((6, 2, 8, 8)))
+        ...     np.save(f'{root}/labels.npy', [0, 1, 0, 1, 0, 1])
+        ...     np.save(f'{root}/train_idx.npy', [0, 1, 2, 3])
+        ...     np.save(f'{root}/valid_idx.npy', [4, 5])
+        ...     dm = PairedArraysDataModule(root, batch_size=4, paired=True)
+        ...     dm.setup('fit')
+        ...     batch = next(iter(dm.train_dataloader()))
+        >>> batch['image_ms'].shape, batch['image_sar'].shape
+        (torch.Size([4, 13, 8, 8]), torch.Size([4, 2, 8, 8]))
+    """
 
     def __init__(
         self,
@@ -29,9 +45,9 @@ class PairedArraysDataModule(MultiModalDataModule):
         """Initialize a new PairedArraysDataModule instance.
 
         Args:
-            root: Folder with the arrays, labels and split indices, or a pack of them.
-            prefixes: Prefix of the array file of each modality, e.g. {ms: MS}.
-                Default: every '<PREFIX>_data_normalized.npy', in lower case.
+            root: Folder with the arrays, labels and split indices, or a pack.
+            prefixes: Prefix of the array file of each modality, e.g. {ms: MS}. Default:
+                every '<PREFIX>_data_normalized.npy' is a modality, named in lower case.
             modalities: Modalities to load; the others need not be on disk. Default:
                 all.
             run: Read 'train_idx_<run>.npy' and so on. Default: 'train_idx.npy'.
@@ -39,8 +55,8 @@ class PairedArraysDataModule(MultiModalDataModule):
             band_names: Names of the bands of each modality, in array order.
             bands: Bands to load for each modality, by name. Default: all.
             units: Unit of the pixel values for each modality.
-            missing_values: What to do with missing pixels: replace them by the band
-                'mean' in the classifier, or 'error'.
+            missing_values: What to do with missing pixels: 'mean' replaces them by the
+                band mean in the classifier, 'error' refuses the tile.
             **kwargs: Arguments of :class:`MultiModalDataModule`.
         """
         dataset_kwargs = {

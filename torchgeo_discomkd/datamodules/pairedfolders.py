@@ -11,7 +11,21 @@ from .base import MultiModalDataModule
 
 
 class PairedFoldersDataModule(MultiModalDataModule):
-    """Data module of :class:`~torchgeo_discomkd.datasets.PairedFolders`."""
+    """Data module of :class:`~torchgeo_discomkd.datasets.PairedFolders`.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from torchgeo_discomkd.datasets.simulation import simulate
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     simulate(Path(root), tiles_per_class=2, size=8)
+        ...     folders = {'optical': 'EuroSAT_MS', 'sar': 'EuroSAT-SAR'}
+        ...     dm = PairedFoldersDataModule(root, folders=folders, eval_batch_size=4)
+        ...     dm.setup('test')
+        ...     batch = next(iter(dm.test_dataloader()))
+        >>> batch['image_optical'].shape, batch['image_sar'].shape
+        (torch.Size([4, 13, 8, 8]), torch.Size([4, 2, 8, 8]))
+    """
 
     def __init__(
         self,
@@ -35,7 +49,7 @@ class PairedFoldersDataModule(MultiModalDataModule):
         """Initialize a new PairedFoldersDataModule instance.
 
         Args:
-            root: Folder that holds one folder per modality, or a pack of them.
+            root: Folder that holds one folder per modality, or a pack.
             folders: Folder of each modality, below *root*. Default: every folder in
                 *root* that holds class folders is a modality of that name.
             modalities: Modalities to load; the others need not be on disk. Default:
@@ -49,16 +63,16 @@ class PairedFoldersDataModule(MultiModalDataModule):
             split_scheme: 'stratified' (70/10/20 per class), 'groups' (whole events,
                 scenes or columns, from a CSV file) or 'folder' (train, val and test
                 folders below *root*).
-            run: Number of the split, for 'stratified' and for 'groups' that are not
-                named.
+            run: Number of the repetition, for 'stratified' and for 'groups' without
+                named groups.
             groups: CSV file with columns 'file' and *group_column*, for 'groups'.
-            group_column: Column of *groups* that names the group of a file.
+            group_column: Column of *groups* with the group of each file.
             val_groups: Groups to validate on. Default: chosen by *run*.
             test_groups: Groups to test on. Default: chosen by *run*.
             missing: What to do with samples that some modalities lack: 'error',
                 'skip' them, or 'keep' them for unpaired training.
-            missing_values: What to do with missing pixels: replace them by the band
-                'mean' in the classifier, or 'error'.
+            missing_values: What to do with missing pixels: 'mean' replaces them by the
+                band mean in the classifier, 'error' refuses the tile.
             **kwargs: Arguments of :class:`MultiModalDataModule`.
         """
         dataset_kwargs = {

@@ -1,7 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""A pack that lives on the device as a whole: batches are rows of it."""
+"""A pack that resides on the device: a batch is a selection of its rows."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -19,7 +19,7 @@ from ..errors import SettingError
 def resident_images(
     dataset: MultiModalDataset, modality: str
 ) -> tuple[NDArray[Any], Tensor]:
-    """Return the array that lives on the device, and the rows of a split in it.
+    """Return the array that resides on the device, and the rows of a split in it.
 
     Args:
         dataset: The split.
@@ -29,7 +29,8 @@ def resident_images(
         See :meth:`~torchgeo_discomkd.datasets.MultiModalDataset.mapped`.
 
     Raises:
-        SettingError: If the images are in no pack, or each has to be checked or changed.
+        SettingError: If the images are not in a pack, or each must be checked or
+            transformed.
     """
     found = dataset.mapped(modality)
     if found is None or dataset.missing_values == 'error':
@@ -39,8 +40,8 @@ def resident_images(
         )
     if dataset.transforms is not None:
         raise SettingError(
-            'resident=True reads no samples that transforms could change: leave out '
-            'one of both.'
+            'resident=True reads no samples that transforms could change: drop one of '
+            'the two.'
         )
     return found
 
@@ -53,7 +54,7 @@ class RowLoader:
 
         Args:
             dataset: The split, read from a pack.
-            batches: Positions in the split, anew for each epoch.
+            batches: Positions in the split, drawn again for each epoch.
         """
         self.dataset = dataset
         self.batches = batches
@@ -63,7 +64,7 @@ class RowLoader:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[Sample]:
-        """Yield 'index', 'label' and, for each modality, 'image_<modality>', the rows, (B,)."""
+        """Yield 'index', 'label' and, as 'image_<modality>', rows; all are (B,)."""
         rows = {m: resident_images(self.dataset, m)[1] for m in self.dataset.modalities}
         for positions in self.batches:
             index = torch.tensor(positions)
@@ -82,24 +83,25 @@ class ResidentImages:
         Args:
             dataset: A split, read from a pack.
             modality: One of its modalities.
-            device: Where the images live; on the CPU they stay in the mapped file.
+            device: Where the images reside; on the CPU they stay in the mapped file.
 
         Raises:
-            SettingError: If the device has no room for them.
+            SettingError: If they do not fit into the device's memory.
         """
         array, _ = resident_images(dataset, modality)
         images = torch.from_numpy(array)
         self.unsigned = images.dtype == torch.uint16
-        # PyTorch indexes all types but this one
+        # the only type that PyTorch cannot index
         images = images.view(torch.int16) if self.unsigned else images
         try:
             self.images = images.to(device)
         except torch.OutOfMemoryError as error:
             raise SettingError(
-                f'resident=True: {device} has no room for the {images.nbytes / 1e9:.1f} GB '
-                f"of '{modality}' in {dataset.root}: set --data.resident false."
+                f'resident=True: {device} has no room for the '
+                f"{images.nbytes / 1e9:.1f} GB of '{modality}' in {dataset.root}: set "
+                '--data.resident false.'
             ) from error
-        # on the device, which a list would have to wait for
+        # a list would have to be copied to the device each time
         bands = dataset.band_indexes(modality)
         self.bands = None if bands is None else torch.tensor(bands, device=device)
 
@@ -107,7 +109,7 @@ class ResidentImages:
         """Return images.
 
         Args:
-            rows: int64 (B,), on the device.
+            rows: Rows of the array, int64 (B,), on the device.
 
         Returns:
             Raw values, float32 (B, C, H, W), missing pixels NaN.

@@ -1,7 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Shuffling that depends on (seed, epoch, modality) only."""
+"""Shuffling that depends only on seed, epoch and modality."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -12,13 +12,19 @@ from torch.utils.data import BatchSampler, Sampler
 
 
 def seeded_generator(*parts: int | str) -> Generator:
-    """Return a CPU random number generator fixed by its arguments.
+    """Return a CPU random number generator seeded by its arguments.
 
     Args:
-        parts: Anything that tells one stream from another: seed, epoch, modality.
+        *parts: Whatever distinguishes one stream from another: seed, epoch, modality.
 
     Returns:
         A generator whose stream is independent of those of other arguments.
+
+    Example:
+        >>> import torch
+        >>> first, again = seeded_generator(0, 3, 'sar'), seeded_generator(0, 3, 'sar')
+        >>> torch.equal(torch.rand(4, generator=first), torch.rand(4, generator=again))
+        True
     """
     digest = hashlib.sha256('/'.join(map(str, parts)).encode()).digest()
     return Generator().manual_seed(int.from_bytes(digest[:8], 'big') >> 1)
@@ -27,21 +33,30 @@ def seeded_generator(*parts: int | str) -> Generator:
 class SeededSampler(Sampler[int]):
     """Random permutations that a resumed run repeats exactly.
 
-    Lightning creates the first iterator of a resumed run before it tells samplers
-    their epoch, so the epoch is asked for when a permutation is drawn. A second pass
-    within an epoch (a short modality that cycles) gets its own permutation.
+    Lightning creates the first iterator of a resumed run before it sets the epoch of
+    samplers, so the sampler asks for the epoch when it draws a permutation. A second
+    pass within an epoch (a short modality that cycles) gets a new permutation.
 
-    Args:
-        length: Number of samples.
-        seed: Seed of the run.
-        name: Name of the stream, e.g. the modality.
-        epoch: Returns the current epoch.
+    Example:
+        >>> sampler = SeededSampler(5, seed=0, name='sar', epoch=lambda: 3)
+        >>> order = list(sampler)
+        >>> sorted(order)
+        [0, 1, 2, 3, 4]
+        >>> order == list(SeededSampler(5, seed=0, name='sar', epoch=lambda: 3))
+        True
     """
 
     def __init__(
         self, length: int, seed: int, name: str, epoch: Callable[[], int]
     ) -> None:
-        """Initialize a new SeededSampler instance."""
+        """Initialize a new SeededSampler instance.
+
+        Args:
+            length: Number of samples.
+            seed: Seed of the run.
+            name: Name of the stream, e.g. the modality.
+            epoch: Function that returns the current epoch.
+        """
         self.length = length
         self.seed = seed
         self.name = name
@@ -53,7 +68,7 @@ class SeededSampler(Sampler[int]):
         return self.length
 
     def __iter__(self) -> Iterator[int]:
-        """Yield each position once, in an order fixed by seed, epoch and name."""
+        """Yield each position once, in an order determined by seed, epoch and name."""
         epoch, passes = self.epoch(), 0
         if epoch == self._drawn[0]:
             passes = self._drawn[1] + 1
@@ -63,10 +78,15 @@ class SeededSampler(Sampler[int]):
 
 
 class RemainderBatchSampler(BatchSampler):
-    """Batches whose incomplete last one is kept, but never alone with one sample.
+    """Batches with an incomplete last one, but never a last one of a single sample.
 
-    Batch normalisation cannot train on one sample: a remainder of one joins the batch
-    before it.
+    Batch normalisation cannot train on one sample: a remainder of one joins the
+    previous batch. The arguments are those of PyTorch's BatchSampler, with
+    *drop_last* False.
+
+    Example:
+        >>> list(RemainderBatchSampler(range(9), batch_size=4, drop_last=False))
+        [[0, 1, 2, 3], [4, 5, 6, 7, 8]]
     """
 
     def __iter__(self) -> Iterator[list[int]]:

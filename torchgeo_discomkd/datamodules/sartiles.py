@@ -18,11 +18,23 @@ from ..rasters.tiles import TileSpec
 
 
 class SARTilesDataModule(NonGeoDataModule):
-    """Data module of :class:`~torchgeo_discomkd.datasets.SARTiles`, for prediction only.
+    """Data module of :class:`~torchgeo_discomkd.datasets.SARTiles`, for prediction.
 
-    Bands, unit and size have to be those that the classifier was trained with. They are
-    stated, or read from its file; the command ``predict`` hands over those of the files
+    Bands, unit and size must be those that the classifier was trained with. Give them,
+    or give the classifier's file; the command ``predict`` takes them from the files
     that it applies.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     np.save(f'{folder}/a.npy', np.full((2, 8, 8), -10.0))
+        ...     np.save(f'{folder}/b.npy', np.full((2, 8, 8), -12.0))
+        ...     dm = SARTilesDataModule(folder, bands=('VV', 'VH'), unit='dB')
+        ...     dm.setup('predict')
+        ...     batch = next(iter(dm.predict_dataloader()))
+        >>> batch['image_sar'].shape, batch['status']
+        (torch.Size([2, 2, 8, 8]), ['ok', 'ok'])
     """
 
     def __init__(
@@ -43,26 +55,26 @@ class SARTilesDataModule(NonGeoDataModule):
         """Initialize a new SARTilesDataModule instance.
 
         Args:
-            paths: Files, folders (with all below), patterns such as 'tiles/*.tif', URLs
-                and text files with a path in each line.
+            paths: Files, folders (with all subfolders), patterns such as 'tiles/*.tif',
+                URLs and text files with one path per line.
             modality: Name of the modality.
             bands: Names of the bands that the classifier takes, in order.
             unit: Unit that it takes: 'dB', 'linear' or any other text.
-            size: Height and width to bring tiles to. Default: as they are.
+            size: Height and width to which tiles are cut or padded. Default: unchanged.
             scale: Unit of the files: 'db', 'linear', or 'auto' to guess it for each.
             file_bands: Names or numbers (from 1) of the files' bands, one for each band
-                of the classifier; they overrule names and order.
+                of the classifier; they take precedence over names and order.
             crs: Coordinate reference system of the outlines.
-            max_nodata: A tile has the status 'nodata' if at least this part of its
+            max_nodata: A tile has the status 'nodata' if at least this fraction of its
                 pixels is missing.
-            batch_size: Tiles in a batch.
-            num_workers: Worker processes that read.
-            classifier: Classifier file that says bands, unit and size.
+            batch_size: Number of tiles in a batch.
+            num_workers: Number of worker processes that read.
+            classifier: Classifier file from which to take bands, unit and size.
 
         Raises:
-            ClassifierFileError: If *classifier* is no classifier file.
+            ClassifierFileError: If *classifier* is not a classifier file.
             ModalityError: If it does not take *modality* alone.
-            SettingError: If what is stated contradicts it.
+            SettingError: If it contradicts the other arguments.
         """
         super().__init__(SARTiles, batch_size, num_workers)
         # normalisation belongs to the classifier
@@ -84,35 +96,35 @@ class SARTilesDataModule(NonGeoDataModule):
             self.adopt([load_metadata(classifier)])
 
     def adopt(self, classifiers: Iterable[ClassifierMetadata]) -> None:
-        """Take bands, unit and size from classifiers that are to be applied.
+        """Take bands, unit and size from classifiers that will be applied.
 
         Args:
-            classifiers: What their files say; those that need other modalities are left
-                out.
+            classifiers: Metadata of their files; those that need other modalities are
+                ignored.
 
         Raises:
             ModalityError: If none of them takes the modality alone.
-            SettingError: If they contradict each other or what is stated, or the tiles
-                were set up without knowing them.
+            SettingError: If they contradict each other or the data module's arguments,
+                or the tiles were set up differently before.
         """
         classifiers = list(classifiers)
         alone = [c for c in classifiers if list(c.modalities) == [self.modality]]
         if not alone:
             raise ModalityError(
-                f'no classifier takes {self.modality!r} alone, but '
-                f'{[list(c.modalities) for c in classifiers]}: set --data.modality, or '
+                f'no classifier takes {self.modality!r} alone: they take '
+                f'{[list(c.modalities) for c in classifiers]}. Set --data.modality, or '
                 'give another file.'
             )
         known = dict(self._known)
         for images in (c.modalities[self.modality] for c in alone):
-            said = (images.bands, images.unit, images.tile_size)
-            for name, value in zip(known, said, strict=True):
+            values = (images.bands, images.unit, images.tile_size)
+            for name, value in zip(known, values, strict=True):
                 stated = known[name]
                 if None not in (stated, value) and stated != value:
                     raise SettingError(
-                        f'{name} of {self.modality!r} would be {stated} and {value} at '
-                        'once, by the classifiers and --data: apply one classifier at '
-                        f'a time, and leave --data.{name} to it.'
+                        f'the classifiers and --data give two values for the {name} of '
+                        f'{self.modality!r}, {stated} and {value}: apply one '
+                        f'classifier at a time, and omit --data.{name}.'
                     )
                 known[name] = value if stated is None else stated
         if self.predict_dataset is not None and known != self._known:
@@ -129,18 +141,18 @@ class SARTilesDataModule(NonGeoDataModule):
             stage: 'predict'.
 
         Raises:
-            LayoutError: If there is no such file, or none in a folder.
-            SettingError: If *stage* is another one, bands or unit are not known, or a
+            LayoutError: If a file does not exist, or a folder holds no image.
+            SettingError: If *stage* is not 'predict', bands or unit are not known, or a
                 setting is out of range.
         """
         if stage != 'predict':
             raise SettingError(
-                'SARTiles have no labels: they can be predicted only. Use another '
-                'data module, such as PairedFoldersDataModule.'
+                'SARTiles have no labels and are for prediction only: use another data '
+                'module, such as PairedFoldersDataModule.'
             )
         if None in (self._known['bands'], self._known['unit']):
             raise SettingError(
-                'nothing says which bands and unit the classifier takes: set '
+                'the bands and the unit that the classifier takes are not known: set '
                 f'--data.classifier to its file, such as best/{self.modality}'
                 '.safetensors, or --data.bands and --data.unit.'
             )

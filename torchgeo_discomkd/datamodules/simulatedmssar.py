@@ -11,7 +11,18 @@ from .base import MultiModalDataModule
 
 
 class SimulatedMSSARDataModule(MultiModalDataModule):
-    """Data module of :class:`~torchgeo_discomkd.datasets.SimulatedMSSAR`."""
+    """Data module of :class:`~torchgeo_discomkd.datasets.SimulatedMSSAR`.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     root = f'{folder}/simulated'
+        ...     dm = SimulatedMSSARDataModule(root, tiles_per_class=2, size=8)
+        ...     dm.setup('test')
+        ...     batch = next(iter(dm.test_dataloader()))
+        >>> batch['image_sar'].shape, dm.any_dataset.classes[:2]
+        (torch.Size([10, 2, 8, 8]), ('AnnualCrop', 'Forest'))
+    """
 
     def __init__(
         self,
@@ -28,12 +39,12 @@ class SimulatedMSSARDataModule(MultiModalDataModule):
 
         Args:
             root: Folder that holds, or will hold, the simulated tiles; or a pack.
-            run: Number of the stratified 70/10/20 split.
+            run: Number of the repetition of the stratified 70/10/20 split.
             modalities: 'ms', 'sar' or both.
             bands: Bands to load for each modality, by name. Default: all.
             tiles_per_class: Number of simulated tiles of each of the 10 classes.
             size: Height and width of a tile in pixels.
-            simulation_seed: Seed of the simulation: it fixes every pixel.
+            simulation_seed: Seed of the simulation; it determines every pixel.
             **kwargs: Arguments of :class:`MultiModalDataModule`.
         """
         dataset_kwargs = {

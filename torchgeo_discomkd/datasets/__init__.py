@@ -1,7 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Data sets with several modalities, and tiles of one to predict."""
+"""Data sets with several modalities, and unlabelled tiles of a single one."""
 
 from .base import MultiModalDataset, collate_samples
 from .eurosatmssar import EuroSATMSSAR

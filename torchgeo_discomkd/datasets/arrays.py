@@ -15,7 +15,7 @@ from ..errors import LayoutError
 from ..rasters import Header, missing_to_nan, open_array
 from .stores import Folders, Store, StoredImages, hash_files
 
-#: What the name of an array of images ends with, after the prefix of its modality.
+#: End of the file name of an array of images, after the prefix of its modality.
 ARRAY_SUFFIX = '_data_normalized.npy'
 
 #: One label for each row of the arrays.
@@ -23,7 +23,7 @@ LABELS = 'labels.npy'
 
 
 class ArrayImages(StoredImages):
-    """Images in one array. It is opened when it is needed, by each process itself."""
+    """Images in one array, which each process opens when it first needs it."""
 
     uniform = True
 
@@ -39,7 +39,7 @@ class ArrayImages(StoredImages):
         self._modality = modality
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the array out: a worker process opens the file itself."""
+        """Drop the array: a worker process opens the file itself."""
         return {k: v for k, v in self.__dict__.items() if k != 'array'}
 
     @cached_property
@@ -47,8 +47,9 @@ class ArrayImages(StoredImages):
         """The array in the file, of any type, (N, C, H, W).
 
         Raises:
-            CorruptFileError: If the file is truncated, no array or needs unpickling.
-            LayoutError: If it has another shape, or holds no numbers.
+            CorruptFileError: If the file is truncated, needs unpickling or is not an
+                array.
+            LayoutError: If its shape is wrong, or its values are not numbers.
         """
         array = open_array(self._path)
         if array.ndim != 4 or array.dtype.kind not in 'buif':
@@ -68,15 +69,28 @@ class ArrayImages(StoredImages):
         return len(self.array)
 
     def file(self, row: int) -> str:
-        """Return the array."""
+        """Return the path of the array.
+
+        Args:
+            row: Not used: all images are in one file.
+        """
         return str(self._path)
 
     def header(self, row: int) -> Header:
-        """Return number of bands, size and type of an image."""
+        """Return the number of bands, size and type of an image.
+
+        Args:
+            row: Not used: all images are alike.
+        """
         return Header(None, *self.array.shape[1:], self.array.dtype)
 
     def read(self, row: int, bands: Sequence[int] | None = None) -> NDArray[np.float32]:
-        """Read an image; see :meth:`StoredImages.read`."""
+        """Read an image; see :meth:`StoredImages.read`.
+
+        Args:
+            row: Its row.
+            bands: Positions of the bands; all if None.
+        """
         image = self.array[row]
         return missing_to_nan(image if bands is None else image[list(bands)])
 
@@ -107,8 +121,13 @@ class ArrayStore(Store):
     ) -> dict[str, str]:
         """Find the prefix of every modality.
 
+        Args:
+            base: Not used.
+            folders: Prefix of each modality, if they are given.
+            modalities: Modalities that are needed in any case.
+
         Raises:
-            LayoutError: If there is no array, and no prefix was given.
+            LayoutError: If there is no array and no prefix is given.
         """
         if folders is not None:
             return dict(folders)
@@ -116,27 +135,42 @@ class ArrayStore(Store):
         prefixes = sorted(path.name.removesuffix(ARRAY_SUFFIX) for path in paths)
         if not prefixes:
             raise LayoutError(
-                f'{self.root} holds no array <PREFIX>{ARRAY_SUFFIX}: write one for each '
-                'modality.'
+                f'{self.root} holds no array <PREFIX>{ARRAY_SUFFIX}: write one for '
+                'each modality.'
             )
         return {m: m.upper() for m in modalities or ()} | {
             prefix.lower(): prefix for prefix in prefixes
         }
 
     def images(self, folders: Folders, bases: Sequence[str]) -> dict[str, StoredImages]:
-        """Return the images of every modality whose file is there."""
+        """Return the images of every modality whose file exists.
+
+        Args:
+            folders: Prefix of each modality.
+            bases: Not used.
+        """
         paths = {m: self._path(prefix) for m, prefix in folders.items()}
         return {m: ArrayImages(p, m) for m, p in paths.items() if p.is_file()}
 
     def absence(self, base: str, modality: str, folder: str) -> LayoutError:
-        """Return the error that a modality has no file."""
+        """Return the error for a modality without a file.
+
+        Args:
+            base: Not used.
+            modality: The modality.
+            folder: Its prefix.
+        """
         return LayoutError(
             f'There is no file {self._path(folder)}: write it, or give the folder that '
             'holds it as root.'
         )
 
     def fingerprint(self, images: Mapping[str, StoredImages]) -> str:
-        """Return a hash of arrays and labels; see :func:`~.stores.hash_files`."""
+        """Return a hash of arrays and labels; see :func:`~.stores.hash_files`.
+
+        Args:
+            images: The images of each modality.
+        """
         names = [f'{i.folder}{ARRAY_SUFFIX}' for i in images.values()]
         return hash_files(
             self.root, [n for n in [*names, LABELS] if (self.root / n).is_file()]

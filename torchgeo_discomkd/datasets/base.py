@@ -25,39 +25,55 @@ from .plotting import plot_sample
 
 
 class MultiModalDataset(NonGeoDataset, ABC):
-    """Tiles of one place seen by several sensors, with one label each.
+    """Tiles of the same places seen by several sensors, with one label each.
 
     A sample is the flat dictionary ``{'image_<modality>': float32 (C, H, W), ...,
     'label': int64 (), 'index': int64 ()}`` for every modality in
-    :attr:`modalities`. Pixels hold raw physical values; missing pixels (nodata, NaN,
+    *modalities*. Pixels hold raw physical values; missing pixels (nodata, NaN,
     infinite) are NaN, which a classifier's normalisation replaces by the band mean.
 
-    Subclasses set the attributes below before the first sample is read.
+    Subclasses set these attributes before the first sample is read.
+
+    Attributes:
+        root: Folder of the data, as given by the user.
+        classes: Class names; a label is a position in this tuple.
+        modalities: Modalities that samples hold, in this order.
+        bands: Names of the bands that samples hold, in order, for each modality.
+        units: Unit of the pixel values for each modality: 'dB', 'linear' or any text.
+        labels: int64 labels of this split, shape (N,).
+        missing_values: What to do with missing pixels: 'mean' passes them on as NaN,
+            'error' refuses the tile.
+        transforms: A function that takes a sample and returns a transformed one.
+
+    Example:
+        >>> import torch
+        >>> class Constant(MultiModalDataset):
+        ...     classes, modalities = ('Forest', 'Water'), ('sar',)
+        ...     labels = torch.tensor([0, 1, 1])
+        ...
+        ...     def load(self, index, modality):
+        ...         return torch.full((2, 8, 8), -10.0)
+        ...
+        ...     def identifier(self, index):
+        ...         return f'{self.classes[self.labels[index]]}/{index}'
+        ...
+        ...     def fingerprint(self):
+        ...         return 'constant'
+        >>> dataset = Constant()
+        >>> sample = dataset[2]
+        >>> sample['image_sar'].shape, sample['label'], dataset.identifier(2)
+        (torch.Size([2, 8, 8]), tensor(1), 'Water/2')
     """
 
     splits: ClassVar[tuple[str, ...]] = ('train', 'val', 'test')
 
-    #: Folder of the data, as the user gave it.
     root: str
-
-    #: Class names; a label is a position in this tuple.
     classes: tuple[str, ...]
-
-    #: Modalities that samples hold, in this order.
     modalities: tuple[str, ...]
-
-    #: Names of the bands that samples hold, in order, for each modality.
     bands: dict[str, tuple[str, ...]]
-
-    #: Unit of the pixel values for each modality: 'dB', 'linear' or any text.
     units: dict[str, str]
-
-    #: int64 labels of this split, shape (N,).
     labels: Tensor
-
-    #: What to do with missing pixels: hand them on as NaN, or refuse the tile.
     missing_values: Literal['mean', 'error'] = 'mean'
-
     transforms: Callable[[Sample], Sample] | None = None
 
     @abstractmethod
@@ -66,7 +82,7 @@ class MultiModalDataset(NonGeoDataset, ABC):
 
         Args:
             index: Position in this split.
-            modality: One of :attr:`modalities`.
+            modality: One of *modalities*.
 
         Returns:
             Raw values, float32, shape (C, H, W), missing pixels NaN.
@@ -80,26 +96,26 @@ class MultiModalDataset(NonGeoDataset, ABC):
             index: Position in this split.
 
         Returns:
-            For data in files, '<Class>/<stem>'.
+            '<Class>/<stem>' for data in files.
         """
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """Return a hash of the source files (names and sizes), whatever the split."""
+        """Return a hash of the source files (names, sizes), the same for all splits."""
 
     def georeference(self, index: int) -> tuple[CRS, Affine] | None:
-        """Return coordinate reference system and transform of a tile.
+        """Return the coordinate reference system and transform of a tile.
 
         Args:
             index: Position in this split.
 
         Returns:
-            None if the files carry no georeference.
+            None if the files have no georeference.
         """
         return None
 
     def split_hash(self) -> str:
-        """Return a hash of which samples, in which order, make up this split."""
+        """Return a hash of the samples in this split and their order."""
         digest = hashlib.sha256('\n'.join(self.classes).encode())
         for index, label in enumerate(self.labels.tolist()):
             digest.update(f'\n{self.identifier(index)}\t{label}'.encode())
@@ -121,7 +137,7 @@ class MultiModalDataset(NonGeoDataset, ABC):
         Raises:
             CorruptFileError: If a file cannot be read.
             MissingValueError: If pixels are missing and *missing_values* is 'error'.
-            TileSizeError: If the tile is not of the size of the first one.
+            TileSizeError: If the tile and the first one differ in size.
         """
         sample: Sample = {
             f'image_{modality}': self.checked_load(index, modality)
@@ -132,13 +148,13 @@ class MultiModalDataset(NonGeoDataset, ABC):
         return sample if self.transforms is None else self.transforms(sample)
 
     def __getitems__(self, indexes: Sequence[int]) -> Sequence[Sample]:
-        """Return several samples: what PyTorch's data loader asks for.
+        """Return several samples, as PyTorch's data loader requests them.
 
         Args:
             indexes: Positions in this split, B of them.
 
         Returns:
-            The samples. If nothing is to be done with each, they are read together.
+            The samples. Without transforms they are read together.
 
         Raises:
             UserError: As for one sample.
@@ -158,7 +174,7 @@ class MultiModalDataset(NonGeoDataset, ABC):
 
         Args:
             indexes: Positions in this split, B of them.
-            modality: One of :attr:`modalities`.
+            modality: One of *modalities*.
 
         Returns:
             Raw values, float32, shape (B, C, H, W), missing pixels NaN.
@@ -169,47 +185,52 @@ class MultiModalDataset(NonGeoDataset, ABC):
         return torch.stack([self.checked_load(i, modality) for i in indexes])
 
     def mapped(self, modality: str) -> tuple[NDArray[Any], Tensor] | None:
-        """Return all images of a modality as one array in a file, if they are in one.
+        """Return all images of a modality as one memory-mapped array, if possible.
 
         Args:
-            modality: One of :attr:`modalities`.
+            modality: One of *modalities*.
 
         Returns:
             The images of all splits, (M, C, H, W), all bands, in the type of the file,
-            missing pixels NaN; and the row of every sample of this one, int64 (N,).
+            missing pixels NaN; and the row of every sample of this split, int64 (N,).
+            None if the images are not in one file.
         """
         return None
 
     def stored_statistics(
         self, modality: str, split_hash: str
     ) -> NDArray[np.float64] | None:
-        """Return statistics of all bands that are kept with the images.
+        """Return the statistics of all bands that are stored with the images.
 
         Args:
-            modality: One of :attr:`modalities`.
+            modality: One of *modalities*.
             split_hash: Hash of this split.
 
         Returns:
-            float64 (8, C) as from :func:`~.statistics.statistics_rows`; None if there
-            are none of this split.
+            float64 (8, C) as from :func:`~.statistics.statistics_rows`; None if none
+            are stored for this split.
         """
         return None
 
     @property
     def place(self) -> Path:
-        """Folder of what is kept beside the images."""
+        """Folder for files that are kept next to the images."""
         return Path(self.root)
 
     def band_indexes(self, modality: str) -> list[int] | None:
         """Return the positions of the bands that samples hold; None for all.
 
         Args:
-            modality: One of :attr:`modalities`.
+            modality: One of *modalities*.
         """
         return None
 
     def tile_size(self, modality: str) -> tuple[int, int]:
-        """Return height and width in pixels of the first tile of a modality."""
+        """Return height and width in pixels of the first tile of a modality.
+
+        Args:
+            modality: One of *modalities*.
+        """
         if modality not in self._tile_sizes:
             height, width = self.load(0, modality).shape[-2:]
             self._tile_sizes[modality] = (height, width)
@@ -221,8 +242,8 @@ class MultiModalDataset(NonGeoDataset, ABC):
         """Show the modalities of a sample side by side.
 
         Args:
-            sample: A sample of this data set, whose 'prediction' may be a label or a
-                label for each modality.
+            sample: A sample of this data set. It may also hold a 'prediction': a label,
+                or a label for each modality.
             show_titles: Whether to write modality, label and prediction above.
             suptitle: Title of the figure.
 
@@ -240,7 +261,7 @@ class MultiModalDataset(NonGeoDataset, ABC):
 
         Args:
             index: Position in this split.
-            modality: One of :attr:`modalities`.
+            modality: One of *modalities*.
 
         Returns:
             Raw values, float32, shape (C, H, W), missing pixels NaN.
@@ -248,7 +269,7 @@ class MultiModalDataset(NonGeoDataset, ABC):
         Raises:
             CorruptFileError: If the file cannot be read.
             MissingValueError: If pixels are missing and *missing_values* is 'error'.
-            TileSizeError: If the tile is not of the size of the first one.
+            TileSizeError: If the tile and the first one differ in size.
         """
         image = self.load(index, modality)
         size, expected = tuple(image.shape[-2:]), self.tile_size(modality)
@@ -262,16 +283,16 @@ class MultiModalDataset(NonGeoDataset, ABC):
             missing = int((~torch.isfinite(image)).sum())
             raise MissingValueError(
                 f'{self.identifier(index)} ({modality}) has {missing} missing values: '
-                "mend the tile, or use missing_values='mean'."
+                "repair the tile, or use missing_values='mean'."
             )
         return image
 
 
 class GatheredSamples(Sequence[Sample]):
-    """The samples of a batch that is complete already.
+    """The samples of a batch that is already assembled.
 
     Any collate function can take them one by one; :func:`collate_samples` takes the
-    batch, which saves a copy.
+    whole batch, which saves a copy.
     """
 
     def __init__(self, batch: Sample) -> None:
@@ -293,7 +314,7 @@ class GatheredSamples(Sequence[Sample]):
             index: Position in the batch.
 
         Raises:
-            IndexError: If there is none.
+            IndexError: If it is out of range.
         """
         if index >= len(self):
             raise IndexError(f'index {index} of a batch of {len(self)} samples.')
@@ -301,13 +322,19 @@ class GatheredSamples(Sequence[Sample]):
 
 
 def collate_samples(samples: Sequence[Sample]) -> Sample:
-    """Make a batch of samples.
+    """Collate samples into a batch.
 
     Args:
-        samples: What a data set returned.
+        samples: Samples of a data set, as it returned them.
 
     Returns:
         Tensors of shape (B, ...).
+
+    Example:
+        >>> import torch
+        >>> samples = [{'image_sar': torch.zeros(2, 8, 8)} for _ in range(5)]
+        >>> collate_samples(samples)['image_sar'].shape
+        torch.Size([5, 2, 8, 8])
     """
     if isinstance(samples, GatheredSamples):
         return samples.batch
@@ -315,7 +342,7 @@ def collate_samples(samples: Sequence[Sample]) -> Sample:
 
 
 def check_modalities(requested: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
-    """Check a selection of modalities against those that a data set has.
+    """Check a selection of modalities against those of a data set.
 
     Args:
         requested: The modalities to load.
@@ -325,7 +352,7 @@ def check_modalities(requested: Sequence[str], known: Sequence[str]) -> tuple[st
         The selection as a tuple, in the order requested.
 
     Raises:
-        ModalityError: If one is unknown, none is given or one is given twice.
+        ModalityError: If one is unknown or given twice, or none is given.
     """
     unknown = [m for m in requested if m not in known]
     if unknown or not requested or len(set(requested)) < len(requested):

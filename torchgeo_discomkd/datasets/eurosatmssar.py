@@ -1,7 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""EuroSAT with its Sentinel-1 partner, EuroSAT-SAR."""
+"""EuroSAT paired with its Sentinel-1 counterpart, EuroSAT-SAR."""
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +27,7 @@ from .stores import Key, first_few
 
 
 class EuroSATNotFoundError(LayoutError, DatasetNotFoundError):
-    """Raised when a part of EuroSAT is neither on disk nor can be fetched."""
+    """Raised when a part of EuroSAT is not on disk and cannot be fetched."""
 
     def __init__(self, message: str) -> None:
         """Initialize a new EuroSATNotFoundError instance.
@@ -55,6 +55,21 @@ class EuroSATMSSAR(PairedFolders):
 
     * https://ieeexplore.ieee.org/document/8736785
     * https://doi.org/10.1109/JSTARS.2024.3493237
+
+    Example:
+        Simulated tiles stand in for the real ones, which ``download=True`` fetches:
+
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from torchgeo_discomkd.datasets.simulation import simulate
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     simulate(Path(root), tiles_per_class=2, size=8)
+        ...     train = EuroSATMSSAR(root, bands={'ms': ['B04', 'B03', 'B02']})
+        ...     sample = train[1]
+        >>> sample['image_ms'].shape, sample['image_sar'].shape
+        (torch.Size([3, 8, 8]), torch.Size([2, 8, 8]))
+        >>> train.identifier(1), train.units['sar']
+        ('Forest/Forest_2', 'dB')
     """
 
     #: Names of the bands of each modality in the order of the files.
@@ -83,7 +98,7 @@ class EuroSATMSSAR(PairedFolders):
         'SeaLake',
     )
 
-    #: Folders of each modality: that of its original release, that of TorchGeo.
+    #: Folder of each modality in its original release, and in TorchGeo.
     layouts: ClassVar[dict[str, tuple[str, str]]] = {
         'ms': ('EuroSAT_MS', EuroSAT.base_dir),
         'sar': ('EuroSAT-SAR', f'{CopernicusBenchEuroSATS1.directory}/all_imgs'),
@@ -106,27 +121,26 @@ class EuroSATMSSAR(PairedFolders):
         """Initialize a new EuroSATMSSAR instance.
 
         Args:
-            root: Folder of the data, or a pack of them.
+            root: Folder of the data, or a pack.
             split: 'train', 'val' or 'test'.
             split_scheme: 'paper' (stratified 70/10/20 at random, as in the paper),
                 'torchgeo' (the files of TorchGeo's EuroSAT) or 'spatial' (those of its
-                EuroSATSpatial: by longitude, so that few tiles have neighbours
-                in another split).
+                EuroSATSpatial: by longitude, so that few tiles have neighbours in
+                another split).
             run: Number of the repetition of the 'paper' scheme, 0 to 4.
             modalities: Modalities that samples hold; others need not be on disk.
             bands: Names of the bands to read for each modality; all by default.
             missing: What to do with samples that a modality on disk lacks: 'error',
-                'skip' or 'keep', as in :class:`PairedFolders`. Tiles that a split
-                file lists and the disk lacks are an error too, unless it is 'skip'
-                or 'keep'.
-            missing_values: 'mean' hands on missing pixels as NaN, which a classifier
+                'skip' or 'keep', as in :class:`PairedFolders`. With 'error', tiles that
+                a split file lists must be on disk too.
+            missing_values: 'mean' passes missing pixels on as NaN, which a classifier
                 replaces by the band mean; 'error' refuses such a tile.
-            transforms: Function from sample to sample.
-            download: Whether to download what is missing.
-            checksum: Whether to verify what was downloaded.
+            transforms: A function that takes a sample and returns a transformed one.
+            download: Whether to download missing files.
+            checksum: Whether to verify downloaded files.
 
         Raises:
-            BandError: If a band is unknown or the first file has other bands.
+            BandError: If a band is unknown or the first file has different bands.
             CorruptFileError: If an archive or the first file cannot be read.
             EuroSATNotFoundError: If data or split files are missing.
             LabelError: If there are folders of other classes.
@@ -184,14 +198,14 @@ class EuroSATMSSAR(PairedFolders):
                 Path(name, folder).rename(target)
             except (BadZipFile, FileNotFoundError) as error:
                 raise CorruptFileError(
-                    f'{path} is no archive with a folder {folder} ({error}): remove it '
-                    'and fetch it again.'
+                    f'{path} is not an archive with a folder {folder} ({error}): '
+                    'remove it and fetch it again.'
                 ) from error
 
     def _download(self, what: str, url: str, filename: str, sha256: str) -> None:
         if not self.download:
             raise EuroSATNotFoundError(
-                f'{what} are not there: use download=True, or fetch {url} and put it '
+                f'{what} are missing: use download=True, or fetch {url} and put it '
                 f'into {self.place}.'
             )
         try:
@@ -199,12 +213,12 @@ class EuroSATMSSAR(PairedFolders):
             download_url(url, self.place, filename, sha256=expected)
         except (OSError, RuntimeError) as error:
             raise EuroSATNotFoundError(
-                f'{what} cannot be downloaded ({error}): fetch {url} on another way '
+                f'{what} cannot be downloaded ({error}): fetch {url} by other means '
                 f'and put it into {self.place}.'
             ) from error
 
     def table_names(self) -> list[str]:
-        """Return the names of all files of splits."""
+        """Return the names of all split files."""
         return [
             name
             for source in (EuroSAT, EuroSATSpatial)
@@ -231,7 +245,6 @@ class EuroSATMSSAR(PairedFolders):
         if lost and self.missing == 'error':
             raise EuroSATNotFoundError(
                 f'{len(lost)} of {len(stems)} tiles of {path} are not on disk '
-                f'({first_few(lost)}): complete the folders, '
-                "or use missing='skip'."
+                f"({first_few(lost)}): complete the folders, or use missing='skip'."
             )
         return np.flatnonzero([stem in stems for _, stem in keys])

@@ -19,7 +19,7 @@ from .stores import Folders, Key, Store, StoredImages, hash_files, tiles_folder
 
 
 class FolderImages(StoredImages):
-    """Images in files of their own."""
+    """Images in one file each."""
 
     uniform = False
     paths: Sequence[str] = ()
@@ -37,15 +37,28 @@ class FolderImages(StoredImages):
         self.paths = paths
 
     def header(self, row: int) -> Header:
-        """Read what the file of an image says about it."""
+        """Read the header of an image's file.
+
+        Args:
+            row: Its row.
+        """
         return read_header(self._root / self.paths[row])
 
     def read(self, row: int, bands: Sequence[int] | None = None) -> NDArray[np.float32]:
-        """Read an image; see :func:`~torchgeo_discomkd.rasters.read_image`."""
+        """Read an image; see :func:`~torchgeo_discomkd.rasters.read_image`.
+
+        Args:
+            row: Its row.
+            bands: Positions of the bands; all if None.
+        """
         return read_image(self._root / self.paths[row], bands, self.names)
 
     def locate(self, row: int) -> tuple[CRS, Affine] | None:
-        """Read where an image lies on the Earth; None if it does not tell."""
+        """Read where an image lies on the Earth; None if its file does not say.
+
+        Args:
+            row: Its row.
+        """
         return read_georeference(self._root / self.paths[row])
 
 
@@ -59,11 +72,16 @@ class FolderStore(Store):
     ) -> dict[str, str]:
         """Find the folder of every modality; see :meth:`Store.find_folders`.
 
-        If none is given, every folder that holds folders of images is a modality of its
-        own name.
+        If none is given, every folder that holds folders of images is a modality of the
+        same name.
+
+        Args:
+            base: Folder of the split, or empty.
+            folders: Folder of each modality, if they are given.
+            modalities: Modalities that are needed in any case.
 
         Raises:
-            LayoutError: If there is no *base*, or nothing in it and none was named.
+            LayoutError: If *base* does not exist, or is empty and no folder is given.
         """
         top = self.root / base
         layout = f'{top}/<modality>/<Class>/<stem>.tif (or .png, .jpg, .npy)'
@@ -78,13 +96,17 @@ class FolderStore(Store):
         names += [name for name in modalities or () if name not in names]
         if not names:
             raise LayoutError(
-                f'{top} holds no folder with class folders with images: tiles must be at '
+                f'{top} holds no folder with class folders of images: tiles must be at '
                 f'{layout}.'
             )
         return {name: name for name in names}
 
     def images(self, folders: Folders, bases: Sequence[str]) -> dict[str, StoredImages]:
         """List the images of every modality that has some.
+
+        Args:
+            folders: Folder of each modality.
+            bases: Folders of the splits, or one empty text.
 
         Raises:
             PairingError: If two files of a class have the same stem.
@@ -97,7 +119,13 @@ class FolderStore(Store):
         }
 
     def absence(self, base: str, modality: str, folder: str) -> LayoutError:
-        """Return the error that a modality has no tiles."""
+        """Return the error for a modality without tiles.
+
+        Args:
+            base: Folder of the split, or empty.
+            modality: The modality.
+            folder: Its folder.
+        """
         path = self.root / base / folder
         empty = 'holds no class folders with images'
         state = empty if path.is_dir() else 'does not exist'
@@ -107,7 +135,11 @@ class FolderStore(Store):
         )
 
     def fingerprint(self, images: Mapping[str, StoredImages]) -> str:
-        """Return a hash of all files; see :func:`~.stores.hash_files`."""
+        """Return a hash of all files; see :func:`~.stores.hash_files`.
+
+        Args:
+            images: The images of each modality.
+        """
         return hash_files(self.root, [p for i in images.values() for p in i.paths])
 
     def _paths(self, folder: str, bases: Sequence[str]) -> Iterator[str]:

@@ -1,7 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Arrays of several modalities, as the released code of DisCoM-KD reads them."""
+"""Arrays of several modalities, in the layout of DisCoM-KD's released code."""
 
 import io
 from collections.abc import Callable, Mapping, Sequence
@@ -23,9 +23,9 @@ _INDEX_NAMES = {'train': 'train_idx', 'val': 'valid_idx', 'test': 'test_idx'}
 
 
 class PairedArrays(StoredDataset):
-    """One array for each modality, one of labels and one of indices for each split.
+    """One array for each modality, one of labels and one of rows for each split.
 
-    The folder that the code of the paper reads (https://arxiv.org/abs/2408.07080):
+    This is the layout that the paper's code reads (https://arxiv.org/abs/2408.07080):
 
     * ``<PREFIX>_data_normalized.npy``: numbers of shape (S, C, H, W), one file for
       each modality; C, H and W may differ between modalities;
@@ -33,7 +33,22 @@ class PairedArrays(StoredDataset):
     * ``train_idx.npy``, ``valid_idx.npy``, ``test_idx.npy``: rows of each split, or
       ``train_idx_<run>.npy`` and so on for several repetitions.
 
-    Images are read from the disk when they are needed.
+    Images are read from disk when they are needed.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     np.save(f'{root}/MS_data_normalized.npy', np.zeros((6, 13, 8, 8)))
+        ...     np.save(f'{root}/SAR_data_normalized.npy', np.zeros((6, 2, 8, 8)))
+        ...     np.save(f'{root}/labels.npy', [0, 0, 0, 1, 1, 1])
+        ...     np.save(f'{root}/train_idx.npy', [0, 1, 3, 4])
+        ...     train = PairedArrays(root, classes=('Forest', 'Water'))
+        ...     sample = train[2]
+        >>> train.modalities, sample['image_sar'].shape
+        (('ms', 'sar'), torch.Size([2, 8, 8]))
+        >>> train.identifier(2)
+        'Water/3'
     """
 
     def __init__(
@@ -53,34 +68,34 @@ class PairedArrays(StoredDataset):
         """Initialize a new PairedArrays instance.
 
         Args:
-            root: Folder of the arrays, or a pack of them.
+            root: Folder of the arrays, or a pack.
             split: 'train', 'val' or 'test'.
             prefixes: Prefix of the file of each modality, for example ``{'ms': 'MS',
-                'sar': 'SAR'}``. By default every file is a modality whose name is the
+                'sar': 'SAR'}``. By default every file is a modality, named after its
                 prefix in lower case.
             modalities: Modalities that samples hold; all by default. The files of
                 others need not exist.
             run: Number of the repetition: its index files end in ``_<run>``. None
-                reads those without a number.
+                reads the files without a number.
             classes: Names of the classes; '0', '1', ... by default.
             band_names: Names of the bands of each modality, in order; 'B1', 'B2', ...
                 by default.
             bands: Names of the bands to read for each modality; all by default.
             units: Unit of the values for each modality: 'dB', 'linear' or any text;
                 'unknown' by default.
-            missing_values: 'mean' hands on missing values as NaN, which a classifier
+            missing_values: 'mean' passes missing values on as NaN, which a classifier
                 replaces by the band mean; 'error' refuses such a tile.
-            transforms: Function from sample to sample.
+            transforms: A function that takes a sample and returns a transformed one.
 
         Raises:
-            BandError: If a band is unknown or the number of bands is another one.
+            BandError: If a band is unknown or the number of bands is wrong.
             CorruptFileError: If a file is truncated, not an array or needs unpickling.
             LabelError: If labels are not integers from 0 to the number of classes - 1.
             LayoutError: If a file is missing or its array has the wrong shape.
             ModalityError: If a modality is unknown.
             PairingError: If arrays and labels differ in length.
-            SplitError: If indices are no integers, out of range, given twice or in
-                two splits, or the split is unknown, empty or lacks a class.
+            SplitError: If rows are not integers, out of range, given twice or in two
+                splits, or the split is unknown, empty or lacks a class.
         """
         self.root = root
         self.split = split
@@ -113,12 +128,12 @@ class PairedArrays(StoredDataset):
         return f'{self.classes[int(self.labels[index])]}/{self._rows[index]}'
 
     def table_names(self) -> list[str]:
-        """Return the names of the labels and of the rows of all splits."""
+        """Return the names of the files of labels and of the rows of all splits."""
         rows = sorted(path.name for path in Path(self.root).glob('*_idx*.npy'))
         return [LABELS, *rows]
 
     def _read(self, name: str) -> NDArray[Any]:
-        """Read labels or rows, which have to be there."""
+        """Read labels or rows, which must exist."""
         path, content = Path(self.root, name), self.store.read_table(name)
         if content is None:
             raise LayoutError(
@@ -143,8 +158,8 @@ class PairedArrays(StoredDataset):
             shared = np.intersect1d(rows, self._read_index(name, length))
             if len(shared):
                 raise SplitError(
-                    f'{len(shared)} samples are in {names[self.split]} and in '
-                    f'{name} ({first_few(shared)}): every sample belongs to one split.'
+                    f'{len(shared)} samples are in both {names[self.split]} and {name} '
+                    f'({first_few(shared)}): put each into one split only.'
                 )
         return rows
 
@@ -174,11 +189,11 @@ def check_labels(
         )
     found = np.unique(labels)
     count = len(found) if classes is None else len(classes)
-    outside = found[(found < 0) | (found >= count)]
-    if len(outside):
+    wrong = found[(found < 0) | (found >= count)]
+    if len(wrong):
         raise LabelError(
             f'labels.npy has {len(found)} distinct labels, among them '
-            f'{first_few(outside)}: labels must be 0 to {count - 1} for {count} classes.'
+            f'{first_few(wrong)}: labels must be 0 to {count - 1} for {count} classes.'
         )
     return tuple(str(i) for i in range(count)) if classes is None else tuple(classes)
 
@@ -205,13 +220,14 @@ def check_index(rows: NDArray[Any], path: str, length: int) -> NDArray[np.int64]
     outside = rows[(rows < 0) | (rows >= length)]
     if len(outside):
         raise SplitError(
-            f'{path} has {len(outside)} rows out of range ({first_few(outside)}): there '
-            f'are {length} samples, 0 to {length - 1}.'
+            f'{path} has {len(outside)} rows out of range ({first_few(outside)}): '
+            f'there are {length} samples, 0 to {length - 1}.'
         )
     values, counts = np.unique(rows, return_counts=True)
     if len(values) < len(rows):
         raise SplitError(
-            f'{path} lists samples twice ({first_few(values[counts > 1])}): list each once.'
+            f'{path} lists samples twice ({first_few(values[counts > 1])}): list each '
+            'once.'
         )
     return rows.astype(np.int64)
 
@@ -220,5 +236,5 @@ def _check_length(images: StoredImages, length: int) -> None:
     if len(images) != length:
         raise PairingError(
             f'{images.file(0)} has {len(images)} samples, but {LABELS} has {length}: '
-            'both need one row for each sample.'
+            'each needs one row per sample.'
         )

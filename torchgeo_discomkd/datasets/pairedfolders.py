@@ -25,8 +25,22 @@ class PairedFolders(StoredDataset):
     ``<root>/<split>/<folder>/<Class>/<stem>.<suffix>``. Modalities may differ in file
     type, number of bands and tile size.
 
-    The split is drawn over all samples that any modality on disk has, in the order of
-    class and stem. Data sets of single modalities therefore agree about it.
+    The split is drawn over the samples of all modalities on disk, in the order of class
+    and stem. Data sets of single modalities therefore share the same split.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from torchgeo_discomkd.datasets.simulation import simulate
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     simulate(Path(root), tiles_per_class=2, size=8)
+        ...     folders = {'optical': 'EuroSAT_MS', 'sar': 'EuroSAT-SAR'}
+        ...     train = PairedFolders(root, folders=folders, units={'sar': 'dB'})
+        ...     sample = train[1]
+        >>> sample['image_optical'].shape, sample['image_sar'].shape
+        (torch.Size([13, 8, 8]), torch.Size([2, 8, 8]))
+        >>> train.identifier(1), train.bands['sar']
+        ('Forest/Forest_2', ('VV', 'VH'))
     """
 
     def __init__(
@@ -52,16 +66,16 @@ class PairedFolders(StoredDataset):
         """Initialize a new PairedFolders instance.
 
         Args:
-            root: Folder of the data, or a pack of them.
+            root: Folder of the data, or a pack.
             split: 'train', 'val' or 'test'.
             folders: Folder below *root* for each modality; by default every folder
-                that holds class folders is a modality of its own name.
+                that holds class folders is a modality of the same name.
             modalities: Modalities that samples hold; all by default. The folders of
                 others need not exist.
             bands: Names of the bands to read for each modality; all by default.
             band_names: Names of the bands in the order of the files for each
                 modality. By default the descriptions in the first file if every band
-                has one of its own, else 'B1', 'B2', ...
+                has a unique one, else 'B1', 'B2', ...
             units: Unit of the pixel values for each modality: 'dB', 'linear' or any
                 text; 'unknown' by default.
             classes: Names of all classes in the order of the labels; sorted by
@@ -69,23 +83,23 @@ class PairedFolders(StoredDataset):
             split_scheme: 'stratified' (70/10/20 per class at random, see
                 :func:`~.splits.stratified_split`), 'groups' (see
                 :func:`~.splits.group_split`) or 'folder' (a folder for each split).
-            run: Number of the repetition: another one gives another split.
-            groups: CSV file, absolute or below *root*, that gives the group of every
-                sample (see :func:`~.splits.read_groups`).
+            run: Number of the repetition: each gives a different split.
+            groups: CSV file, absolute or below *root*, with the group of every sample
+                (see :func:`~.splits.read_groups`).
             group_column: Column of this file with the groups.
             val_groups: Groups for validation.
-            test_groups: Groups for test; those named nowhere are for training.
-            missing: Samples that some modalities on disk lack are an 'error', or are
-                left out ('skip'), or stay in data sets whose own *modalities* have
-                them ('keep').
-            missing_values: 'mean' hands on missing pixels as NaN, which a classifier
+            test_groups: Groups for test; all groups not named are for training.
+            missing: What to do with samples that some modalities on disk lack: 'error'
+                refuses them, 'skip' drops them, and 'keep' keeps them in data sets
+                whose own *modalities* all have them.
+            missing_values: 'mean' passes missing pixels on as NaN, which a classifier
                 replaces by the band mean; 'error' refuses such a tile.
-            transforms: Function from sample to sample.
+            transforms: A function that takes a sample and returns a transformed one.
 
         Raises:
-            BandError: If a band is unknown or the first file has other bands.
+            BandError: If a band is unknown or the first file has different bands.
             CorruptFileError: If the first file of a modality cannot be read.
-            LabelError: If *classes* are not those on disk.
+            LabelError: If *classes* lacks a class on disk, or names one twice.
             LayoutError: If a folder or the table of groups is missing.
             ModalityError: If a modality is unknown.
             PairingError: If samples exist in some modalities only, or twice.
@@ -139,15 +153,15 @@ class PairedFolders(StoredDataset):
     def _split_positions(
         self, keys: Sequence[Key], labels: Sequence[int]
     ) -> NDArray[np.int64]:
-        """Return which of all samples (sorted by class and stem) are in this split."""
+        """Return the positions of this split in all samples (by class and stem)."""
         match self.split_scheme:
             case 'stratified':
                 return stratified_split(labels, self.run, self.split)
             case 'groups':
                 if self._groups is None:
                     raise SplitError(
-                        "split_scheme='groups' needs groups=, the CSV file that gives "
-                        'the group of every sample.'
+                        "split_scheme='groups' needs groups=, the CSV file with the "
+                        'group of every sample.'
                     )
                 table = self.store.read_table(self._groups)
                 if table is None:
@@ -164,15 +178,15 @@ class PairedFolders(StoredDataset):
         problem = _describe_incomplete(tiles)
         if problem and self.missing == 'error':
             raise PairingError(
-                f"{problem}. Complete the folders, or choose missing='skip' (leave them "
-                "out) or missing='keep' (each modality keeps its own)."
+                f"{problem}. Complete the folders, or choose missing='skip' (drop "
+                "these samples) or missing='keep' (each modality keeps its own)."
             )
         wanted = (
             tiles if self.missing == 'skip' else {m: tiles[m] for m in self.modalities}
         )
         usable = _complete_samples(wanted)
         if not usable:
-            raise PairingError(f'{problem}. Files of a sample need the same stem.')
+            raise PairingError(f'{problem}. The files of a sample need the same stem.')
         rank = {name: label for label, name in enumerate(self.classes)}
         keys = sorted(set().union(*tiles.values()), key=lambda k: (rank[k[0]], k[1]))
         positions = self._split_positions(keys, [rank[name] for name, _ in keys])
@@ -190,7 +204,7 @@ class PairedFolders(StoredDataset):
         if unknown := [name for name in found if name not in classes]:
             raise LabelError(
                 f'{self.root} holds the classes {unknown}, but classes= names only '
-                f'{list(classes)}: add them or move their folders away.'
+                f'{list(classes)}: add the others, or move their folders away.'
             )
         if len(set(classes)) < len(classes):
             raise LabelError(f'classes={list(classes)} names a class twice.')
@@ -211,7 +225,7 @@ def _complete_samples(tiles: Mapping[str, Mapping[Key, int]]) -> set[Key]:
 
 
 def _describe_incomplete(tiles: Mapping[str, Mapping[Key, int]]) -> str | None:
-    """Say which samples some modalities lack.
+    """Describe which samples some modalities lack.
 
     Args:
         tiles: The tiles of each modality.

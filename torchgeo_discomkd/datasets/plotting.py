@@ -27,10 +27,10 @@ def plot_sample(
     """Show the modalities of a sample side by side.
 
     Args:
-        sample: 'image_<modality>' of shape (C, H, W) for one modality or more; a
-            'label', 'label_<modality>' and 'prediction' (a label, or a label for each
-            modality) if known.
-        bands: Names of the bands of each modality: decides the colours.
+        sample: 'image_<modality>' of shape (C, H, W) for one modality or more, and, if
+            known, a 'label' or 'label_<modality>' and a 'prediction' (a label, or a
+            label for each modality).
+        bands: Names of the bands of each modality; they decide the colours.
         classes: Names of the classes.
         show_titles: Whether to write modality, label and prediction above each panel.
         suptitle: Title of the figure.
@@ -46,8 +46,8 @@ def plot_sample(
         layout='constrained',
     )
     for axis, modality in zip(axes[0], shown, strict=True):
-        picture = render(sample[f'image_{modality}'], bands[modality])
-        axis.imshow(picture, cmap='gray', vmin=0, vmax=1)
+        image = render(sample[f'image_{modality}'], bands[modality])
+        axis.imshow(image, cmap='gray', vmin=0, vmax=1)
         axis.axis('off')
         if show_titles:
             axis.set_title(_title(sample, modality, classes))
@@ -57,12 +57,12 @@ def plot_sample(
 
 
 def render(image: Tensor, bands: Sequence[str]) -> NDArray[np.float64]:
-    """Turn an image into a picture.
+    """Render an image for display.
 
     B04, B03, B02 are shown in true colour, VV and VH as the composite VV, VH, VV - VH
-    (in dB the ratio of both), three bands as red, green, blue and anything else by its
-    first band. Values are stretched from their 2nd to their 98th percentile, over all
-    colours together, or each polarisation by itself.
+    (in dB their ratio), three bands as red, green, blue and anything else by its first
+    band. Values are stretched from their 2nd to their 98th percentile: over all colours
+    together, but over each polarisation separately.
 
     Args:
         image: Raw values, shape (C, H, W), missing pixels NaN.

@@ -17,7 +17,7 @@ from ..rasters.finding import find_images
 from ..rasters.tiles import TileSpec, read_tile
 from .plotting import plot_sample
 
-# Height and width of an empty batch, if nothing else tells.
+# Height and width of an empty batch if they are not known.
 _PLACEHOLDER = (32, 32)
 
 
@@ -25,13 +25,28 @@ class SARTiles(NonGeoDataset):
     """Unlabelled tiles of one modality, read as ``classify`` reads them.
 
     A sample is ``{'image_<modality>': float32 (N, C, H, W), 'index': int64 (), 'path':
-    str, 'status': str, 'footprint': shapely geometry or None}``: the windows of a tile,
-    a single one if it has the size asked for, with missing pixels NaN; and its path,
-    status and outline as in :class:`~torchgeo_discomkd.rasters.tiles.Tile`. A tile that
-    cannot be classified has no window, N = 0, and a status that says why: it never ends
-    a prediction.
+    str, 'status': str, 'footprint': shapely geometry or None}``: the windows of a tile
+    with missing pixels NaN (one window if the tile has the requested size), and its
+    path, status and outline as in :class:`~torchgeo_discomkd.rasters.tiles.Tile`. A
+    tile that cannot be classified has no window (N = 0) and a status that says why; it
+    never stops a prediction.
 
-    Give :meth:`collate` to a data loader.
+    Pass :meth:`collate` to a data loader.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from torchgeo_discomkd.rasters.tiles import TileSpec
+        >>> spec = TileSpec(bands=('VV', 'VH'), unit='dB', size=(8, 8))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     np.save(f'{folder}/a.npy', np.full((2, 8, 8), -10.0))
+        ...     np.save(f'{folder}/b.npy', np.full((2, 16, 16), -12.0))
+        ...     tiles = SARTiles(folder, spec)
+        ...     batch = tiles.collate([tiles[0], tiles[1]])
+        >>> batch['image_sar'].shape, batch['windows']
+        (torch.Size([5, 2, 8, 8]), tensor([1, 4]))
+        >>> batch['status']
+        ['ok', 'mixed_size']
     """
 
     def __init__(
@@ -46,13 +61,13 @@ class SARTiles(NonGeoDataset):
         Args:
             paths: Files, folders, patterns, URLs and lists of paths; see
                 :func:`~torchgeo_discomkd.rasters.finding.find_images`.
-            spec: Bands, unit and size that the classifier takes, and what is known of
-                the files.
+            spec: Bands, unit and size that the classifier takes, and what is known
+                about the files.
             modality: Name of the modality.
             transforms: A function that takes a sample and returns a transformed one.
 
         Raises:
-            LayoutError: If there is no such file, or none in a folder.
+            LayoutError: If a file does not exist, or a folder holds no image.
         """
         single = isinstance(paths, str | Path)
         self.images = find_images([paths] if single else paths, spec.bands)
@@ -88,18 +103,18 @@ class SARTiles(NonGeoDataset):
         return sample if self.transforms is None else self.transforms(sample)
 
     def collate(self, samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """Make a batch of tiles with any number of windows.
+        """Collate tiles with any number of windows.
 
         Args:
             samples: Samples of this data set.
 
         Returns:
             'image_<modality>' (N, C, H, W), the windows of all tiles in order;
-            'windows' and 'index', int64 (B,), how many of them belong to each tile and
-            its position; and lists of what else samples have.
+            'windows' and 'index', int64 (B,), the number of windows of each tile and
+            its position; and lists of the other values of samples.
 
         Raises:
-            TileSizeError: If tiles differ in size and none was asked for.
+            TileSizeError: If tiles differ in size and no size was requested.
         """
         key = f'image_{self.modality}'
         # the size of a tile without windows is not known
@@ -107,7 +122,7 @@ class SARTiles(NonGeoDataset):
         if len(sizes := {tuple(windows.shape[2:]) for windows in found}) > 1:
             raise TileSizeError(
                 f'The tiles differ in size ({sorted(sizes)}), and the classifier does '
-                'not say which one it takes: set size.'
+                'not say which size it takes: set size.'
             )
         batch: dict[str, Any] = {
             name: [sample[name] for sample in samples] for name in samples[0]
@@ -127,7 +142,7 @@ class SARTiles(NonGeoDataset):
         """Show a tile.
 
         Args:
-            sample: A sample of this data set; of several windows the first is shown.
+            sample: A sample of this data set; only its first window is shown.
             show_titles: Whether to write the modality above it.
             suptitle: Title of the figure.
 

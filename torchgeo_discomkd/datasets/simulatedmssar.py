@@ -23,11 +23,21 @@ _MARKER = 'simulated.json'
 class SimulatedMSSAR(EuroSATMSSAR):
     """Simulated Sentinel-2 and Sentinel-1 tiles of EuroSAT's ten classes.
 
-    They need no network: the first use writes them as GeoTIFFs in the layout of the
-    original releases, then they are read like the real ones. One land cover layout
+    No network is needed: the first use writes the tiles as GeoTIFFs in the layout of
+    the original releases, and they are read like the real ones. One land cover layout
     per tile drives both sensors; see :func:`~.simulation.simulate`. A Sentinel-1 scene
-    to try a classifier on is written beside them (:func:`~.simulation.simulate_scene`).
-    Scores on them say nothing about real images.
+    to try a classifier on is written next to them
+    (:func:`~.simulation.simulate_scene`). Scores on simulated tiles say nothing about
+    real images.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     root = f'{folder}/simulated'
+        ...     test = SimulatedMSSAR(root, 'test', tiles_per_class=2, size=8)
+        ...     sample = test[0]
+        >>> len(test), sample['image_ms'].shape, sample['image_sar'].shape
+        (10, torch.Size([13, 8, 8]), torch.Size([2, 8, 8]))
     """
 
     def __init__(
@@ -47,23 +57,23 @@ class SimulatedMSSAR(EuroSATMSSAR):
         """Initialize a new SimulatedMSSAR instance.
 
         Args:
-            root: Folder of the data, for nothing else; or a pack of them.
+            root: Folder for these data alone, or a pack.
             split: 'train', 'val' or 'test', stratified 70/10/20 as in the paper.
-            run: Number of the repetition: another one gives another split.
+            run: Number of the repetition: each gives a different split.
             modalities: Modalities that samples hold.
             bands: Names of the bands to read for each modality; all by default.
-            missing_values: 'mean' hands on missing pixels as NaN, which a classifier
+            missing_values: 'mean' passes missing pixels on as NaN, which a classifier
                 replaces by the band mean; 'error' refuses such a tile.
-            transforms: Function from sample to sample.
+            transforms: A function that takes a sample and returns a transformed one.
             tiles_per_class: Number of simulated pairs of each class.
             size: Height and width of a tile in pixels.
-            seed: Seed that fixes every pixel.
+            seed: Seed of the simulation; it determines every pixel.
             download: Whether to simulate the data if *root* does not hold them.
 
         Raises:
             BandError: If a band is unknown.
             EuroSATNotFoundError: If there are no data and *download* is False.
-            LayoutError: If *root* holds other data, or some simulated differently.
+            LayoutError: If *root* holds other data, or data simulated differently.
             ModalityError: If a modality is unknown.
             SplitError: If the split is unknown, empty or lacks a class.
         """
@@ -80,7 +90,7 @@ class SimulatedMSSAR(EuroSATMSSAR):
         )
 
     def table_names(self) -> list[str]:
-        """Return the name of the file that tells how the data were simulated, too."""
+        """Return the names of the split files and of the simulation's parameters."""
         return [_MARKER, *super().table_names()]
 
 
@@ -105,7 +115,7 @@ def _provide(root: Path, parameters: dict[str, int], download: bool) -> None:
         try:
             folder.replace(root)
         except OSError:
-            # Another process was quicker.
+            # another process was faster
             _verify(root, parameters)
 
 
@@ -115,7 +125,7 @@ def _verify(root: Path, parameters: dict[str, int]) -> None:
         found: dict[str, Any] = json.loads(marker or b'')
     except ValueError as error:
         raise LayoutError(
-            f'{root} holds files that are no simulated data (there is no readable '
+            f'{root} holds files that are not simulated data (it has no readable '
             f'{_MARKER}): give simulated data a folder of their own as root.'
         ) from error
     other = {name: found.get(name) for name in parameters}

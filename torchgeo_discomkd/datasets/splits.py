@@ -1,7 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Which samples are for training, validation and test."""
+"""Splits into training, validation and test samples."""
 
 import csv
 import io
@@ -25,8 +25,8 @@ def stratified_split(labels: ArrayLike, run: int, split: str) -> NDArray[np.int6
     The samples of a class, in the order given, are shuffled with seed 1000 * *run*
     exactly as ``sklearn.utils.shuffle`` does; the first ``int(0.7 n)`` are for
     training, those up to ``int((0.7 + 0.1) n)`` for validation, the rest for test. In
-    floating point 0.7 + 0.1 is 0.7999999999999999, so that 2000 samples give
-    1400/199/401. Neighbouring tiles may fall into different splits.
+    floating point 0.7 + 0.1 is 0.7999999999999999, so 2000 samples give 1400/199/401.
+    Neighbouring tiles may end up in different splits.
 
     Args:
         labels: Label of every sample, shape (N,).
@@ -62,16 +62,16 @@ def group_split(
     val_groups: Sequence[str] | None = None,
     test_groups: Sequence[str] | None = None,
 ) -> NDArray[np.int64]:
-    """Split by groups (events, scenes, blocks), none of which is in two splits.
+    """Split by groups (events, scenes, blocks), so that no group is in two splits.
 
     If groups are named, all others are for training. If none is named, the sorted
-    groups are a ring: of G groups, round(0.2 G) in a row are for test and the
+    groups form a ring: of G groups, round(0.2 G) in a row are for test and the
     round(0.1 G) after them for validation, at least one each; every *run* starts
-    where the test groups of the one before ended.
+    where the test groups of the previous one ended.
 
     Args:
         groups: Group of every sample, length N.
-        run: Number of the repetition; without effect if groups are named.
+        run: Number of the repetition; it has no effect if groups are named.
         split: 'train', 'val' or 'test'.
         val_groups: Groups for validation.
         test_groups: Groups for test.
@@ -104,8 +104,8 @@ def read_groups(table: bytes, path: str, column: str, keys: Sequence[Key]) -> li
 
     The table has a column ``file`` or ``stem`` with the name of the file, with or
     without its suffix and its class ('Forest/Forest_1.tif', 'Forest_1'), and a column
-    of groups. A column ``class`` tells apart files of one name in several classes.
-    Rows of other files are ignored.
+    of groups. If classes share file names, a column ``class`` distinguishes them. Rows
+    of other files are ignored.
 
     Args:
         table: Content of a CSV file (UTF-8) with a header.
@@ -117,8 +117,8 @@ def read_groups(table: bytes, path: str, column: str, keys: Sequence[Key]) -> li
         The group of every sample, in the order of *keys*.
 
     Raises:
-        SplitError: If a column is missing, a sample has no group or a row contradicts
-            another one.
+        SplitError: If a column is missing, a sample has no group or two rows
+            contradict each other.
     """
     rows = _read_table(table.decode('utf-8-sig'), path, column)
     groups = [rows.get(key) or rows.get(('', key[1])) or '' for key in keys]
@@ -139,7 +139,8 @@ def check_split(labels: ArrayLike, classes: Sequence[str], split: str) -> None:
         split: Name of the split, for the message.
 
     Raises:
-        SplitError: If there is no sample, or a class without any (all are listed).
+        SplitError: If there is no sample, or a class has none (all such classes are
+            listed).
     """
     present = set(np.asarray(labels).tolist())
     if not present:
@@ -155,7 +156,7 @@ def check_split(labels: ArrayLike, classes: Sequence[str], split: str) -> None:
 
 
 def check_split_name(split: str) -> None:
-    """Refuse a split of another name than :data:`SPLITS`.
+    """Refuse a split that is not one of :data:`SPLITS`.
 
     Args:
         split: The name.

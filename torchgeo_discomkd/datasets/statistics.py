@@ -1,7 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Band statistics of a data set, for the normalisation of its classifiers."""
+"""Band statistics of a data set, for the normalisation in its classifiers."""
 
 import contextlib
 import hashlib
@@ -22,13 +22,13 @@ from .pack.format import STATISTICS
 #: Most pixels per band that percentiles are taken from: 4 MB in memory.
 MAXIMUM_SAMPLE = 2**20
 
-# Part of the name of cached files: to be raised when the computation changes.
+# Part of the names of cached files; raise it when the computation changes.
 _VERSION = 1
 
 
 @dataclass(frozen=True)
 class BandStatistics:
-    """Statistics of the bands of one modality, missing pixels left out.
+    """Statistics of the bands of one modality, without missing pixels.
 
     Every tuple has one entry per band, in the order of *bands*, in the unit of the
     pixels.
@@ -43,6 +43,21 @@ class BandStatistics:
         maximum: Highest value.
         missing: Number of missing pixels.
         count: Number of pixels, missing ones included (the same for all bands).
+
+    Example:
+        >>> statistics = BandStatistics(
+        ...     bands=('VV', 'VH'),
+        ...     mean=(-11.2, -18.0),
+        ...     std=(2.9, 3.1),
+        ...     low=(-17.0, -25.0),
+        ...     high=(-5.5, -12.4),
+        ...     minimum=(-30.1, -38.2),
+        ...     maximum=(12.0, 3.3),
+        ...     missing=(0, 0),
+        ...     count=4096,
+        ... )
+        >>> BandStatistics.from_json(statistics.to_json()) == statistics
+        True
     """
 
     bands: tuple[str, ...]
@@ -82,12 +97,12 @@ class BandStatistics:
 
 
 def cached_statistics(dataset: MultiModalDataset) -> dict[str, BandStatistics]:
-    """Return the statistics of every modality, computed once and kept with the data.
+    """Return the statistics of every modality, computed once and stored with the data.
 
     They are written to ``<root>/.torchgeo_discomkd/statistics-<key>.json``, one file
     per modality; the key depends on the files of the data set, the split, the
-    modality and its bands. A file that cannot be read is computed anew; where none can
-    be written, nothing is kept.
+    modality and its bands. If a file cannot be read, its statistics are computed again;
+    if it cannot be written, nothing is stored.
 
     Args:
         dataset: The split, usually the one for training.
@@ -100,7 +115,20 @@ def cached_statistics(dataset: MultiModalDataset) -> dict[str, BandStatistics]:
         UnitError: If values contradict the unit of their modality.
 
     Warns:
-        UserWarning: If pixels are missing, with their number.
+        UserWarning: If pixels are missing, with the number for each band.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from torchgeo_discomkd.datasets import PairedArrays
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     images = np.arange(8.0).reshape(2, 1, 2, 2)
+        ...     np.save(f'{root}/SAR_data_normalized.npy', images)
+        ...     np.save(f'{root}/labels.npy', [0, 1])
+        ...     np.save(f'{root}/train_idx.npy', [0, 1])
+        ...     statistics = cached_statistics(PairedArrays(root))
+        >>> statistics['sar'].mean, statistics['sar'].maximum
+        ((3.5,), (7.0,))
     """
     folder = dataset.place / '.torchgeo_discomkd'
     split_hash = dataset.split_hash()
@@ -122,13 +150,21 @@ def cached_statistics(dataset: MultiModalDataset) -> dict[str, BandStatistics]:
 
 
 def statistics_rows(values: BandStatistics) -> NDArray[np.float64]:
-    """Return statistics as an array, as a pack holds them.
+    """Return statistics as an array, the form in which a pack holds them.
 
     Args:
         values: The statistics.
 
     Returns:
         float64 (8, C): mean, std, low, high, minimum, maximum, missing and count.
+
+    Example:
+        >>> statistics = BandStatistics(
+        ...     ('B1',), mean=(0.5,), std=(0.3,), low=(0.1,), high=(0.9,),
+        ...     minimum=(0.0,), maximum=(1.0,), missing=(0,), count=64,
+        ... )
+        >>> statistics_rows(statistics)[:, 0].tolist()
+        [0.5, 0.3, 0.1, 0.9, 0.0, 1.0, 0.0, 64.0]
     """
     columns = asdict(values) | {'count': (values.count,) * len(values.bands)}
     return np.array([columns[name] for name in STATISTICS], np.float64)
@@ -137,7 +173,7 @@ def statistics_rows(values: BandStatistics) -> NDArray[np.float64]:
 def _stored(
     dataset: MultiModalDataset, modality: str, split_hash: str
 ) -> BandStatistics | None:
-    """Return the statistics that are kept with the images; None if there are none."""
+    """Return the statistics that are stored with the images; None if there are none."""
     rows = dataset.stored_statistics(modality, split_hash)
     if rows is None:
         return None
@@ -162,12 +198,12 @@ def _read(path: Path) -> BandStatistics | None:
 
 
 def band_statistics(dataset: MultiModalDataset, modality: str) -> BandStatistics:
-    """Compute the statistics of one modality, without comparing them with its unit.
+    """Compute the statistics of one modality, without checking them against its unit.
 
     Sums are float64 and merged tile by tile (Chan et al. 1983), so that they stay
-    exact for many pixels. Percentiles come from all pixels where a band has at most
-    :data:`MAXIMUM_SAMPLE`, else from about that many, as many from each tile, drawn
-    with a fixed seed. Transforms are not applied.
+    accurate for many pixels. Percentiles come from all pixels if a band has at most
+    :data:`MAXIMUM_SAMPLE`, else from about that many, the same number from each tile,
+    drawn with a fixed seed. Transforms are not applied.
 
     Args:
         dataset: The split, usually the one for training.
@@ -178,6 +214,19 @@ def band_statistics(dataset: MultiModalDataset, modality: str) -> BandStatistics
 
     Raises:
         MissingValueError: If a band has no valid pixel.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from torchgeo_discomkd.datasets import PairedArrays
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     images = np.arange(8.0).reshape(2, 1, 2, 2)
+        ...     np.save(f'{root}/SAR_data_normalized.npy', images)
+        ...     np.save(f'{root}/labels.npy', [0, 1])
+        ...     np.save(f'{root}/train_idx.npy', [0, 1])
+        ...     statistics = band_statistics(PairedArrays(root), 'sar')
+        >>> statistics.mean, statistics.maximum, statistics.count
+        ((3.5,), (7.0,), 8)
     """
     bands = dataset.bands[modality]
     height, width = dataset.tile_size(modality)
@@ -200,7 +249,7 @@ def band_statistics(dataset: MultiModalDataset, modality: str) -> BandStatistics
     if empty := [b for b, n in zip(bands, count, strict=True) if n == 0]:
         raise MissingValueError(
             f"All {total} pixels of band {', '.join(empty)} of '{modality}' are "
-            'missing (nodata or NaN): leave the band out or mend the files.'
+            'missing (nodata or NaN): drop the band or repair the files.'
         )
     low, high = _percentiles(sample)
     return BandStatistics(

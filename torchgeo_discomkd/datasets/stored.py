@@ -24,42 +24,54 @@ from .stores import Folders, Layout, Store, StoredImages
 
 
 class StoredDataset(MultiModalDataset):
-    """A split of images in a store; it can be packed.
+    """A split of images in a store, which can be packed.
 
     A subclass calls :meth:`_open`, sets the labels, and calls :meth:`_hold`.
+
+    Attributes:
+        split: Name of the split.
+        store: Where the images are.
+        bases: Folders of the splits, or one empty text.
+        images: Images of all modalities on disk, also of those not in samples.
+        rows: Row in *images* of every sample, for the modalities that samples hold.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from torchgeo_discomkd.datasets import PairedArrays
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     np.save(f'{root}/SAR_data_normalized.npy', np.zeros((3, 2, 8, 8)))
+        ...     np.save(f'{root}/labels.npy', [0, 0, 1])
+        ...     np.save(f'{root}/train_idx.npy', [1, 2])
+        ...     dataset = PairedArrays(root, bands={'sar': ['B2']})
+        >>> isinstance(dataset, StoredDataset)
+        True
+        >>> dataset.rows['sar'], dataset.band_indexes('sar')
+        (array([1, 2]), [1])
     """
 
-    #: Name of the split.
     split: str
-
-    #: Where the images are.
     store: Store
-
-    #: Folders of the splits, or one empty text.
     bases: tuple[str, ...] = ('',)
-
-    #: Images of all modalities that are there, whatever samples hold.
     images: dict[str, StoredImages]
-
-    #: Row in :attr:`images` of every sample, for the modalities that samples hold.
     rows: dict[str, NDArray[np.int64]]
 
     @abstractmethod
     def table_names(self) -> list[str]:
-        """Return the names of small files that splits and labels are read from."""
+        """Return the names of the small files with splits and labels."""
 
     def load(self, index: int, modality: str) -> Tensor:
         """Read one image.
 
         Args:
             index: Position in this split.
-            modality: One of :attr:`modalities`.
+            modality: One of *modalities*.
 
         Returns:
             Raw values, float32, shape (C, H, W), missing pixels NaN.
 
         Raises:
-            BandError: If the image has other bands than the first one.
+            BandError: If the bands differ from those of the first image.
             CorruptFileError: If the file is truncated or not an image.
         """
         row = int(self.rows[modality][index])
@@ -68,9 +80,13 @@ class StoredDataset(MultiModalDataset):
         )
 
     def load_batch(self, indexes: Sequence[int], modality: str) -> Tensor:
-        """Read images, together where they need no check one by one.
+        """Read images, all at once if they need no individual checks.
 
         See :meth:`MultiModalDataset.load_batch`.
+
+        Args:
+            indexes: Positions in this split, B of them.
+            modality: One of *modalities*.
         """
         images = self.images[modality]
         if not images.uniform or self.missing_values == 'error':
@@ -82,6 +98,9 @@ class StoredDataset(MultiModalDataset):
         """Return all images of a modality as one array, if they are in one file.
 
         See :meth:`MultiModalDataset.mapped`.
+
+        Args:
+            modality: One of *modalities*.
         """
         images = self.images[modality].mapped
         rows = torch.from_numpy(self.rows[modality])
@@ -90,34 +109,45 @@ class StoredDataset(MultiModalDataset):
     def stored_statistics(
         self, modality: str, split_hash: str
     ) -> NDArray[np.float64] | None:
-        """Return what a pack holds; see :meth:`MultiModalDataset.stored_statistics`."""
+        """Return the statistics in a pack.
+
+        See :meth:`MultiModalDataset.stored_statistics`.
+
+        Args:
+            modality: One of *modalities*.
+            split_hash: Hash of this split.
+        """
         return self.store.statistics(modality, split_hash)
 
     @property
     def place(self) -> Path:
-        """Folder of what is kept beside the images."""
+        """Folder for files that are kept next to the images."""
         return self.store.place
 
     def band_indexes(self, modality: str) -> list[int] | None:
-        """Return the positions of the bands that samples hold; None for all."""
+        """Return the positions of the bands that samples hold; None for all.
+
+        Args:
+            modality: One of *modalities*.
+        """
         return self._band_indexes.get(modality)
 
     def fingerprint(self) -> str:
         """Return a hash of the source files of all splits and modalities on disk.
 
-        It covers names, sizes and parts of the content, and is the same for data sets
-        that deliver some of the modalities only.
+        It covers names, sizes and parts of the content, and does not depend on the
+        modalities that samples hold.
         """
         return self.store.fingerprint(self.images)
 
     def georeference(self, index: int) -> tuple[CRS, Affine] | None:
-        """Return coordinate reference system and transform of a tile.
+        """Return the coordinate reference system and transform of a tile.
 
         Args:
             index: Position in this split.
 
         Returns:
-            Those of the first modality that has them; None if none has.
+            Those of the first modality that has them; None if no modality does.
         """
         for modality, rows in self.rows.items():
             found = self.images[modality].locate(int(rows[index]))
@@ -150,17 +180,17 @@ class StoredDataset(MultiModalDataset):
         modalities: Sequence[str] | None,
         *by_modality: Mapping[str, Any] | None,
     ) -> dict[str, str]:
-        """Find the images, and choose the modalities of samples.
+        """Find the images, and choose the modalities that samples hold.
 
         Args:
-            layout: How images lie in a folder.
+            layout: Kind of store.
             base: Folder of the split, or empty.
             folders: Folder or prefix of each modality, if they are given.
             modalities: The modalities that samples hold; None for all.
             *by_modality: Arguments by modality, whose keys are checked.
 
         Returns:
-            Folder or prefix of each of the modalities that samples hold.
+            Folder or prefix of each modality that samples hold.
         """
         check_split_name(self.split)
         self.store = open_store(self.root, layout)
@@ -181,13 +211,13 @@ class StoredDataset(MultiModalDataset):
         bands: Mapping[str, Sequence[str]] | None,
         units: Mapping[str, str] | None,
     ) -> None:
-        """Note what samples hold.
+        """Set rows, bands and units of the samples.
 
         Args:
-            rows: Row of every sample, for each of the modalities in order.
-            first: Row of the image whose header tells the bands.
+            rows: Row of every sample, for each modality in order.
+            first: Row of the image whose header lists the bands.
             band_names: Names of the bands in the files.
-            bands: Names of the bands to read; all of a modality that it lacks.
+            bands: Names of the bands to read; all bands of modalities not in it.
             units: Units that are given.
         """
         self.rows = rows
@@ -212,7 +242,7 @@ class StoredDataset(MultiModalDataset):
 
 
 def _check_keys(known: Iterable[str], *mappings: Mapping[str, Any] | None) -> None:
-    """Check that arguments by modality name modalities of the data only.
+    """Check that arguments by modality name only modalities of the data.
 
     Args:
         known: Names of all modalities.
@@ -239,17 +269,17 @@ def _check_band_names(
         path: The file, for the message.
 
     Returns:
-        The names, 'B1', 'B2', ... if None were given.
+        The names; 'B1', 'B2', ... if *names* is None.
 
     Raises:
-        BandError: If number and names do not match, or a name is given twice.
+        BandError: If their number is wrong, or a name is given twice.
     """
     if names is None:
         return tuple(f'B{i + 1}' for i in range(count))
     if len(names) != count or len(set(names)) != count:
         raise BandError(
             f"band_names of '{modality}' are {list(names)}, but {path} has {count} "
-            'bands: give each band its own name.'
+            'bands: give each band a unique name.'
         )
     return tuple(names)
 
@@ -268,7 +298,7 @@ def _band_positions(
         Positions of the bands in the file, the first being 0.
 
     Raises:
-        BandError: If a name is unknown or given twice, or there is none.
+        BandError: If a name is unknown or given twice, or the list is empty.
     """
     if wanted is None:
         return list(range(len(names)))

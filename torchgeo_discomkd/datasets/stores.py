@@ -1,7 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Where the images of a data set lie: one mechanism for folders, arrays and packs."""
+"""Stores of images: one interface to folders, arrays and packs."""
 
 import hashlib
 from abc import ABC, abstractmethod
@@ -17,34 +17,34 @@ from rasterio import CRS
 from ..errors import LayoutError
 from ..rasters import Header
 
-#: Class and stem: what the files of one sample have in common.
+#: Class and stem, which the files of one sample share.
 Key = tuple[str, str]
 
 #: Folder of each modality, or prefix of its array.
 Folders = Mapping[str, str]
 
-#: How images lie in a folder.
+#: How images are stored in a folder.
 Layout = Literal['folders', 'arrays']
 
-# How many examples a message lists and how many files a fingerprint reads in part.
+# Number of examples in a message, and of files that a fingerprint reads in part.
 _EXAMPLES = 5
 _SAMPLES = 32
 _SAMPLE_BYTES = 2**16
 
 
 class StoredImages(ABC):
-    """All images of one modality, whatever the split: N of them, one in each row."""
+    """All N images of one modality, of all splits, one in each row.
 
-    #: Folder below each base (folders), or prefix of the file (arrays).
+    Attributes:
+        folder: Folder below each base (folders), or prefix of the file (arrays).
+        unit: Unit of the values, if the store knows it.
+        names: Names that the bands of all images must have, in order; None for any.
+        uniform: Whether all images have the same size, so that a batch needs no checks.
+    """
+
     folder: str
-
-    #: Unit of the values, where the store knows it.
     unit: str | None = None
-
-    #: Names that the bands of all images should have, in order; None for any.
     names: Sequence[str] | None = None
-
-    #: Whether all images are of one size, so that a batch needs no check of each.
     uniform: bool
 
     @property
@@ -62,7 +62,7 @@ class StoredImages(ABC):
 
     @abstractmethod
     def header(self, row: int) -> Header:
-        """Return names and number of bands and the size of an image.
+        """Return the names and number of bands, size and type of an image.
 
         Args:
             row: Its row.
@@ -80,7 +80,7 @@ class StoredImages(ABC):
             Raw values, float32 (C, H, W), missing pixels NaN.
 
         Raises:
-            BandError: If its bands are not the ones of :attr:`names`.
+            BandError: If its bands are not those in *names*.
             CorruptFileError: If it cannot be read.
         """
 
@@ -99,7 +99,7 @@ class StoredImages(ABC):
         return np.stack([self.read(row, bands) for row in rows])
 
     def locate(self, row: int) -> tuple[CRS, Affine] | None:
-        """Return where an image lies on the Earth; None if it does not tell.
+        """Return where an image lies on the Earth; None if that is not known.
 
         Args:
             row: Its row.
@@ -138,10 +138,10 @@ class StoredImages(ABC):
 
 
 class Store(ABC):
-    """The images of a data set, and the small files (tables) beside them.
+    """The images of a data set, and the small files (tables) next to them.
 
     Attributes:
-        place: Folder of what is kept or fetched beside the images.
+        place: Folder of files that are kept or fetched next to the images.
     """
 
     layout: Layout
@@ -163,11 +163,11 @@ class Store(ABC):
 
         Args:
             base: Folder of the split, or empty.
-            folders: Folder or prefix of each modality, as far as they are given.
+            folders: Folder or prefix of each modality, if they are given.
             modalities: Modalities that are needed in any case.
 
         Raises:
-            LayoutError: If there is nothing.
+            LayoutError: If there is none.
         """
 
     @abstractmethod
@@ -181,7 +181,7 @@ class Store(ABC):
 
     @abstractmethod
     def absence(self, base: str, modality: str, folder: str) -> LayoutError:
-        """Return the error that a modality has no images.
+        """Return the error for a modality without images.
 
         Args:
             base: Folder of the split, or empty.
@@ -198,11 +198,11 @@ class Store(ABC):
         """
 
     def is_empty(self) -> bool:
-        """Return whether there is nothing at all."""
+        """Return whether the store does not exist or is empty."""
         return not self.root.is_dir() or not any(self.root.iterdir())
 
     def lacks(self, folder: str) -> bool:
-        """Return whether a folder is not there but could be fetched.
+        """Return whether a folder is missing but could be fetched.
 
         Args:
             folder: The folder.
@@ -210,23 +210,23 @@ class Store(ABC):
         return not (self.root / folder).is_dir()
 
     def read_table(self, name: str) -> bytes | None:
-        """Read a small file beside the images, or anywhere by its full path.
+        """Read a small file: next to the images, or anywhere by its full path.
 
         Args:
             name: The file.
 
         Returns:
-            Its content; None if there is none.
+            Its content; None if it does not exist.
         """
         path = self.place / Path(name).expanduser()
         return path.read_bytes() if path.is_file() else None
 
     def statistics(self, modality: str, split_hash: str) -> NDArray[np.float64] | None:
-        """Return statistics of the bands that are kept with the images.
+        """Return the statistics of the bands that are stored with the images.
 
         Args:
             modality: The modality.
-            split_hash: Hash of the split that they must be of.
+            split_hash: Hash of the split that they must belong to.
 
         Returns:
             float64 (8, C); None if there are none.
@@ -235,7 +235,7 @@ class Store(ABC):
 
 
 def tiles_folder(base: str, folder: str) -> str:
-    """Return the folder that class folders are in.
+    """Return the folder that holds the class folders.
 
     Args:
         base: Folder of the split, or empty.
@@ -251,15 +251,15 @@ def tiles_folder(base: str, folder: str) -> str:
 def hash_files(root: Path, paths: Iterable[str]) -> str:
     """Hash names and sizes of files, and the beginning of some of them.
 
-    The content of up to 32 files spread over the list is included, because tiles
-    that were scaled anew keep their names and sizes.
+    Up to 32 files, spread over the list, are hashed by content too, because tiles keep
+    their names and sizes when they are rescaled.
 
     Args:
         root: Folder the paths start from; not part of the hash.
         paths: Paths below *root*.
 
     Returns:
-        16 hexadecimal digits that do not depend on machine, folder or time.
+        16 hexadecimal digits, independent of machine, folder and time.
     """
     names = sorted(paths)
     digest = hashlib.sha256()

@@ -1,7 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Images in files: a room without TorchGeo, so that classifying starts fast."""
+"""Images in files. TorchGeo is not imported here, so that classifying starts fast."""
 
 from .finding import ImageFiles, find_images
 from .opening import open_array

@@ -1,7 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Find the images that a user names: files, folders, patterns, lists and URLs."""
+"""Find the images that a user specifies: files, folders, patterns, lists and URLs."""
 
 import glob
 import os
@@ -13,8 +13,8 @@ from pathlib import Path
 from ..errors import BandError, LayoutError
 from .readers import SUFFIXES
 
-# A path that only GDAL understands: '/vsizip/...', 'https://...', 'NETCDF:...'. One
-# letter before the colon is a drive of Windows.
+# A path that only GDAL understands: '/vsizip/...', 'https://...', 'NETCDF:...'. A
+# single letter before the colon is a Windows drive.
 _VIRTUAL = re.compile(r'/vsi|[A-Za-z][A-Za-z0-9+_.-]+:')
 
 
@@ -23,17 +23,20 @@ class ImageFiles:
     """One image: one file, or one file for each band.
 
     Attributes:
-        paths: The files; if there are several, one for each band in the classifier's
-            order.
+        paths: One file; or one file for each band, in the classifier's order.
+
+    Example:
+        >>> ImageFiles(('s1_VV.tif', 's1_VH.tif')).name
+        's1_VV.tif;s1_VH.tif'
     """
 
     paths: tuple[str, ...]
 
     @property
     def name(self) -> str:
-        """The path, as in tables; several paths are joined by ';'.
+        """The path as in tables, several paths joined by ';'.
 
-        Bytes of a file's name that are no UTF-8 are written as numbers.
+        Bytes of a file's name that are not valid UTF-8 are written as escapes.
         """
         return ';'.join(self.paths).encode('utf-8', 'backslashreplace').decode()
 
@@ -41,26 +44,26 @@ class ImageFiles:
 def find_images(
     inputs: Sequence[str | Path], bands: Sequence[str] = ()
 ) -> list[ImageFiles]:
-    """Find the images that a user names.
+    """Find the images that a user specifies.
 
     An input is one of:
 
     * an image: any file that GDAL reads, or .npy;
-    * a folder: all .tif, .tiff, .png, .jpg, .jpeg and .npy files in it and below, but
-      no hidden ones;
+    * a folder: all .tif, .tiff, .png, .jpg, .jpeg and .npy files in it and its
+      subfolders, except hidden ones;
     * a pattern with ``*``, ``?`` or ``[...]``; ``**`` stands for any folders;
-    * a text file, .txt, with one of the others in each line; paths in it start from
+    * a text file, .txt, with one of the others on each line; its paths are relative to
       the working folder, and empty lines and those that begin with ``#`` are ignored;
     * a URL or a path of GDAL's virtual file systems, which is not looked up;
-    * ``VV=path``, the file of one band, next to one for each other band; in the order
-      of the classifier's bands if they have no names but B1, B2 and so on.
+    * ``VV=path``, the file of one band, along with one for each other band; if the
+      classifier's bands are only numbered (B1, B2 and so on), in their order.
 
-    Files of one folder whose names differ in the name of the band only, such as
+    Files in one folder whose names differ only in the name of the band, such as
     ``s1_VV.tif`` and ``s1_VH.tif`` or ``VV.tif`` and ``VH.tif``, are one image if there
-    is one for each of *bands*; upper and lower case are the same.
+    is one for each of *bands*. Case is ignored.
 
     Args:
-        inputs: What the user names.
+        inputs: The inputs.
         bands: Names of the classifier's bands, in order.
 
     Returns:
@@ -70,7 +73,17 @@ def find_images(
     Raises:
         BandError: If ``VV=path`` names a band that the classifier does not have.
         LayoutError: If an input does not exist, or a folder or a pattern has no image.
-            A file in a list may be missing: reading it tells.
+            A file in a list may be missing; reading it then fails.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for name in ('a.tif', 's1_VH.tif', 's1_VV.tif'):
+        ...         Path(folder, name).touch()
+        ...     images = find_images([folder], bands=('VV', 'VH'))
+        >>> [[Path(path).name for path in image.paths] for image in images]
+        [['a.tif'], ['s1_VV.tif', 's1_VH.tif']]
     """
     by_band: list[tuple[str, str]] = []
     # a dictionary is a set that keeps the order
@@ -87,7 +100,7 @@ def find_images(
     )
     images = list(dict.fromkeys(images))
     if not images:
-        raise LayoutError('No image is given: give tiles, folders, or a scene.')
+        raise LayoutError('No image was given: give tiles, folders, or a scene.')
     return images
 
 
@@ -102,7 +115,7 @@ def _name_bands(
         names = dict(zip(given, bands, strict=True))
     if unknown := [band for band, _ in by_band if band.casefold() not in names]:
         raise BandError(
-            f'{unknown[0]}=... names no band of the classifier, which has '
+            f'{unknown[0]}=... does not name a band of the classifier, which has '
             f'{", ".join(bands)}: write {bands[0]}=... and so on.'
         )
     files: dict[str, list[str]] = {band: [] for band in bands}
@@ -115,7 +128,7 @@ def _expand(text: str, listed: bool) -> Iterator[str]:
     """Yield the files of one input; those of a *listed* one need not exist."""
     if os.path.isdir(text):  # noqa: PTH112 (thousands of times faster than a Path)
         found = _walk(text)
-        hint = f'no {", ".join(SUFFIXES)} file is in it or below'
+        hint = f'no {", ".join(SUFFIXES)} file is in it or its subfolders'
     elif os.path.exists(text) or _VIRTUAL.match(text):  # noqa: PTH110
         if text.lower().endswith('.txt'):
             yield from _read_list(text)
@@ -124,7 +137,7 @@ def _expand(text: str, listed: bool) -> Iterator[str]:
         return
     elif glob.has_magic(text):
         found = _match(text)
-        hint = 'no file has such a path'
+        hint = 'no file matches this pattern'
     elif listed:
         yield os.path.normpath(text)
         return
@@ -149,7 +162,7 @@ def _walk(folder: str) -> Iterator[str]:
     visited = set()
     for path, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(path)
-        # a link to a folder above would be followed for ever
+        # a link to a parent folder would be followed for ever
         folders[:] = sorted(f for f in folders if f[0] != '.' and real not in visited)
         visited.add(real)
         for name in sorted(names):
@@ -162,13 +175,13 @@ def _read_list(path: str) -> Iterator[str]:
         lines = Path(path).read_text(encoding='utf-8-sig').splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise LayoutError(
-            f'{path} cannot be read as a list of paths ({error}): it should be a text '
-            'file in UTF-8 with one path a line.'
+            f'{path} cannot be read as a list of paths ({error}): it must be a UTF-8 '
+            'text file with one path per line.'
         ) from error
     lines = [line.strip() for line in lines]
     lines = [line for line in lines if line and line[0] != '#']
     if not lines:
-        raise LayoutError(f'{path} lists no path: write one a line.')
+        raise LayoutError(f'{path} lists no path: write one per line.')
     for line in lines:
         if line.lower().endswith('.txt'):
             raise LayoutError(f'{path} lists another list, {line}: give both instead.')
@@ -179,14 +192,14 @@ def _join_explicit(explicit: dict[str, list[str]]) -> list[ImageFiles]:
     counts = {band: len(paths) for band, paths in explicit.items()}
     if len(set(counts.values())) > 1:
         raise LayoutError(
-            f'Files were given by band {counts} times: give one for each band of each '
-            f'image, for example {" ".join(f"{band}=<file>" for band in explicit)}.'
+            f'The numbers of files given by band differ ({counts}): give one for each '
+            f'band, such as {" ".join(f"{band}=<file>" for band in explicit)}.'
         )
     return [ImageFiles(paths) for paths in zip(*explicit.values(), strict=True)]
 
 
 def _join_bands(paths: Sequence[str], bands: Sequence[str]) -> list[ImageFiles]:
-    """Make one image of the files that differ in the name of their band only."""
+    """Group files whose names differ only in the name of the band into one image."""
     keys = [_split_band(path, bands) for path in paths]
     groups: dict[str, dict[str, str]] = {}
     double = set()

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from rasterio import CRS
 from shapely import MultiPolygon, Polygon
 
-# Points on each edge: a straight edge is a curve in another projection.
+# Points on each edge: a straight edge becomes a curve in another projection.
 _POINTS = 20
 
-# An outline keeps its corners only where they are exact to this part of a pixel.
+# An outline is reduced to its corners if that is accurate to this part of a pixel.
 _TOLERANCE = 0.1
 
-# A step of so many times the usual length jumps across the border of a projection.
+# A step this many times the usual length crosses the edge of a projection.
 _JUMP = 10
 
 _LONLAT = 'EPSG:4326'
@@ -31,9 +31,9 @@ def make_footprint(
 ) -> Polygon | MultiPolygon | None:
     """Return the outline of an image, from the outer corners of its corner pixels.
 
-    An outline across the antimeridian is cut there into a MultiPolygon. One around a
-    pole reaches from -180 to 180 degrees and up to the pole. Edges have intermediate
-    points where straight ones would be wrong by a tenth of a pixel.
+    An outline across the antimeridian is split there into a MultiPolygon. One around a
+    pole extends from -180 to 180 degrees and up to the pole. Edges have intermediate
+    points if straight ones would be off by more than a tenth of a pixel.
 
     Args:
         crs: Coordinate reference system of the image.
@@ -42,7 +42,7 @@ def make_footprint(
         target: Coordinate reference system of the outline, anything that PROJ knows.
 
     Returns:
-        The outline, x (or longitude) first; None if *target* does not reach there.
+        The outline, x (or longitude) first; None if *target* does not cover the image.
     """
     a, b, c, d, e, f, *_ = transform
     columns, rows = _ring(*shape)
@@ -94,7 +94,7 @@ def _around_the_globe(
 def _straighten(
     points: NDArray[np.float64], shape: tuple[int, int]
 ) -> NDArray[np.float64]:
-    """Leave the corners only if the edges between them are straight."""
+    """Keep only the corners if the edges between them are straight."""
     corners = points[::_POINTS]
     part = np.linspace(0, 1, _POINTS, endpoint=False)[None, :, None]
     start, edge = corners[:-1, None], np.diff(corners, axis=0)[:, None]
@@ -125,7 +125,7 @@ def _reproject(
 
 
 def _collect(parts: list[Polygon]) -> Polygon | MultiPolygon | None:
-    # a union, because parts that share an edge are no valid MultiPolygon
+    # a union, because parts that share an edge are not a valid MultiPolygon
     joined = shapely.get_parts(shapely.union_all(parts))
     polygons = [part for part in joined if isinstance(part, Polygon)]
     match polygons:

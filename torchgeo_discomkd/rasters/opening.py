@@ -1,7 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Open image files, with errors that a user understands."""
+"""Open image files, with error messages that users understand."""
 
 import os
 import threading
@@ -19,17 +19,17 @@ from rasterio.io import DatasetReader
 
 from ..errors import CorruptFileError
 
-# Listing the folder at every open is slow where it holds thousands of tiles. A JPEG
-# that ends early is only a warning to GDAL, which fills the rest with grey, and its own
-# PNG decoder (the optimisation) fills the rest with whatever the memory holds.
+# Listing the folder at every open is slow if it holds thousands of tiles. For a JPEG
+# that ends early GDAL only warns and fills the rest with grey; its own PNG decoder (the
+# optimisation) fills the rest with whatever is in memory.
 _GDAL_OPTIONS = {
     'GDAL_DISABLE_READDIR_ON_OPEN': 'TRUE',
     'GDAL_ERROR_ON_LIBJPEG_WARNING': 'TRUE',
     'GDAL_PNG_WHOLE_IMAGE_OPTIM': 'NO',
 }
 
-# The filters of the warnings module are global: one thread at a time may change them,
-# and a process forked meanwhile must not inherit a lock that nobody will release.
+# The filters of the warnings module are global: only one thread at a time may change
+# them, and a forked process must not inherit a lock that nobody will release.
 _FILTERS = threading.RLock()
 if hasattr(os, 'register_at_fork'):  # pragma: no branch (absent on Windows)
     os.register_at_fork(
@@ -44,11 +44,11 @@ _silent = False
 
 @contextmanager
 def many_threads() -> Generator[None]:
-    """Let all threads open files at the same time inside the block.
+    """Let threads open files at the same time inside the block.
 
-    Outside each waits for the others, because opening a file without georeference
-    warns, and the filters of warnings are global. This sets them once for all: enter
-    it before the threads start and leave it when they have ended.
+    Outside the block they wait for each other, because opening a file without
+    georeference warns, and warning filters are global. The block sets the filters once
+    for all threads: enter it before they start and leave it after they have ended.
 
     Yields:
         Nothing.
@@ -74,10 +74,10 @@ def open_raster(path: str | Path) -> Generator[DatasetReader]:
         The file.
 
     Raises:
-        CorruptFileError: If the file is truncated or not an image, also when it is
-            read inside the block.
+        CorruptFileError: If the file is truncated or not an image, whether that shows
+            on opening or on reading inside the block.
     """
-    # asking a server for the files beside an image takes longer than the image
+    # asking a server for the files next to an image takes longer than the image
     remote = {'GDAL_DISABLE_READDIR_ON_OPEN': 'EMPTY_DIR'} if '://' in str(path) else {}
     with rasterio.Env(**_GDAL_OPTIONS | remote):
         try:
@@ -91,7 +91,7 @@ def open_raster(path: str | Path) -> Generator[DatasetReader]:
 
 
 def open_array(path: str | Path) -> NDArray[Any]:
-    """Map an array into memory, so that only what is used is read.
+    """Map an array into memory, so that only the parts used are read.
 
     Args:
         path: NPY file.
@@ -101,6 +101,15 @@ def open_array(path: str | Path) -> NDArray[Any]:
 
     Raises:
         CorruptFileError: If the file is truncated, not an array or needs unpickling.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     np.save(f'{folder}/images.npy', np.zeros((100, 2, 8, 8)))
+        ...     images = open_array(f'{folder}/images.npy')
+        >>> type(images).__name__, images.shape
+        ('memmap', (100, 2, 8, 8))
     """
     try:
         return np.load(path, mmap_mode='r', allow_pickle=False)
@@ -121,16 +130,16 @@ def open_image_array(path: str | Path) -> NDArray[Any]:
         Read-only array of shape (C, H, W).
 
     Raises:
-        CorruptFileError: If the file is truncated, needs unpickling or is no array of
-            numbers of shape (H, W) or (C, H, W).
+        CorruptFileError: If the file is truncated, needs unpickling or is not an array
+            of numbers of shape (H, W) or (C, H, W).
     """
     array = open_array(path)
     if array.ndim == 2:
         array = array[np.newaxis]
     if array.ndim != 3 or array.size == 0 or array.dtype.kind not in 'buifc':
         raise CorruptFileError(
-            f'{path} holds {array.dtype} values of shape {array.shape}: an image is '
-            'an array of numbers of shape (H, W) or (C, H, W).'
+            f'{path} holds {array.dtype} values of shape {array.shape}: an image must '
+            'be an array of numbers of shape (H, W) or (C, H, W).'
         )
     return array
 

@@ -24,14 +24,20 @@ SUFFIXES = ('.tif', '.tiff', '.png', '.jpg', '.jpeg', '.npy')
 
 
 class Header(NamedTuple):
-    """What a file says about its image, without the pixels.
+    """Description of an image in its file, without the pixels.
 
     Attributes:
-        descriptions: Names of the bands, None unless every band has one of its own.
+        descriptions: Names of the bands; None unless every band has a unique one.
         count: Number of bands.
-        height: Rows.
-        width: Columns.
-        dtype: Type of the values; of bands of several types one that holds them all.
+        height: Number of rows.
+        width: Number of columns.
+        dtype: Type of the values; if bands differ in type, one that holds them all.
+
+    Example:
+        >>> import numpy as np
+        >>> header = Header(('VV', 'VH'), 2, 64, 64, np.dtype('float32'))
+        >>> header.descriptions, header.count
+        (('VV', 'VH'), 2)
     """
 
     descriptions: tuple[str, ...] | None
@@ -48,24 +54,35 @@ def read_image(
 ) -> NDArray[np.float32]:
     """Read an image as raw values.
 
-    Values that the file declares as nodata (also by an internal mask) and infinite
-    ones become NaN. A declared scale or offset is not applied. NPY files are (H, W) or
-    (C, H, W) and are never unpickled.
+    Infinite values and those that the file declares as nodata (also by an internal
+    mask) become NaN. A declared scale or offset is not applied. NPY files have shape
+    (H, W) or (C, H, W) and are never unpickled.
 
     Args:
         path: GeoTIFF, PNG, JPEG or NPY file.
         indexes: Positions of the bands to read, the first being 0; all if None.
-        expected: Names of all bands that the file should have, in order: their number
-            is checked, and so are the names where the file has some itself that are
-            the same ones in another order.
+        expected: Names of all bands that the file should have, in order. Their number
+            is checked, and a file whose own band names are the same names in another
+            order is refused.
 
     Returns:
         float32 array of shape (C, H, W), missing pixels NaN.
 
     Raises:
-        BandError: If the bands are not the expected ones, *indexes* are out of range,
-            or values are complex or positions in a colour palette.
+        BandError: If the bands are not those expected, *indexes* are out of range, or
+            values are complex or positions in a colour palette.
         CorruptFileError: If the file is truncated or not an image.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     np.save(f'{folder}/sar.npy', [[[-10.0, np.inf]], [[-17.0, -18.0]]])
+        ...     image = read_image(f'{folder}/sar.npy', [1, 0], expected=('VV', 'VH'))
+        >>> image
+        array([[[-17., -18.]],
+        <BLANKLINE>
+               [[-10.,  nan]]], dtype=float32)
     """
     if Path(path).suffix.lower() == '.npy':
         array = open_image_array(path)
@@ -87,7 +104,7 @@ def read_bands(
     Args:
         file: The file.
         indexes: Positions of the bands to read, the first being 0.
-        window: Part of the image. Default: all of it.
+        window: Part of the image to read. Default: all of it.
 
     Returns:
         float32 array of shape (C, H, W), missing pixels NaN.
@@ -123,7 +140,7 @@ def check_values(file: DatasetReader | WarpedVRT, indexes: Sequence[int]) -> Non
 
 
 def read_header(path: str | Path) -> Header:
-    """Read what a file says about its image, not the pixels.
+    """Read the description of an image from its file, without the pixels.
 
     Args:
         path: GeoTIFF, PNG, JPEG or NPY file.
@@ -134,6 +151,15 @@ def read_header(path: str | Path) -> Header:
 
     Raises:
         CorruptFileError: If the file is truncated or not an image.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     np.save(f'{folder}/sar.npy', np.zeros((2, 64, 48), np.float32))
+        ...     header = read_header(f'{folder}/sar.npy')
+        >>> header.count, header.height, header.width, header.dtype
+        (2, 64, 48, dtype('float32'))
     """
     if Path(path).suffix.lower() == '.npy':
         return _describe_array(open_image_array(path))
@@ -142,7 +168,7 @@ def read_header(path: str | Path) -> Header:
 
 
 def describe(file: DatasetReader) -> Header:
-    """Return what an open file says about its image.
+    """Return the description of an image in an open file.
 
     Args:
         file: The file.
@@ -177,6 +203,19 @@ def read_georeference(path: str | Path) -> tuple[CRS, Affine] | None:
 
     Raises:
         CorruptFileError: If the file is truncated or not an image.
+
+    Example:
+        >>> import tempfile
+        >>> import rasterio
+        >>> from affine import Affine
+        >>> shape = {'count': 2, 'height': 8, 'width': 8, 'dtype': 'float32'}
+        >>> place = {'crs': 'EPSG:32631', 'transform': Affine(10, 0, 5e5, 0, -10, 5e6)}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = f'{folder}/sar.tif'
+        ...     rasterio.open(path, 'w', 'GTiff', **shape, **place).close()
+        ...     crs, transform = read_georeference(path)
+        >>> crs.to_string(), transform.a, transform.c, transform.f
+        ('EPSG:32631', 10.0, 500000.0, 5000000.0)
     """
     if Path(path).suffix.lower() == '.npy':
         return None
@@ -193,7 +232,7 @@ def locate(file: DatasetReader) -> tuple[CRS, Affine] | None:
     Returns:
         The same as :func:`read_georeference`.
     """
-    # what GDAL and others write where there is no transform
+    # what GDAL and others write if there is no transform
     nowhere = Affine.identity(), Affine.scale(1, -1)
     if file.crs is None or file.transform in nowhere:
         return None
@@ -201,13 +240,18 @@ def locate(file: DatasetReader) -> tuple[CRS, Affine] | None:
 
 
 def missing_to_nan(array: NDArray[Any]) -> NDArray[np.float32]:
-    """Copy values as float32, infinite ones as NaN.
+    """Copy values as float32, with infinite ones as NaN.
 
     Args:
         array: Numbers of any type and shape.
 
     Returns:
         float32 array of the same shape.
+
+    Example:
+        >>> import numpy as np
+        >>> missing_to_nan(np.array([1.5, np.inf]))
+        array([1.5, nan], dtype=float32)
     """
     with np.errstate(over='ignore'):
         image = np.array(array, np.float32)
@@ -237,17 +281,28 @@ def check_bands(
 
     Args:
         path: The image, for the message.
-        header: What it says about itself.
+        header: Its description.
         indexes: Positions of the bands to read, the first being 0; all if None.
         expected: Names of all bands that it should have, in order; None for any.
 
     Raises:
-        BandError: If the bands are not the expected ones or *indexes* are out of range.
+        BandError: If the bands are not those expected or *indexes* are out of range.
+
+    Example:
+        >>> import numpy as np
+        >>> from torchgeo_discomkd.errors import BandError
+        >>> header = Header(('VH', 'VV'), 2, 64, 64, np.dtype('float32'))
+        >>> check_bands('a.tif', header, indexes=None, expected=('VH', 'VV'))
+        >>> try:
+        ...     check_bands('a.tif', header, indexes=None, expected=('VV', 'VH'))
+        ... except BandError as error:
+        ...     print(error)
+        a.tif has its bands in the order VH, VV, not VV, VH: use one order in all files.
     """
     if expected is not None and header.count != len(expected):
         raise BandError(
             f'{path} has {header.count} bands, but {len(expected)} are expected '
-            f'({", ".join(expected)}): mend the file or give the names of its bands.'
+            f'({", ".join(expected)}): fix the file or give the names of its bands.'
         )
     if expected is not None and header.descriptions is not None:
         names = list(header.descriptions)
@@ -259,5 +314,5 @@ def check_bands(
     if indexes is not None and not all(0 <= i < header.count for i in indexes):
         raise BandError(
             f'{path} has {header.count} bands, at positions 0 to {header.count - 1}, '
-            f'but {list(indexes)} are asked for.'
+            f'but {list(indexes)} are requested.'
         )

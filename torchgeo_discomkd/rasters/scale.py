@@ -1,7 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""SAR backscatter in dB or in linear power: which one it is, and the way across."""
+"""SAR backscatter in dB or linear power: guess, check and convert the unit."""
 
 from typing import Literal
 
@@ -13,13 +13,13 @@ from ..errors import SettingError, UnitError
 #: Units of backscatter: 10 * log10(power) and power.
 Unit = Literal['dB', 'linear']
 
-#: Unit of the input as the user states it, or a guess for each image.
+#: Unit of the input as stated by the user; 'auto' guesses it for each image.
 Scale = Literal['auto', 'db', 'linear']
 
-# dB of a whole image reach below this; noise removal never takes linear power there.
+# Images in dB reach below this; noise removal never takes linear power there.
 _LOWEST_LINEAR = -1
 
-# Half the pixels of no landscape are brighter than 10 dB: what exceeds it are digital
+# In no landscape are half of the pixels brighter than 10 dB; such values are digital
 # numbers of an image that was not calibrated.
 _BRIGHTEST_LINEAR = 10
 
@@ -31,12 +31,17 @@ def convert_scale(
 
     Args:
         image: Backscatter of any shape, missing pixels NaN.
-        given: Unit of *image*; None to leave it as it is.
+        given: Unit of *image*; None to leave it unchanged.
         wanted: Unit to convert to.
 
     Returns:
-        float32 array of the same shape; *image* itself if nothing is to be done.
-        Linear power of zero or less has no dB and becomes NaN.
+        float32 array of the same shape; *image* itself if there is nothing to convert.
+        Linear power of zero or less has no value in dB and becomes NaN.
+
+    Example:
+        >>> import numpy as np
+        >>> convert_scale(np.float32([-10, 0, 10]), 'dB', 'linear')
+        array([ 0.1,  1. , 10. ], dtype=float32)
     """
     if given in (None, wanted):
         return image
@@ -49,15 +54,22 @@ def convert_scale(
 def guess_scale(image: NDArray[np.float32]) -> Unit | None:
     """Guess the unit of backscatter from its values.
 
-    Backscatter in dB of any landscape is mostly negative, linear power is negative at
-    most by a little, where noise was removed: the 2nd percentile decides.
+    Backscatter in dB is mostly negative in any landscape, while linear power is at most
+    slightly negative, where noise was removed: the 2nd percentile decides.
 
     Args:
         image: Backscatter of any shape, missing pixels NaN.
 
     Returns:
-        'dB' or 'linear'; None if all pixels are missing, or the values are neither (the
-        digital numbers of an image that was not calibrated).
+        'dB' or 'linear'; None if all pixels are missing, or the values are neither
+        (digital numbers of an image that was not calibrated).
+
+    Example:
+        >>> import numpy as np
+        >>> guess_scale(np.float32([-21, -14, -9]))
+        'dB'
+        >>> guess_scale(np.float32([0.01, 0.04, 0.13]))
+        'linear'
     """
     values = image[np.isfinite(image)]
     if values.size == 0:
@@ -74,47 +86,56 @@ def guess_scale(image: NDArray[np.float32]) -> Unit | None:
 def check_unit(minimum: float, maximum: float, unit: str, where: str) -> None:
     """Refuse values that clearly contradict their unit.
 
-    Backscatter in dB of any landscape is mostly negative, linear power never is:
+    Backscatter in dB is mostly negative in any landscape, linear power never is:
 
-    * unit 'dB' and nothing negative: the values are linear power;
-    * unit 'linear' and something negative: the values are in dB;
+    * unit 'dB', but no negative value: the values are linear power;
+    * unit 'linear', but negative values: the values are in dB;
     * any other unit is not checked.
 
-    Noise removal leaves a few negative values in linear power and a corner reflector
-    exceeds 0 dB: give the 2nd and the 98th percentile rather than the extremes.
+    Noise removal leaves a few negative values in linear power, and corner reflectors
+    exceed 0 dB: pass the 2nd and the 98th percentile rather than the extremes.
 
     Args:
         minimum: Lowest value, or a low percentile.
         maximum: Highest value, or a high percentile.
         unit: 'dB', 'linear' or any other text.
-        where: What was measured, for the message: modality and band, or a file.
+        where: Origin of the values, for the message: modality and band, or a file.
 
     Raises:
         UnitError: If the values contradict *unit*.
+
+    Example:
+        >>> from torchgeo_discomkd.errors import UnitError
+        >>> check_unit(-25.0, -4.0, 'dB', 'Band VV')
+        >>> try:
+        ...     check_unit(0.01, 0.3, 'dB', 'Band VV')
+        ... except UnitError as error:
+        ...     print(str(error).partition(' without')[0])
+        Band VV is said to be in dB, but ranges from 0.01 to 0.3
     """
     if unit == 'dB' and minimum >= 0:
         raise UnitError(
-            f'{where} is said to be in dB, but ranges from {minimum:g} to {maximum:g}, '
-            'nothing negative, as linear power does: convert it by 10 * log10(x), or '
-            "state the unit 'linear'."
+            f'{where} is said to be in dB, but ranges from {minimum:g} to {maximum:g} '
+            'without negative values, like linear power: convert it by 10 * log10(x), '
+            "or state the unit 'linear'."
         )
     if unit == 'linear' and minimum < 0:
         raise UnitError(
             f'{where} is said to be linear power, but ranges from {minimum:g} to '
-            f'{maximum:g}, as dB do: convert it by 10 ** (x / 10), or state the unit '
-            "'dB'."
+            f'{maximum:g}, like values in dB: convert it by 10 ** (x / 10), or state '
+            "the unit 'dB'."
         )
 
 
 def check_scale(scale: str, unit: str) -> None:
-    """Check the unit that the user states against that of a classifier.
+    """Check the unit that the user states against the classifier's.
 
     Args:
         scale: 'auto', 'db' or 'linear'.
         unit: Unit of the classifier's images: 'dB', 'linear' or any other text.
 
     Raises:
-        SettingError: If *scale* is unknown, or *unit* is not one of backscatter, so
+        SettingError: If *scale* is unknown, or *unit* is not a unit of backscatter, so
             that nothing can be converted to it.
     """
     if scale not in ('auto', 'db', 'linear'):
@@ -122,28 +143,28 @@ def check_scale(scale: str, unit: str) -> None:
     if scale != 'auto' and unit not in ('dB', 'linear'):
         raise SettingError(
             f"scale='{scale}', but the classifier was trained on values in the unit "
-            f"'{unit}', to which backscatter cannot be converted: give its images as "
-            "they were in training and leave scale='auto'."
+            f"'{unit}', to which backscatter cannot be converted: give images in the "
+            "unit of training and keep scale='auto'."
         )
 
 
 def find_unit(
     image: NDArray[np.float32], scale: Scale, unit: str, where: str
 ) -> Unit | None:
-    """Find the unit of an image that is to be converted to that of a classifier.
+    """Find the unit of an image, for conversion to that of a classifier.
 
     Args:
         image: Raw values of any shape, missing pixels NaN.
         scale: Unit of *image* as stated by the user; 'auto' guesses it.
         unit: Unit of the classifier's images.
-        where: What the image is, for the message.
+        where: Name of the image, for the message.
 
     Returns:
         Its unit; None if all its pixels are missing, or *unit* is neither 'dB' nor
         'linear', so that there is nothing to convert.
 
     Raises:
-        UnitError: If the values contradict *scale*, or 'auto' finds neither unit.
+        UnitError: If the values contradict *scale*, or fit neither unit.
     """
     if unit not in ('dB', 'linear'):
         return None

@@ -15,24 +15,30 @@ def select_bands(
     wanted: Sequence[str],
     override: Sequence[str] | None = None,
 ) -> list[int]:
-    """Find bands by name where the file names them, otherwise by order.
+    """Find bands by name if the file names them, otherwise by order.
 
-    Names are compared without regard to case. A longer name fits too if the wanted one
-    is a part of it between other signs, as in 'Sigma0_VV_db', and no second band fits.
+    Case is ignored. A longer name matches too if it contains the wanted one between
+    separators, as in 'Sigma0_VV_db', and no second band matches.
 
     Args:
         descriptions: Names of all bands of the file, in order; None if it has none.
         count: Number of bands of the file.
         wanted: Names of the bands that the classifier needs, in its order.
         override: The file's band for each of *wanted*, as stated by the user: names, or
-            numbers, the first being 1. It overrules names and order.
+            numbers, the first being 1. It takes precedence over names and order.
 
     Returns:
         Positions of the bands in the file, the first being 0, in the order of *wanted*.
 
     Raises:
-        BandError: If a band is missing, or the file names none and has not exactly as
-            many as needed.
+        BandError: If a band is missing, or the file names none of them and its number
+            of bands is not that of *wanted*.
+
+    Example:
+        >>> select_bands(('Sigma0_VH_db', 'Sigma0_VV_db'), 2, wanted=('VV', 'VH'))
+        [1, 0]
+        >>> select_bands(None, 3, wanted=('VV', 'VH'), override=('3', '1'))
+        [2, 0]
     """
     if override is not None:
         return _overridden(descriptions, count, wanted, override)
@@ -50,14 +56,14 @@ def select_bands(
 
 
 def named_bands(descriptions: Sequence[str] | None, wanted: Sequence[str]) -> bool:
-    """Return whether a file names the wanted bands, so that their order is certain.
+    """Return whether a file names all wanted bands, so that their order is certain.
 
     Args:
         descriptions: Names of all bands of the file, in order; None if it has none.
         wanted: Names of the bands that the classifier needs.
 
     Returns:
-        True if it names every one.
+        True if it names every wanted band.
     """
     return all(_position(name, descriptions or ()) is not None for name in wanted)
 
@@ -70,8 +76,8 @@ def _overridden(
 ) -> list[int]:
     if len(override) != len(wanted):
         raise BandError(
-            f'bands={",".join(override)} are {len(override)}, but the classifier needs '
-            f'{len(wanted)} ({", ".join(wanted)}): state one for each.'
+            f'bands={",".join(override)} lists {len(override)}, but the classifier '
+            f'needs {len(wanted)} ({", ".join(wanted)}): state one for each.'
         )
     names = [name.casefold() for name in descriptions or ()]
     positions = []
@@ -83,7 +89,7 @@ def _overridden(
         else:
             raise BandError(
                 f"There is no band '{band}': {_describe(descriptions, count)}. Use a "
-                f'name of the file or a number from 1 to {count} with --bands.'
+                f'name in the file or a number from 1 to {count} with --bands.'
             )
     return positions
 

@@ -1,7 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Bring a tile to the size of a classifier, without ever stretching it."""
+"""Fit a tile to the size of a classifier by cropping or padding, not resampling."""
 
 import math
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..errors import TileSizeError
 
-#: The most pixels a tile may have: a larger image is a scene.
+#: Maximum number of pixels in a tile: a larger image is a scene.
 MAX_PIXELS = 2048 * 2048
 
 #: Up to this multiple of the classifier's size a tile is cropped.
@@ -21,8 +21,8 @@ def check_pixels(height: int, width: int) -> None:
     """Refuse an image that is too large for a tile.
 
     Args:
-        height: Its rows.
-        width: Its columns.
+        height: Its number of rows.
+        width: Its number of columns.
 
     Raises:
         TileSizeError: If it has more than 2048 x 2048 pixels.
@@ -37,15 +37,15 @@ def check_pixels(height: int, width: int) -> None:
 def fit_size(
     image: NDArray[np.float32], size: tuple[int, int] | None
 ) -> NDArray[np.float32]:
-    """Cut or pad a tile to the size of a classifier.
+    """Crop or pad a tile to the size of a classifier.
 
-    The rule, for rows and columns apart:
+    Rows and columns are treated separately. If the tile is
 
-    * smaller: missing pixels are added at the bottom and on the right;
-    * larger by at most a quarter: the centre is cut out;
-    * larger still: the tile is covered from edge to edge by the fewest windows of the
-      size, evenly spaced; the probabilities of a tile are the mean over its windows.
-      Windows without a single valid pixel are left out.
+    * smaller, missing pixels are added at the bottom and on the right;
+    * larger by at most a quarter, its centre is cropped;
+    * larger still, it is covered from edge to edge by the fewest evenly spaced windows
+      of the size; the probabilities of a tile are the mean over its windows. Windows
+      without a single valid pixel are dropped.
 
     Args:
         image: Shape (C, H, W), missing pixels NaN.

@@ -1,9 +1,9 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Read tiles as a classifier needs them; whatever is wrong with one becomes a status.
+"""Read tiles as a classifier needs them; a problem with one becomes its status.
 
-They are read ahead of the classifier, in order, without filling the memory.
+They are read ahead of the classifier, in order, without filling up memory.
 """
 
 from collections import deque
@@ -29,24 +29,24 @@ from .sizes import check_pixels, fit_size
 if TYPE_CHECKING:
     from shapely import MultiPolygon, Polygon
 
-#: The most pixel values that wait for the classifier: 256 MiB of float32.
+#: Maximum number of pixel values that wait for the classifier: 256 MiB of float32.
 MAX_VALUES = 2**26
 
 
 @dataclass(frozen=True)
 class TileSpec:
-    """What a classifier needs, and what the user says about the tiles.
+    """What a classifier needs, and what the user states about the tiles.
 
     Attributes:
         bands: Names of the bands, in the classifier's order.
         unit: Unit of the classifier's images: 'dB', 'linear' or any other text.
         size: Height and width that the classifier takes; None if it takes any.
         scale: Unit of the tiles; 'auto' guesses it for each.
-        override: Names or numbers (from 1) of the files' bands that overrule names and
-            order.
+        override: Names or numbers (from 1) of the files' bands; they take precedence
+            over names and order.
         crs: Coordinate reference system of the outlines.
-        max_nodata: A tile is 'nodata' if at least this part of its pixels is missing in
-            some band.
+        max_nodata: A tile is 'nodata' if at least this fraction of its pixels is
+            missing in some band.
     """
 
     bands: tuple[str, ...]
@@ -61,8 +61,8 @@ class TileSpec:
         """Check the settings.
 
         Raises:
-            SettingError: If *max_nodata* is out of range, or *scale* is unknown or does
-                not go with *unit*.
+            SettingError: If *max_nodata* is out of range, or *scale* is unknown or
+                cannot be converted to *unit*.
         """
         check_scale(self.scale, self.unit)
         check_max_nodata(self.max_nodata)
@@ -74,7 +74,7 @@ class Tile:
 
     Attributes:
         files: Its file or files.
-        status: 'ok', 'mixed_size' (cut or padded); or the reason why there are no
+        status: 'ok' or 'mixed_size' (cropped or padded); or the reason why there are no
             windows: 'nodata', 'unreadable: ...', 'bands: ...', 'unit: ...' or
             'too_large: ...'.
         windows: Windows in the classifier's unit, float32 (N, C, h, w), missing pixels
@@ -92,7 +92,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class RawImage:
-    """An image as it is in its files.
+    """An image as stored in its files.
 
     Attributes:
         values: Raw values, float32 (C, H, W), missing pixels NaN.
@@ -107,10 +107,10 @@ class RawImage:
 
 
 def check_max_nodata(max_nodata: float) -> None:
-    """Check the part of missing pixels from which on there is no class.
+    """Check the fraction of missing pixels from which a tile has no class.
 
     Args:
-        max_nodata: The part.
+        max_nodata: The fraction.
 
     Raises:
         SettingError: If it is not above 0 and at most 1.
@@ -129,7 +129,7 @@ def read_tile(files: ImageFiles, spec: TileSpec) -> Tile:
         spec: What the classifier needs.
 
     Returns:
-        The tile; a bad one has no windows and a status that says why.
+        The tile; if it cannot be used, without windows and with a status that says why.
     """
     footprint = None
     try:
@@ -156,11 +156,11 @@ def read_ahead(
     """Read tiles with several threads.
 
     Args:
-        pool: What reads.
+        pool: The threads.
         images: The tiles.
         spec: What the classifier needs of them.
-        most: How many tiles may be read ahead.
-        least: How many are in any case; fewer than *most* if they are large.
+        most: Maximum number of tiles to read ahead.
+        least: Number of tiles to read ahead even if they are large.
 
     Yields:
         The tiles in the order of *images*.
@@ -185,10 +185,10 @@ def batch_tiles(tiles: Iterable[Tile], size: int) -> Iterator[list[Tile]]:
 
     Args:
         tiles: The tiles.
-        size: A batch ends when it has so many tiles or windows.
+        size: Number of tiles or windows at which a batch is complete.
 
     Yields:
-        Batches, smaller ones if the tiles are large.
+        Batches, smaller if the tiles are large.
     """
     batch: list[Tile] = []
     windows = values = 0
@@ -207,7 +207,7 @@ def batch_tiles(tiles: Iterable[Tile], size: int) -> Iterator[list[Tile]]:
 def read_raw(
     files: ImageFiles, bands: Sequence[str], override: Sequence[str] | None = None
 ) -> RawImage:
-    """Read the bands of an image from its file, or from one file each.
+    """Read the bands of an image from its file, or from one file per band.
 
     Args:
         files: The file or files.
@@ -215,10 +215,10 @@ def read_raw(
         override: As for :func:`select_bands`; for images of one file only.
 
     Returns:
-        The image, with the bands asked for.
+        The image, with the requested bands.
 
     Raises:
-        BandError: If bands are missing, or files of one image do not fit together.
+        BandError: If bands are missing, or the files of one image do not match.
         CorruptFileError: If a file is truncated or not an image.
         TileSizeError: If the image is too large for a tile.
     """
@@ -226,8 +226,8 @@ def read_raw(
         return _read_file(files.paths[0], bands, override)
     if override is not None:
         raise BandError(
-            f'bands={",".join(override)} are chosen from one file, but {files.name} '
-            'are one file for each band: leave --bands out.'
+            f'bands={",".join(override)} selects from one file, but {files.name} are '
+            'one file for each band: omit --bands.'
         )
     images = [
         _read_file(path, [band], None)

@@ -1,7 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Tables of predictions, one row a tile: a room without TorchGeo."""
+"""Tables of predictions with one row per tile. TorchGeo is not imported here."""
 
 from .formats import TableFormat
 from .prediction import Prediction

@@ -1,7 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Write a stream of rows to a file; only a few thousand are in memory at a time."""
+"""Write a stream of rows to a file, with only a few thousand in memory at a time."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,13 +13,13 @@ from pyarrow import parquet as pq
 
 from ..errors import SettingError
 
-#: Column of the outlines.
+#: Name of the column of outlines.
 GEOMETRY = 'geometry'
 
-#: Names of the formats: the extensions of :data:`FORMATS` without their dot.
+#: Names of the formats: the extensions in :data:`FORMATS` without the dot.
 TableFormat = Literal['parquet', 'gpkg', 'geojson', 'csv']
 
-#: Extensions of the files that can be written, and what they are.
+#: Extensions of the files that can be written, and their formats.
 FORMATS = {
     '.parquet': 'GeoParquet',
     '.gpkg': 'GeoPackage',
@@ -30,12 +30,12 @@ FORMATS = {
 #: Name of the layer in a GeoPackage.
 LAYER = 'tiles'
 
-# Rows of a row group: large enough to compress well, small enough to be held.
+# Rows in a row group: enough to compress well, few enough to keep in memory.
 _ROW_GROUP = 16_384
 
 
 def check_format(path: Path, classes: Sequence[str]) -> None:
-    """Check that a table of this name can be written.
+    """Check that a table can be written under this name.
 
     Args:
         path: The table.
@@ -43,7 +43,7 @@ def check_format(path: Path, classes: Sequence[str]) -> None:
 
     Raises:
         SettingError: If the extension is unknown, or two classes of a GeoPackage differ
-            in upper and lower case only.
+            only in case.
     """
     suffix = path.suffix.lower()
     if suffix not in FORMATS:
@@ -66,8 +66,8 @@ def write_table(
 
     Args:
         path: File to write, whatever its extension.
-        suffix: Extension that says the format, one of :data:`FORMATS`.
-        tables: The rows, some thousands at a time.
+        suffix: Extension that determines the format, one of :data:`FORMATS`.
+        tables: The rows, a few thousand at a time.
         schema: Their columns.
         crs: Coordinate reference system of the outlines.
 
@@ -103,7 +103,7 @@ def _join(tables: Iterator[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
 def _write_layer(
     path: Path, driver: str, tables: Iterator[pa.Table], schema: pa.Schema, crs: str
 ) -> None:
-    # imported here: it takes a second
+    # imported here because it takes a second
     import pyogrio
     import pyproj
 
@@ -115,9 +115,9 @@ def _write_layer(
             layer=LAYER,
             driver=driver,
             geometry_name=GEOMETRY,
-            # one type for all: QGIS would show a mixed layer as several
+            # a single type, because QGIS would show a mixed layer as several
             geometry_type='MultiPolygon' if driver == 'GPKG' else 'Unknown',
-            # GDAL does not read every notation that PROJ reads
+            # PROJ accepts more notations than GDAL
             crs=pyproj.CRS.from_user_input(crs).to_wkt(),
         )
     except RuntimeError as error:

@@ -1,7 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""What a classifier says about one tile: one row of a table."""
+"""The prediction for one tile: one row of a table."""
 
 import math
 from collections.abc import Sequence
@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Self
 if TYPE_CHECKING:
     from shapely import MultiPolygon, Polygon
 
-#: Label of a tile whose confidence is below the one that the user asks for.
+#: Label of a tile whose confidence is below the requested minimum.
 UNCERTAIN = 'uncertain'
 
-#: Statuses of tiles that have a label; any other is a reason why there is none.
+#: Statuses of tiles with a label; any other is the reason why there is none.
 CLASSIFIED = ('ok', 'mixed_size')
 
 
@@ -23,18 +23,26 @@ class Prediction:
     """One row of a table.
 
     Attributes:
-        path: Path of the tile, as in :attr:`ImageFiles.name`.
+        path: Path of the tile, as in :class:`~torchgeo_discomkd.rasters.ImageFiles`.
         label: Name of the most probable class, or 'uncertain'; None if there is none.
         confidence: Probability of the most probable class, 0 to 1; None if there is
             none.
-        entropy: Entropy of the probabilities in nats divided by that of K equal ones,
-            ln K: 0 for certainty, 1 for none at all. None if there are no
+        entropy: Entropy of the probabilities in nats, divided by ln K for K classes: 0
+            if one class is certain, 1 if all are equally probable. None if there are no
             probabilities.
         probabilities: One probability for each class, with sum 1; None if there is no
             prediction.
-        status: 'ok', or a word that says what is special, with a reason after a colon.
-        footprint: Outline of the tile in the table's CRS; None if the tile does not
-            say.
+        status: 'ok', or a word for what is unusual, with a reason after a colon.
+        footprint: Outline of the tile in the table's CRS; None if it is not known.
+
+    Example:
+        >>> row = Prediction.from_probabilities(
+        ...     'a.tif', [0.9, 0.1], ('Forest', 'Water'), min_confidence=0.8
+        ... )
+        >>> row.label, row.confidence, round(row.entropy, 2)
+        ('Forest', 0.9, 0.47)
+        >>> Prediction.missing('b.tif', 'nodata').label is None
+        True
     """
 
     path: str
@@ -55,7 +63,7 @@ class Prediction:
         footprint: 'Polygon | MultiPolygon | None' = None,
         min_confidence: float = 0,
     ) -> Self:
-        """Make the row of a tile that was classified.
+        """Create the row of a tile that was classified.
 
         Args:
             path: Path of the tile.
@@ -67,7 +75,7 @@ class Prediction:
             min_confidence: Below this confidence the label is 'uncertain'.
 
         Returns:
-            The row; of equally probable classes the first is the label.
+            The row; if several classes are equally probable, the first is the label.
         """
         values = tuple(float(p) for p in probabilities)
         if not all(map(math.isfinite, values)):
@@ -80,7 +88,7 @@ class Prediction:
             path=path,
             label=label if confidence >= min_confidence else UNCERTAIN,
             confidence=confidence,
-            # rounding must not lead out of the range
+            # rounding must not exceed the range
             entropy=min(1.0, nats / math.log(len(values))) if len(values) > 1 else 0.0,
             probabilities=values,
             status=status,
@@ -91,11 +99,11 @@ class Prediction:
     def missing(
         cls, path: str, status: str, footprint: 'Polygon | MultiPolygon | None' = None
     ) -> Self:
-        """Make the row of a tile that was not classified.
+        """Create the row of a tile that was not classified.
 
         Args:
             path: Path of the tile.
-            status: Why, for example 'nodata' or 'unreadable: ...'.
+            status: The reason, for example 'nodata' or 'unreadable: ...'.
             footprint: Outline of the tile in the table's CRS.
 
         Returns:

@@ -19,40 +19,41 @@ _SETTINGS = 'settings.json'
 
 
 class Shards:
-    """Parquet files of finished rows: each is complete or not there."""
+    """Parquet files of finished rows; a file is either complete or absent."""
 
     def __init__(self, folder: Path, part: int) -> None:
         """Initialize a new Shards instance.
 
         Args:
             folder: The folder, ``<table>.partial``.
-            part: Number of this writer, if several processes write one table.
+            part: Number of this process, if several write one table.
         """
         self.folder = folder
         self.part = part
         self._next = 0
 
     def open(self, settings: Mapping[str, str], overwrite: bool, resume: bool) -> None:
-        """Create the folder, or continue with the one that is there.
+        """Create the folder, or continue with an existing one.
 
         Only part 0 does so; the other parts must wait for it.
 
         Args:
             settings: What the rows depend on.
             overwrite: Discard rows of an earlier run.
-            resume: Keep them.
+            resume: Keep rows of an earlier run.
 
         Raises:
             OSError: If the folder cannot be written.
-            OutputExistsError: If there are rows and neither was asked for.
-            SettingError: If the rows that are to be kept have other settings.
+            OutputExistsError: If there are rows, and neither *overwrite* nor *resume*
+                is set.
+            SettingError: If the rows to keep were written with other settings.
         """
         if self.part == 0:
             if self.folder.exists() and not resume:
                 if not overwrite:
                     raise OutputExistsError(
-                        f'{self.folder} holds the rows of a run that did not end: '
-                        'continue it with --resume, or discard it with --overwrite.'
+                        f'{self.folder} holds the rows of an unfinished run: continue '
+                        'it with --resume, or discard it with --overwrite.'
                     )
                 shutil.rmtree(self.folder)
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -79,8 +80,8 @@ class Shards:
         if changed:
             raise SettingError(
                 f'{self.folder} holds the rows of a run with other settings '
-                f'({"; ".join(changed)}): resume with the same ones, or start again '
-                'with --overwrite.'
+                f'({"; ".join(changed)}): resume with the settings of that run, or '
+                'start again with --overwrite.'
             )
 
     def write(self, table: pa.Table) -> None:
@@ -108,7 +109,7 @@ class Shards:
             One table for each shard.
 
         Raises:
-            CorruptFileError: If one is damaged.
+            CorruptFileError: If a shard is damaged.
         """
         for path in sorted(self.folder.glob('part*.parquet')):
             try:
@@ -120,6 +121,6 @@ class Shards:
                 ) from error
 
     def remove(self) -> None:
-        """Remove the folder: a kill never leaves a part of it under its name."""
+        """Remove the folder; a kill never leaves a part of it under its name."""
         trash = self.folder.with_name(f'.{self.folder.name}.{uuid4().hex}')
         shutil.rmtree(self.folder.rename(trash))

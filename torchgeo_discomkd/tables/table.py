@@ -18,25 +18,34 @@ from .formats import GEOMETRY, check_format, write_table
 from .prediction import Prediction
 from .shards import Shards
 
-# A shard is written as soon as it has so many rows, or is so old: a kill loses no more.
+# A shard is written once it has this many rows or is this old: a kill loses no more.
 _ROWS = 4096
 _SECONDS = 5.0
 
 
 class PredictionTable:
-    """Write predictions to one table, batch by batch, whatever their number.
+    """Write any number of predictions to one table, batch by batch.
 
     Finished rows are kept as small Parquet files in ``<path>.partial/``. :meth:`finish`
-    streams them into the table, which appears under its name when it is complete, and
+    streams them into the table, which appears under its name once it is complete, and
     removes the folder. After a kill, a new instance with *resume* continues.
 
-    Several processes may write one table: each has its own *part*, part 0 is made
-    first, and :meth:`finish` is called by one of them when all have closed theirs.
+    Several processes may write one table: each has its own *part*, part 0 is created
+    first, and one of them calls :meth:`finish` after all have closed theirs.
 
     Example:
-        >>> with PredictionTable('tiles.parquet', ('Forest', 'Water')) as table:
-        ...     table.write([Prediction.missing('a.tif', 'nodata')])
-        ...     table.finish()
+        >>> import tempfile
+        >>> from torchgeo_discomkd.tables import Prediction
+        >>> classes = ('Forest', 'Water')
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with PredictionTable(f'{folder}/tiles.csv', classes) as table:
+        ...         row = Prediction.from_probabilities('a.tif', [0.75, 0.25], classes)
+        ...         table.write([row, Prediction.missing('b.tif', 'nodata')])
+        ...         header, first, second = table.finish().read_text().splitlines()
+        >>> header.split(',')[:4]
+        ['"path"', '"label"', '"confidence"', '"entropy"']
+        >>> first.split(',')[:3], second.split(',')[:3]
+        (['"a.tif"', '"Forest"', '0.75'], ['"b.tif"', '', ''])
     """
 
     def __init__(
@@ -56,16 +65,17 @@ class PredictionTable:
                 :data:`~torchgeo_discomkd.tables.formats.FORMATS`.
             classes: Names of the classes.
             crs: Coordinate reference system of the outlines, anything that PROJ knows.
-            overwrite: Replace an existing table; discard rows of an earlier run.
-            resume: Keep the rows of an earlier run that did not end.
+            overwrite: Whether to replace an existing table and discard rows of an
+                earlier run.
+            resume: Whether to keep the rows of an earlier, unfinished run.
             part: Number of this process, from 0, if several write the table.
-            settings: All that the rows depend on, for example the model: a run with
-                others is not continued.
+            settings: Everything that the rows depend on, for example the model: a run
+                with other settings is not resumed.
 
         Raises:
             OutputError: If the folder of the table cannot be written.
             OutputExistsError: If the table or rows of an earlier run exist and neither
-                *overwrite* nor *resume* allows for it.
+                *overwrite* nor *resume* allows it.
             SettingError: If the extension or *crs* is unknown, *overwrite* and
                 *resume* are both given, or the earlier rows have other settings.
         """
@@ -73,11 +83,13 @@ class PredictionTable:
         self.classes = tuple(classes)
         self.crs = crs
         if overwrite and resume:
-            raise SettingError('overwrite and resume exclude each other: give one.')
+            raise SettingError(
+                'overwrite and resume exclude each other: give only one.'
+            )
         check_format(self.path, self.classes)
         self._schema = _make_schema(self.classes, crs)
         self._shards = Shards(self.path.with_name(f'{self.path.name}.partial'), part)
-        # the run that is resumed may have been told to overwrite
+        # the run that is resumed may have been started with overwrite
         allowed = overwrite or part > 0 or (resume and self._shards.folder.exists())
         if self.path.is_dir():
             raise OutputExistsError(f'{path} is a folder: give the name of a file.')
@@ -93,7 +105,7 @@ class PredictionTable:
         self._since = time.monotonic()
 
     def finished(self) -> Iterator[tuple[str, str]]:
-        """Read path and status of all rows that are safe, also of earlier runs.
+        """Read path and status of all rows on disk, including those of earlier runs.
 
         Yields:
             Path and status of each row.
@@ -106,7 +118,7 @@ class PredictionTable:
             yield from zip(*columns, strict=True)
 
     def write(self, rows: Iterable[Prediction]) -> None:
-        """Add rows; they are safe after 5 seconds or 4096 rows, and when closed.
+        """Add rows; they are on disk after 5 seconds, 4096 rows or :meth:`close`.
 
         Args:
             rows: The rows, each path once.
@@ -120,7 +132,7 @@ class PredictionTable:
             self.close()
 
     def close(self) -> None:
-        """Make all rows safe.
+        """Write all rows to disk.
 
         Raises:
             OutputError: If they cannot be written.
@@ -145,7 +157,7 @@ class PredictionTable:
         """
         self.close()
         suffix = self.path.suffix.lower()
-        # its own extension, because GDAL's driver of GeoPackage insists on it
+        # with its extension, because GDAL's GeoPackage driver insists on it
         complete = self._shards.folder / f'complete{suffix}'
         with self._writing():
             complete.unlink(missing_ok=True)
@@ -164,12 +176,12 @@ class PredictionTable:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Make all rows safe, also after an error or an interrupt.
+        """Write all rows to disk, even after an error or an interrupt.
 
         Args:
             kind: Class of the error.
             error: The error; None if there was none.
-            traceback: Where it came from.
+            traceback: Its traceback.
         """
         # a full disk has been reported already
         if not isinstance(error, OutputError):
@@ -183,9 +195,9 @@ class PredictionTable:
             raise
         except OSError as error:
             raise OutputError(
-                f'{self.path} cannot be written ({error}). The rows that are finished '
-                f'are kept in {self._shards.folder}: make room or choose a folder that '
-                'you may write to, then continue with --resume.'
+                f'{self.path} cannot be written ({error}). Finished rows are kept in '
+                f'{self._shards.folder}: free some space or choose a writable folder, '
+                'then continue with --resume.'
             ) from error
 
 

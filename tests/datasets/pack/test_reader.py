@@ -195,7 +195,7 @@ def test_files_that_are_no_packs(pairs: Path, tmp_path: Path) -> None:
         PairedFolders(str(cut))
     other = tmp_path / 'other.safetensors'
     other.write_bytes((10).to_bytes(8, 'little') + b'{}        ')
-    with pytest.raises(PackError, match='is no pack'):
+    with pytest.raises(PackError, match='is not a pack'):
         PairedFolders(str(other))
     with pytest.raises(PackError, match='pack of folders'):
         PairedArrays(str(packed))
@@ -275,7 +275,7 @@ def test_packed_data_sets_travel_as_paths(pairs: Path) -> None:
     assert torch.equal(pickle.loads(content)[3]['image_ms'], sample['image_ms'])
 
 
-def test_split_files_beside_the_pack(tmp_path: Path) -> None:
+def test_split_files_next_to_the_pack(tmp_path: Path) -> None:
     root = write_eurosat(tmp_path / 'data')
     packed = tmp_path / 'eurosat.safetensors'
     write_pack(EuroSATMSSAR(str(root)), packed)

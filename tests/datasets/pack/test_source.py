@@ -31,7 +31,7 @@ def test_changed_table_is_noticed(tmp_path: Path) -> None:
     write_pack(PairedArrays(str(root)), packed)
     rows = np.load(root / 'train_idx.npy')
     np.save(root / 'train_idx.npy', rows[::-1])
-    with pytest.raises(PackError, match='no longer what'):
+    with pytest.raises(PackError, match='no longer matches'):
         PairedArrays(str(shutil.copy(packed, packed.with_name('x.safetensors'))))
 
 
@@ -47,7 +47,7 @@ def test_changed_source_is_noticed(pairs: Path, change: str) -> None:
         case 'scaled':
             with rasterio.open(path, 'r+') as file:
                 file.write(file.read() + 1)
-    with pytest.raises(PackError, match=r'no longer what .*pairs holds.*--overwrite'):
+    with pytest.raises(PackError, match=r'no longer matches .*pairs: .*--overwrite'):
         # a new file, as a new process would open it
         PairedFolders(str(shutil.copy(packed, packed.with_name('x.safetensors'))))
     write_pack(PairedFolders(str(pairs), missing='skip'), packed, overwrite=True)
@@ -83,7 +83,7 @@ def test_a_pack_needs_its_source_no_more(tmp_path: Path) -> None:
         expected['ms'].mean[8],
         expected['ms'].mean[2],
     )
-    # those of another are computed and kept beside it
+    # those of another are computed and kept next to it
     other = PairedFolders(str(packed), **options | {'val_groups': ['0']})
     assert cached_statistics(other) == statistics_of(other)
     assert len(list((tmp_path / '.torchgeo_discomkd').iterdir())) == 2

@@ -93,7 +93,7 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path) -> None:
     assert not output.exists()
     last.write_bytes(content)
     partial = tmp_path / 'pairs.partial.safetensors'
-    with pytest.raises(PackError, match='is no pack'):
+    with pytest.raises(PackError, match='is not a pack'):
         PairedFolders(str(partial))
     with partial.open('r+b') as file:
         length = int.from_bytes(file.read(8), 'little')
@@ -145,7 +145,7 @@ def test_outputs_that_are_refused(pairs: Path, tmp_path: Path) -> None:
     with pytest.raises(OutputExistsError, match='--overwrite'):
         write_pack(dataset, packed)
     assert packed.read_bytes() == content
-    with pytest.raises(SettingError, match=r'ends in \.safetensors'):
+    with pytest.raises(SettingError, match=r'must end in \.safetensors'):
         write_pack(dataset, tmp_path / 'x.npy')
     with pytest.raises(SettingError, match='workers=0'):
         write_pack(dataset, tmp_path / 'x.safetensors', workers=0)
@@ -190,7 +190,7 @@ class Constant(MultiModalDataset):
 
 
 def test_other_data_sets_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(SettingError, match='Constant does not tell where its images'):
+    with pytest.raises(SettingError, match='Constant is not a StoredDataset'):
         write_pack(Constant(), tmp_path / 'x.safetensors')
 
 

@@ -6,14 +6,14 @@
 It is a safetensors file (no pickle) with, for every modality m, the tensors
 
 * ``image.m``: (N, C, H, W), uint8, int8, uint16, int16, float16 or float32, whichever
-  of the source's type and float32 keeps every value; missing pixels are NaN;
+  of the source's type and float32 keeps all values; missing pixels are NaN;
 * ``path.m``: the N paths in the source, as JSON;
-* ``transform.m`` (N, 6) float64 and ``crs.m`` (N,) int32, for files: where tiles lie on
-  the Earth; the number of the coordinate reference system is -1 where that is not known;
-* ``statistics.m`` (8, C) float64: :data:`STATISTICS` of each band in the training split;
+* ``transform.m`` (N, 6) float64 and ``crs.m`` (N,) int32, for images in files: where
+  tiles lie on the Earth; the number of the coordinate reference system, or -1;
+* ``statistics.m`` (8, C) float64: :data:`STATISTICS` of each band in training data;
 
-and ``table.<name>``, the bytes of each small file beside the tiles that splits and labels
-are read from. The header says the rest.
+and ``table.<name>``, the bytes of each small file with splits and labels. The metadata
+in the header describe the rest.
 """
 
 import json
@@ -21,27 +21,28 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-#: Suffix of a pack: a *root* that ends like this is one.
+#: Suffix of a pack: a *root* that ends in it is one.
 SUFFIX = '.safetensors'
 
 #: Key of the metadata in the file's header.
 KEY = 'torchgeo_discomkd_pack'
 
-#: Number of the layout above.
+#: Version of the format above.
 FORMAT = 1
 
-#: Rows of the statistics: fields of BandStatistics.
+#: Rows of the statistics, which are fields of BandStatistics.
 STATISTICS = ('mean', 'std', 'low', 'high', 'minimum', 'maximum', 'missing', 'count')
 
 
 @dataclass(frozen=True)
 class PackedModality:
-    """What a pack says about one modality.
+    """Description of one modality in a pack.
 
     Attributes:
         folder: Folder below each base (folders), or prefix of the file (arrays).
-        descriptions: Names of the bands that the files themselves give, in order.
-        unit: Unit of the values that was given when it was packed.
+        descriptions: Names of the bands in the files themselves, in order; None if they
+            have none.
+        unit: Unit of the values, if one was given when the data were packed.
     """
 
     folder: str
@@ -51,17 +52,17 @@ class PackedModality:
 
 @dataclass(frozen=True)
 class PackMetadata:
-    """What a pack says about itself.
+    """Metadata in the header of a pack.
 
     Attributes:
         layout: Kind of source.
         bases: Folders of the splits, or one empty text.
         modalities: The modalities by name.
         crs: Coordinate reference systems, as 'EPSG:<code>' or WKT.
-        split_hash: Hash of the training split that the statistics are of.
+        split_hash: Hash of the training split that the statistics belong to.
         fingerprint: Hash of the source's files.
-        source: Path of the source from the folder of the pack.
-        version: Version of the package that wrote it.
+        source: Path of the source, relative to the folder of the pack.
+        version: Version of the package that wrote the pack.
     """
 
     layout: Literal['folders', 'arrays']
@@ -99,7 +100,7 @@ class PackMetadata:
             }
             return cls(**values)
         except (AttributeError, KeyError, TypeError) as error:
-            raise ValueError(f'no description of a pack: {error!r}') from error
+            raise ValueError(f'not a description of a pack: {error!r}') from error
 
 
 def is_pack(root: str | Path) -> bool:
@@ -107,6 +108,10 @@ def is_pack(root: str | Path) -> bool:
 
     Args:
         root: The root.
+
+    Example:
+        >>> is_pack('data/eurosat.safetensors'), is_pack('data/eurosat')
+        (True, False)
     """
     path = Path(root)
     return path.suffix == SUFFIX and not path.is_dir()

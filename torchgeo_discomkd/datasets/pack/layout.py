@@ -1,11 +1,11 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Where everything lies in a pack, before any image is read.
+"""Layout of a pack, known before any image is read.
 
-safetensors writes a file from tensors that are all in memory. A pack is larger than
-that: room for the header is left, the images follow in any order, and the header that
-makes it a pack comes last.
+safetensors writes files from tensors that are all in memory. A pack may be larger than
+memory: space for the header is reserved, the images follow in any order, and the header
+that makes the file a pack is written last.
 """
 
 import hashlib
@@ -37,18 +37,20 @@ NAMES = {
 #: Types that images keep; all others become float32.
 KEPT = ('uint8', 'int8', 'uint16', 'int16', 'float16', 'float32')
 
-#: Bytes in the header for the coordinate reference systems, which are known last: some
-#: 80 of them without an EPSG code, or 6000 with one.
+#: Bytes reserved in the header for the coordinate reference systems, which are known
+#: last: about 80 of them without an EPSG code, or 6000 with one.
 RESERVE = 2**16
 
 
 class PackLayout:
-    """Places of all tensors of a pack, and its header.
+    """Positions of all tensors in a pack, and its header.
 
     Attributes:
-        images: Type of the images of each modality, in the byte order of the file, and
-            shape.
+        images: Type (in the byte order of the file) and shape of the images of each
+            modality.
         small: Contents of the tensors that are known from the start.
+        offsets: Position of the first byte of every tensor.
+        size: Size of the file in bytes.
     """
 
     def __init__(
@@ -57,9 +59,9 @@ class PackLayout:
         """Initialize a new PackLayout instance.
 
         Args:
-            dataset: What is packed.
+            dataset: The data set to pack.
             output: The pack.
-            widened: Modalities whose values the type of the source does not hold.
+            widened: Modalities whose values do not fit into the type of the source.
         """
         self.images: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {}
         self.small: dict[str, bytes] = {}
@@ -104,11 +106,11 @@ class PackLayout:
         """Return the header of the file.
 
         Args:
-            systems: Coordinate reference systems. Without them the file is none that
-                can be read as a pack.
+            systems: Coordinate reference systems. Without them the file cannot be read
+                as a pack.
 
         Returns:
-            As many bytes as there are before the first tensor.
+            All bytes before the first tensor.
 
         Raises:
             OutputError: If there are too many coordinate reference systems.
@@ -121,13 +123,13 @@ class PackLayout:
         if len(text) > self._start - 8:
             raise OutputError(
                 f'the tiles are in {len(systems or ())} coordinate reference systems, '
-                'more than a pack holds: warp them to fewer.'
+                'more than a pack can hold: warp them to fewer.'
             )
         text += b' ' * (self._start - 8 - len(text))
         return len(text).to_bytes(8, 'little') + text
 
     def state(self) -> str:
-        """Return a hash of all that is known before the first image is read."""
+        """Return a hash of everything that is known before the first image is read."""
         digest = hashlib.sha256(self.header(()))
         for content in self.small.values():
             digest.update(content)
@@ -148,10 +150,8 @@ class PackLayout:
         described = PackMetadata(crs=(), **self._metadata).to_json()
         length = len(json.dumps(self._entries)) + 2 * len(json.dumps(described))
         self._start = -(-(length + RESERVE) // 4096) * 4096
-        #: First byte of every tensor.
         self.offsets = {
             key: self._start + entry['data_offsets'][0]
             for key, entry in self._entries.items()
         }
-        #: Size of the file in bytes.
         self.size = self._start + end

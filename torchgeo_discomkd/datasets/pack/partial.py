@@ -1,7 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""A pack that is being written, and a list of what is there."""
+"""A pack that is being written, and a list of its finished pieces."""
 
 import json
 import os
@@ -21,11 +21,16 @@ from .layout import PackLayout
 
 
 class PartialPack:
-    """``<stem>.partial.safetensors`` and ``<stem>.partial.jsonl`` beside the pack.
+    """``<stem>.partial.safetensors`` and ``<stem>.partial.jsonl`` next to the pack.
 
-    A piece is listed when it was written, so that a run that was killed goes on where
-    it was; other data or other settings begin anew. ``<stem>.partial.lock`` is locked
-    while a process writes them.
+    A piece is listed once it is written, so that a killed run can be resumed; a run
+    with other data or settings starts from scratch. ``<stem>.partial.lock`` is locked
+    while a process writes to these files.
+
+    Attributes:
+        output: The pack.
+        path: The unfinished file.
+        finished: Names of the finished pieces.
     """
 
     def __init__(
@@ -35,11 +40,11 @@ class PartialPack:
 
         Args:
             output: The pack.
-            layout: Where everything lies in it.
-            widened: Modalities whose values the type of the source does not hold.
+            layout: Its layout.
+            widened: Modalities whose values do not fit into the type of the source.
 
         Raises:
-            OutputError: If there is no room for it, or another process writes it.
+            OutputError: If the disk is too full, or another process writes the pack.
             OSError: If it cannot be written.
         """
         self.output = output
@@ -62,8 +67,7 @@ class PartialPack:
             raise
 
     def _open(self, widened: Collection[str]) -> None:
-        """Go on with what is there, or begin anew."""
-        #: Names of the pieces that are there.
+        """Resume an earlier run, or start from scratch."""
         self.finished: set[str] = set()
         self._systems: dict[str, int] = {}
         first = {'state': self._layout.state(), 'widened': sorted(widened)}
@@ -74,20 +78,20 @@ class PartialPack:
         else:
             self._create()
             lines = [first]
-        # also without a line that a kill cut off
+        # this also drops a line that a kill cut off
         self._list.write_text(''.join(f'{json.dumps(line)}\n' for line in lines))
         self._file = self.path.open('r+b')
 
     def write(
         self, key: str, values: NDArray[Any], first: int = 0, row: int = 1
     ) -> None:
-        """Write a part of a tensor; several threads may.
+        """Write a part of a tensor. Thread-safe.
 
         Args:
             key: Name of the tensor.
-            values: What to write.
-            first: Row to begin with.
-            row: Bytes in a row.
+            values: The rows to write.
+            first: Position of the first row.
+            row: Number of bytes in a row.
         """
         offset = self._layout.offsets[key] + first * row
         with self._lock:
@@ -106,18 +110,18 @@ class PartialPack:
             return self._systems[text]
 
     def mark(self, piece: str) -> None:
-        """Note that a piece is there.
+        """List a piece as finished.
 
         Args:
             piece: Its name.
         """
         with self._lock:
-            # a piece that is listed must not wait in this process
+            # a listed piece must not be in this process's buffer any more
             self._file.flush()
             self._append({'piece': piece})
 
     def complete(self) -> None:
-        """Write the header: all images are there, and it can be read as a pack.
+        """Write the header once all images are written: the file is now a pack.
 
         Raises:
             OutputError: If there are too many coordinate reference systems.
@@ -127,7 +131,7 @@ class PartialPack:
         self._file.flush()
 
     def finish(self) -> None:
-        """Give the file its name."""
+        """Give the file its final name."""
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
@@ -169,7 +173,7 @@ class PartialPack:
 
 
 def widened_before(output: Path) -> set[str]:
-    """Return the modalities that a run that was stopped had to widen.
+    """Return the modalities that an interrupted run had to widen.
 
     Args:
         output: The pack.
@@ -186,7 +190,7 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     try:
-        # a line that a kill cut off has no end
+        # a line that a kill cut off has no line break
         return [json.loads(line) for line in path.read_text().split('\n')[:-1]]
     except ValueError:
         return []

@@ -24,7 +24,7 @@ from ..folders import FolderStore
 from ..stores import Folders, Layout, Store, StoredImages
 from .format import KEY, PackMetadata, is_pack
 
-#: Stores of images that are in no pack.
+#: Stores of images outside packs.
 FILES: dict[Layout, type[FolderStore | ArrayStore]] = {
     'folders': FolderStore,
     'arrays': ArrayStore,
@@ -32,7 +32,7 @@ FILES: dict[Layout, type[FolderStore | ArrayStore]] = {
 
 
 class PackFile:
-    """An open pack. It travels to worker processes as its path."""
+    """An open pack, sent to worker processes as its path."""
 
     def __init__(self, path: Path) -> None:
         """Initialize a new PackFile instance.
@@ -41,13 +41,13 @@ class PackFile:
             path: The file.
 
         Raises:
-            PackError: If it is no pack, truncated, or of a later version.
+            PackError: If it is not a pack, truncated, or of a later version.
         """
         self.path = path
         self.metadata: PackMetadata = self._read_metadata()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Travel as a path: another process maps the file itself."""
+        """Pickle the path only: another process maps the file itself."""
         return type(self), (self.path,)
 
     @property
@@ -63,19 +63,19 @@ class PackFile:
             name: Its path.
 
         Returns:
-            The bytes; None if it was not packed.
+            The bytes; None if the file was not packed.
         """
         table = self.array(f'table.{name}')
         return None if table is None else table.tobytes()
 
     def array(self, key: str) -> NDArray[Any] | None:
-        """Return a tensor: a view of the file, not to be changed.
+        """Return a tensor: a read-only view of the file.
 
         Args:
             key: Its name.
 
         Returns:
-            None if there is none.
+            The tensor; None if it does not exist.
         """
         if key not in self._keys:
             return None
@@ -84,7 +84,7 @@ class PackFile:
 
     @cached_property
     def images(self) -> dict[str, NDArray[Any]]:
-        """Images of each modality, (N, C, H, W): views of the file, not to be changed."""
+        """Images of each modality, (N, C, H, W): read-only views of the file."""
         return {
             m: self._file.get_tensor(f'image.{m}').numpy() for m in self._modalities
         }
@@ -110,7 +110,7 @@ class PackFile:
 
     @cached_property
     def descriptor(self) -> int:
-        """Descriptor of the file, closed with this object."""
+        """File descriptor, closed with this object."""
         descriptor = os.open(self.path, os.O_RDONLY)
         weakref.finalize(self, os.close, descriptor)
         return descriptor
@@ -126,7 +126,7 @@ class PackFile:
             return safe_open(self.path, framework='pt')
         except (OSError, SafetensorError) as error:
             raise PackError(
-                f'{self.path} is no safetensors file, or it is truncated ({error}): '
+                f'{self.path} is not a safetensors file, or it is truncated ({error}): '
                 'pack the data again, or copy the file again.'
             ) from error
 
@@ -142,7 +142,7 @@ class PackFile:
         header = self._file.metadata() or {}
         if KEY not in header:
             raise PackError(
-                f'{self.path} is no pack: give a file that '
+                f'{self.path} is not a pack: give a file that '
                 '`python -m torchgeo_discomkd pack` wrote, or a folder.'
             )
         try:
@@ -187,11 +187,20 @@ class PackedImages(StoredImages):
         return self._pack.images[self._modality]
 
     def header(self, row: int) -> Header:
-        """Return names and number of bands, size and type of an image."""
+        """Return the names and number of bands, size and type of an image.
+
+        Args:
+            row: Not used: all images are alike.
+        """
         return Header(self._descriptions, *self.mapped.shape[1:], self.mapped.dtype)
 
     def read(self, row: int, bands: Sequence[int] | None = None) -> NDArray[np.float32]:
-        """Return an image; see :meth:`StoredImages.read`."""
+        """Return an image; see :meth:`StoredImages.read`.
+
+        Args:
+            row: Its row.
+            bands: Positions of the bands; all if None.
+        """
         if self.names is not None:
             check_bands(self.paths[row], self.header(row), bands, self.names)
         return self.gather([row], bands)[0]
@@ -201,14 +210,18 @@ class PackedImages(StoredImages):
     ) -> NDArray[np.float32]:
         """Copy images into a batch; see :meth:`StoredImages.gather`.
 
+        Args:
+            rows: Their rows, B of them.
+            bands: Positions of the bands; all if None.
+
         Raises:
-            PackError: If the file was truncated meanwhile.
+            PackError: If the file was truncated in the meantime.
         """
         images = self.mapped
         count = images.shape[1] if bands is None else len(bands)
         batch = np.empty((len(rows), count, *images.shape[2:]), np.float32)
         image = np.empty(images.shape[1:], images.dtype)
-        # row by row: copied and converted at once, while it is in the cache
+        # row by row: each is converted while it is still in the cache
         for place, row in enumerate(rows):
             self._copy(row, image)
             batch[place] = image if bands is None else image[bands]
@@ -217,8 +230,8 @@ class PackedImages(StoredImages):
     def _copy(self, row: int, image: NDArray[Any]) -> None:
         """Copy an image out of the file.
 
-        Reading costs less than the map: no page of a file that is larger than the
-        memory has to be mapped first, and none counts as memory of the process.
+        Reading is cheaper than mapping: no page of a file larger than memory has to be
+        mapped first, and none counts towards the memory of the process.
         """
         if not hasattr(os, 'preadv'):
             image[:] = self.mapped[row]
@@ -226,10 +239,14 @@ class PackedImages(StoredImages):
         pack = self._pack
         offset = pack.offsets[self._modality] + row * image.nbytes
         if os.preadv(pack.descriptor, [image], offset) < image.nbytes:
-            raise PackError(f'{pack.path} was truncated while it was read: pack anew.')
+            raise PackError(f'{pack.path} was truncated while it was read: pack again.')
 
     def locate(self, row: int) -> tuple[CRS, Affine] | None:
-        """Return where an image lies on the Earth; None if it does not tell."""
+        """Return where an image lies on the Earth; None if that is not known.
+
+        Args:
+            row: Its row.
+        """
         numbers = self._pack.array(f'crs.{self._modality}')
         transforms = self._pack.array(f'transform.{self._modality}')
         if numbers is None or transforms is None or numbers[row] < 0:
@@ -245,10 +262,10 @@ class PackStore(Store):
 
         Args:
             root: The pack.
-            layout: What the data set reads.
+            layout: Kind of store that the data set reads.
 
         Raises:
-            PackError: If it is no pack, of another kind, or its source has changed.
+            PackError: If it is not a pack, of the other kind, or its source changed.
         """
         pack = open_pack(root)
         if pack.metadata.layout != layout:
@@ -268,7 +285,11 @@ class PackStore(Store):
         return False
 
     def lacks(self, folder: str) -> bool:
-        """Return False: nothing can be added to a pack."""
+        """Return False: nothing can be added to a pack.
+
+        Args:
+            folder: Not used.
+        """
         return False
 
     def find_folders(
@@ -278,12 +299,12 @@ class PackStore(Store):
 
         Args:
             base: Not used.
-            folders: Modalities by name and in order; what their folders are called now
-                is no matter, but prefixes of arrays have to be the same.
+            folders: Modalities by name and in order. Their folders may have been
+                renamed since, but prefixes of arrays must be those that were packed.
             modalities: Modalities that are needed in any case.
 
         Raises:
-            ModalityError: If the pack lacks one.
+            ModalityError: If the pack lacks a modality, or has another prefix for it.
         """
         packed = {m: v.folder for m, v in self._pack.metadata.modalities.items()}
         if self.layout == 'arrays':
@@ -304,11 +325,22 @@ class PackStore(Store):
         return {m: packed[m] for m in chosen if m in packed}
 
     def images(self, folders: Folders, bases: Sequence[str]) -> dict[str, StoredImages]:
-        """Return the images of each modality."""
+        """Return the images of each modality.
+
+        Args:
+            folders: The modalities, as keys.
+            bases: Not used.
+        """
         return {m: PackedImages(self._pack, m) for m in folders}
 
     def absence(self, base: str, modality: str, folder: str) -> LayoutError:
-        """Return the error that a modality has no tiles."""
+        """Return the error for a modality without tiles.
+
+        Args:
+            base: Folder of the split, or empty.
+            modality: The modality.
+            folder: Not used.
+        """
         return LayoutError(
             f"{self.root} has no tiles of modality '{modality}'"
             + (f" in '{base}'" if base else '')
@@ -316,12 +348,20 @@ class PackStore(Store):
         )
 
     def read_table(self, name: str) -> bytes | None:
-        """Return a packed table, or read one beside the pack."""
+        """Return a packed table, or read one next to the pack.
+
+        Args:
+            name: The file.
+        """
         content = self._pack.table(name)
         return super().read_table(name) if content is None else content
 
     def fingerprint(self, images: Mapping[str, StoredImages]) -> str:
-        """Return the hash of the source's files."""
+        """Return the hash of the source's files.
+
+        Args:
+            images: Not used.
+        """
         return self._pack.metadata.fingerprint
 
     def statistics(self, modality: str, split_hash: str) -> NDArray[np.float64] | None:
@@ -332,8 +372,8 @@ class PackStore(Store):
             split_hash: Hash of the split.
 
         Returns:
-            float64 (8, C), the rows named by STATISTICS; None if they are of another
-            split.
+            float64 (8, C), the rows in the order of STATISTICS; None if they belong to
+            another split.
         """
         if self._pack.metadata.split_hash != split_hash:
             return None
@@ -345,19 +385,19 @@ def open_store(root: str | Path, layout: Layout) -> Store:
 
     Args:
         root: Folder, or pack.
-        layout: How images lie in a folder.
+        layout: Kind of store.
 
     Raises:
-        LayoutError: If there is no such folder of arrays.
-        PackError: If it is a pack that cannot be read, of the other layout, or of a
-            source that has changed.
+        LayoutError: If a folder of arrays does not exist.
+        PackError: If a pack cannot be read, is of the other kind, or its source
+            changed.
     """
     path = Path(root)
     return PackStore(path, layout) if is_pack(path) else FILES[layout](path)
 
 
 def open_pack(path: Path) -> PackFile:
-    """Open a pack; the same one is opened only once.
+    """Open a pack, or return it if it is open already.
 
     Args:
         path: The file.
@@ -366,7 +406,7 @@ def open_pack(path: Path) -> PackFile:
         The pack.
 
     Raises:
-        PackError: If there is no such file or it is no pack.
+        PackError: If the file does not exist or is not a pack.
     """
     try:
         state = path.stat()
@@ -386,7 +426,7 @@ def _open(path: Path, time: int, size: int) -> PackFile:
 
 @lru_cache(maxsize=8)
 def _check_source(pack: PackFile) -> None:
-    """Check that the source of a pack, where it is still there, has not changed."""
+    """Check that the source of a pack, if it still exists, has not changed."""
     metadata = pack.metadata
     source = pack.path.resolve().parent / metadata.source
     if not source.is_dir():
@@ -395,12 +435,12 @@ def _check_source(pack: PackFile) -> None:
     folders = {m: v.folder for m, v in metadata.modalities.items()}
     images = store.images(folders, metadata.bases)
     if not images:
-        # moved away to save space, or a folder of the same name that holds other things
+        # moved elsewhere to save space, or an unrelated folder of the same name
         return
     tables = {name: store.read_table(name) for name in pack.tables}
     changed = [name for name, t in tables.items() if t not in (None, pack.table(name))]
     if changed or store.fingerprint(images) != metadata.fingerprint:
         raise PackError(
-            f'{pack.path} is no longer what {source} holds: files were added, removed '
-            'or changed. Pack the data again (--overwrite), or give the folder as root.'
+            f'{pack.path} no longer matches {source}: files were added, removed or '
+            'changed. Pack the data again (--overwrite), or give the folder as root.'
         )

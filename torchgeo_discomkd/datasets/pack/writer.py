@@ -1,7 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Write a pack: in parallel, in pieces that a later run need not repeat."""
+"""Write a pack in parallel, in pieces that a resumed run does not repeat."""
 
 import contextlib
 import os
@@ -26,18 +26,24 @@ from .format import SUFFIX, is_pack
 from .layout import PackLayout
 from .partial import PartialPack, widened_before
 
-#: Images in a piece: read and written together.
+#: Number of images in a piece, which are read and written together.
 PIECE = 64
 
 
 @dataclass(frozen=True)
 class PackReport:
-    """What was packed.
+    """Summary of a pack that was written.
 
     Attributes:
         path: The pack.
         images: Number of images and type of their values for each modality.
         size: Size of the file in bytes.
+
+    Example:
+        >>> from pathlib import Path
+        >>> report = PackReport(Path('a.safetensors'), {'sar': (2, 'float32')}, 69_000)
+        >>> report.images['sar'], f'{report.size / 1e3:.0f} kB'
+        ((2, 'float32'), '69 kB')
     """
 
     path: Path
@@ -60,32 +66,46 @@ def write_pack(
     overwrite: bool = False,
     progress: bool = False,
 ) -> PackReport:
-    """Write all images of a data set, all bands and splits, into one file.
+    """Write all images of a data set, with all bands and splits, into one file.
 
-    Values are kept as they are. The file appears when it is complete; the same call
-    goes on where one that was stopped had come to.
+    Values are not changed. The file appears when it is complete; to resume a run that
+    was interrupted, repeat the call.
 
     Args:
         dataset: The training split, whose statistics become part of the pack.
         output: The file, ``*.safetensors``.
-        workers: Threads that read. Default: one for each processor core.
-        overwrite: Whether an existing file is replaced.
+        workers: Number of threads that read. Default: one for each processor core.
+        overwrite: Whether to replace an existing file.
         progress: Whether to show a progress bar.
 
     Returns:
-        What was packed.
+        Number, type and size of what was packed.
 
     Raises:
-        OutputError: If there is no room, or the file cannot be written.
-        OutputExistsError: If *output* exists.
-        SettingError: If *output* has another suffix, the data are a pack already or
-            cannot be packed.
+        OutputError: If the disk is too full, or the file cannot be written.
+        OutputExistsError: If *output* exists and *overwrite* is not set.
+        SettingError: If the suffix of *output* is wrong, or the data are a pack already
+            or cannot be packed.
         TileSizeError: If the images of a modality differ in size.
         UserError: If the data cannot be used.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from torchgeo_discomkd.datasets import PairedArrays
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     images = np.arange(8.0).reshape(2, 1, 2, 2)
+        ...     np.save(f'{root}/SAR_data_normalized.npy', images)
+        ...     np.save(f'{root}/labels.npy', [0, 1])
+        ...     np.save(f'{root}/train_idx.npy', [0, 1])
+        ...     report = write_pack(PairedArrays(root), f'{root}/pack.safetensors')
+        ...     packed = PairedArrays(f'{root}/pack.safetensors')
+        >>> report.images, len(packed)
+        ({'sar': (2, 'float32')}, 2)
     """
     output = Path(output)
     if output.suffix != SUFFIX:
-        raise SettingError(f'{output}: the name of a pack ends in {SUFFIX}.')
+        raise SettingError(f'{output}: the name of a pack must end in {SUFFIX}.')
     if workers is not None and workers < 1:
         raise SettingError(f'workers={workers}: give 1 or more.')
     refuse_existing([output], overwrite)
@@ -93,12 +113,12 @@ def write_pack(
         raise SettingError(f'{dataset.root} is a pack already: give a folder as root.')
     if not isinstance(dataset, StoredDataset):
         raise SettingError(
-            f'{type(dataset).__name__} does not tell where its images are: pack '
-            'PairedFolders, PairedArrays or EuroSATMSSAR.'
+            f'{type(dataset).__name__} is not a StoredDataset and cannot be packed: '
+            'pack PairedFolders, PairedArrays or EuroSATMSSAR.'
         )
     for images in dataset.images.values():
         if images.names is None:
-            # also of one that samples do not hold, all files must have one order
+            # all files must have one order, also in modalities that samples do not hold
             header = images.header(0)
             images.names = header.descriptions or [''] * header.count
     widened = widened_before(output)
@@ -123,7 +143,7 @@ def write_pack(
 
 def _write_statistics(packed: StoredDataset, partial: PartialPack) -> None:
     for modality in packed.modalities:
-        # without a valid pixel there are none: training will tell
+        # without a valid pixel there are none: training will report that
         with contextlib.suppress(MissingValueError):
             rows = statistics_rows(band_statistics(packed, modality))
             partial.write(f'statistics.{modality}', rows)
@@ -160,7 +180,7 @@ def _write_pieces(
             for future in as_completed(futures):
                 bar.update(future.result())
         finally:
-            # none may write any more when the file is closed
+            # nothing may be written after the file is closed
             for future in futures:
                 future.cancel()
             wait(futures)
@@ -185,9 +205,9 @@ def _read(
         image = images.read(first + place)
         if image.shape != shape:
             raise TileSizeError(
-                f'{images.paths[first + place]} is of shape {image.shape}, but '
-                f'{images.paths[0]} is of {shape}: cut or resample the tiles of '
-                'a modality to one size.'
+                f'{images.paths[first + place]} has shape {image.shape}, but '
+                f'{images.paths[0]} has {shape}: cut or resample the tiles of a '
+                'modality to one size.'
             )
         # missing pixels, NaN, do not fit into integers
         with np.errstate(invalid='ignore', over='ignore'):

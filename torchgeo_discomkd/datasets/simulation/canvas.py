@@ -11,13 +11,13 @@ from numpy.random import Generator
 from .materials import Region, Surface, draw_surface
 from .shapes import Array, Labels, Mask, noise, rotate
 
-#: Size of a pixel of the canvas, metres; sensors' pixels are OVERSAMPLING times that.
+#: Pixel size of the canvas in metres; sensors' pixels are OVERSAMPLING times as large.
 CANVAS_PIXEL = 5.0
 OVERSAMPLING = 2
 
 
 class Ground(NamedTuple):
-    """What the sensors look at: K surfaces on a canvas of n x n pixels.
+    """Scene that the sensors observe: K surfaces on a canvas of n x n pixels.
 
     Attributes:
         cover: Number of the surface at each pixel, below K, shape (n, n).
@@ -50,10 +50,11 @@ class Canvas:
         x: Easting of each pixel relative to the centre, metres, shape (n, n).
         y: Northing of each pixel relative to the centre, metres, shape (n, n).
         cover: Number of the surface at each pixel, shape (n, n).
-        fraction: What rows and patches add to a surface's fraction, shape (n, n).
+        fraction: Variation added to a surface's fraction by rows and patches, shape
+            (n, n).
         echo: Sigma0 that point targets add in VV, linear power, shape (n, n).
         surfaces: The surfaces painted so far.
-        region: What all surfaces have in common.
+        region: Properties shared by all surfaces.
         relief: Steepness of the terrain, 0 (flat) to about 1.
     """
 
@@ -76,7 +77,12 @@ class Canvas:
         self.relief = abs(rng.normal(0, 0.12))
 
     def noise(self, scale: float, fractal: bool = False) -> Array:
-        """Draw a smooth field of mean 0 and standard deviation 1; *scale* in metres."""
+        """Draw a smooth random field of mean 0 and standard deviation 1.
+
+        Args:
+            scale: As in :func:`~.shapes.noise`, but in metres.
+            fractal: Let the amplitude fall with frequency as terrain does.
+        """
         return noise(self.n, scale / CANVAS_PIXEL, self.rng, fractal)
 
     def axes(
@@ -85,7 +91,7 @@ class Canvas:
         """Return coordinates in a random direction.
 
         Args:
-            warp: How far lines stray from straight ones, metres.
+            warp: How far lines deviate from straight ones, metres.
             angle: Direction in radians; random by default.
 
         Returns:
@@ -99,13 +105,24 @@ class Canvas:
         return u, v
 
     def paint(self, mask: Mask | bool, *names: str) -> None:
-        """Cover a region with one new surface of one of the materials."""
+        """Cover a region with one new surface of a random material.
+
+        Args:
+            mask: The region, shape (n, n); True for the whole tile.
+            *names: Materials to choose from.
+        """
         name = names[self.rng.integers(len(names))]
         self.cover[mask] = len(self.surfaces)
         self.surfaces.append(draw_surface(name, self.region, self.rng))
 
     def paint_each(self, labels: Labels, names: list[str], mask: Mask | bool) -> None:
-        """Cover every labelled region with a new surface of a random material."""
+        """Cover every labelled region with a new surface of a random material.
+
+        Args:
+            labels: Number of the region at each pixel, shape (n, n).
+            names: Materials to choose from.
+            mask: Where to paint, shape (n, n); True for the whole tile.
+        """
         base, count = len(self.surfaces), int(labels.max()) + 1
         for choice in self.rng.integers(len(names), size=count):
             surface = draw_surface(names[choice], self.region, self.rng)

@@ -1,7 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Built-up land and the lines that cross a countryside in the simulated tiles."""
+"""Built-up land, roads and rivers of the simulated tiles."""
 
 from collections.abc import Callable
 
@@ -28,7 +28,7 @@ def _corners(canvas: Canvas, mask: Mask, cell: Labels, level: float) -> None:
 
 
 def _park(canvas: Canvas, region: Mask | bool) -> None:
-    """Leave a part of the built-up land green, in some tiles."""
+    """Paint a park into the built-up land of some tiles."""
     if canvas.rng.uniform() < 0.4:
         park = (canvas.noise(65) > canvas.rng.uniform(0.8, 2)) & region
         canvas.paint(park, 'pasture', 'broadleaf', 'herbs')
@@ -36,7 +36,12 @@ def _park(canvas: Canvas, region: Mask | bool) -> None:
 
 
 def residential(canvas: Canvas, region: Mask | bool = True) -> None:
-    """Paint blocks of houses with gardens along streets."""
+    """Paint blocks of houses with gardens along streets.
+
+    Args:
+        canvas: Canvas to paint on.
+        region: Where to paint; True for the whole tile.
+    """
     rng = canvas.rng
     angle = rng.uniform(0, np.pi)
     u, v = canvas.axes(warp=rng.uniform(0, 25), angle=angle)
@@ -65,7 +70,12 @@ def residential(canvas: Canvas, region: Mask | bool = True) -> None:
 
 
 def industrial(canvas: Canvas, region: Mask | bool = True) -> None:
-    """Paint large halls, yards and tanks."""
+    """Paint large halls, yards and tanks.
+
+    Args:
+        canvas: Canvas to paint on.
+        region: Where to paint; True for the whole tile.
+    """
     rng = canvas.rng
     angle = rng.uniform(0, np.pi)
     u, v = canvas.axes(angle=angle)
@@ -95,7 +105,7 @@ def industrial(canvas: Canvas, region: Mask | bool = True) -> None:
 
 
 def _suburb(canvas: Canvas) -> None:
-    """Paint open land with a part of it built up."""
+    """Paint partly built-up open land."""
     openland = (annual_crop, pasture, forest)
     openland[canvas.rng.integers(3)](canvas)
     region = canvas.noise(110) > canvas.rng.uniform(-0.3, 0.9)
@@ -136,7 +146,11 @@ def _road(canvas: Canvas, distance: Array, half: float) -> None:
 
 
 def highway(canvas: Canvas) -> None:
-    """Paint a motorway across a countryside, sometimes with a junction."""
+    """Paint a motorway through countryside, sometimes with a junction.
+
+    Args:
+        canvas: Canvas to paint on.
+    """
     rng = canvas.rng
     _countryside(canvas)
     half = rng.uniform(14, 22)
@@ -151,7 +165,11 @@ def highway(canvas: Canvas) -> None:
 
 
 def river(canvas: Canvas) -> None:
-    """Paint a river across a countryside."""
+    """Paint a river through countryside.
+
+    Args:
+        canvas: Canvas to paint on.
+    """
     rng = canvas.rng
     _countryside(canvas)
     canvas.relief *= 0.3

@@ -4,17 +4,16 @@
 """Materials of the simulated tiles: one table drives both sensors.
 
 A material is a line between two end members, e.g. from bare soil to a closed canopy.
-Where a surface lies on that line fixes its reflectance *and* its backscatter, so what
-the two sensors see is correlated without being redundant.
+The position of a surface on that line determines its reflectance *and* its backscatter,
+so what the two sensors see is correlated without being redundant.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 from numpy.random import Generator
-from numpy.typing import NDArray
 
-Array = NDArray[np.floating]
+from .shapes import Array
 
 #: Sentinel-2 bands in the order of EuroSAT's files: B8A comes last.
 MS_BANDS = (
@@ -45,7 +44,7 @@ SPECTRA = {
     }.items()
 }  # fmt: skip
 
-#: How much the brightness of the ground shows in an end member.
+#: How strongly the brightness of the ground affects an end member.
 GROUND = {'soil': 1.0, 'sand': 1.0, 'straw': 0.6}
 
 
@@ -118,7 +117,7 @@ class Surface(NamedTuple):
 
 
 class Region(NamedTuple):
-    """What all surfaces of a tile have in common.
+    """Properties shared by all surfaces of a tile.
 
     Attributes:
         season: Position of the vegetation between dry (0) and lush (1).
@@ -134,7 +133,7 @@ def draw_surface(name: str, region: Region, rng: Generator) -> Surface:
 
     Args:
         name: Key of MATERIALS.
-        region: What the tile's surfaces have in common.
+        region: Properties shared by all surfaces of the tile.
         rng: Source of randomness.
 
     Returns:

@@ -21,7 +21,7 @@ def _hedges(canvas: Canvas, labels: Labels, share: float, *names: str) -> None:
 
 
 def _tramlines(canvas: Canvas, labels: Labels, amplitude: float) -> None:
-    """Add the traces of machines, in a direction of its own in every parcel."""
+    """Add the tracks of machines, in a separate direction for each parcel."""
     rng, count = canvas.rng, int(labels.max()) + 1
     angle = rng.choice([0, np.pi / 2], count)[labels] + rng.normal(0, 0.1)
     pitch = rng.uniform(18, 40, count)[labels]
@@ -31,7 +31,11 @@ def _tramlines(canvas: Canvas, labels: Labels, amplitude: float) -> None:
 
 
 def annual_crop(canvas: Canvas) -> None:
-    """Paint large fields of crops in different stages of growth."""
+    """Paint large fields of crops in different stages of growth.
+
+    Args:
+        canvas: Canvas to paint on.
+    """
     rng = canvas.rng
     u, v = canvas.axes(warp=rng.choice([0, 6]))
     scale = rng.uniform(0.5, 1.5)
@@ -44,7 +48,11 @@ def annual_crop(canvas: Canvas) -> None:
 
 
 def pasture(canvas: Canvas) -> None:
-    """Paint meadows between hedges, with single trees."""
+    """Paint meadows between hedges, with scattered trees.
+
+    Args:
+        canvas: Canvas to paint on.
+    """
     rng = canvas.rng
     u, v = canvas.axes(warp=rng.uniform(5, 25))
     labels = voronoi(u, v * rng.uniform(0.6, 1), int(rng.integers(3, 30)), rng)
@@ -61,7 +69,11 @@ def pasture(canvas: Canvas) -> None:
 
 
 def herbaceous(canvas: Canvas) -> None:
-    """Paint natural grassland with scrub and bare ground, often on slopes."""
+    """Paint natural grassland with scrub and bare ground, often on slopes.
+
+    Args:
+        canvas: Canvas to paint on.
+    """
     rng = canvas.rng
     canvas.relief += abs(rng.normal(0, 0.3))
     kinds = ['herbs', 'herbs', 'pasture'] if rng.uniform() < 0.25 else ['herbs']
@@ -78,7 +90,11 @@ def herbaceous(canvas: Canvas) -> None:
 
 
 def permanent_crop(canvas: Canvas) -> None:
-    """Paint plots of orchards and vineyards in rows."""
+    """Paint plots of orchards and vineyards in rows.
+
+    Args:
+        canvas: Canvas to paint on.
+    """
     rng = canvas.rng
     u, v = canvas.axes(warp=rng.uniform(0, 12))
     scale = rng.uniform(0.7, 1.6)
@@ -106,7 +122,11 @@ def _rows(canvas: Canvas, labels: Labels, planted: Mask) -> None:
 
 
 def forest(canvas: Canvas) -> None:
-    """Paint woods of conifers and broadleaved trees."""
+    """Paint woods of coniferous and broadleaved trees.
+
+    Args:
+        canvas: Canvas to paint on.
+    """
     rng = canvas.rng
     canvas.relief += abs(rng.normal(0, 0.15))
     field = canvas.noise(rng.uniform(20, 120))
@@ -121,7 +141,11 @@ def forest(canvas: Canvas) -> None:
 
 
 def sea_lake(canvas: Canvas) -> None:
-    """Paint open water, sometimes with a stretch of shore."""
+    """Paint open water, sometimes with a stretch of shore.
+
+    Args:
+        canvas: Canvas to paint on.
+    """
     rng = canvas.rng
     canvas.relief = 0.0
     canvas.paint(True, 'water')

@@ -1,7 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""The two sensors that look at a simulated layout."""
+"""The two sensors that observe a simulated layout."""
 
 from functools import cache
 
@@ -11,15 +11,14 @@ from numpy.typing import NDArray
 
 from .canvas import CANVAS_PIXEL, OVERSAMPLING, Ground
 from .materials import MS_BANDS
-
-Array = NDArray[np.floating]
+from .shapes import Array
 
 #: Reflectance added by a clear atmosphere, mostly Rayleigh scattering.
 PATH = np.array(
     [.093, .066, .040, .024, .019, .014, .012, .010, .003, .0008, .0015, .0008, .009]
 )  # fmt: skip
 
-#: Transmittance of the atmosphere; B09 lies in a water vapour band, B10 in a cirrus one.
+#: Transmittance of the atmosphere; B09 is in a water vapour band, B10 in a cirrus one.
 TRANSMITTANCE = np.array(
     [.70, .78, .82, .88, .90, .92, .94, .92, .27, .0, .94, .90, .96]
 )  # fmt: skip
@@ -82,7 +81,7 @@ def _atmosphere(rng: Generator) -> tuple[Array, Array]:
 
 
 def ms_image(ground: Ground, rng: Generator) -> NDArray[np.uint16]:
-    """Look at a layout as Sentinel-2 does (simulated).
+    """Simulate Sentinel-2's image of a layout.
 
     Args:
         ground: Surfaces, textures and terrain.
@@ -135,7 +134,7 @@ def speckle(size: int, rng: Generator, correlation: float = 0.7) -> Array:
 
 
 def sar_image(ground: Ground, rng: Generator) -> NDArray[np.float32]:
-    """Look at a layout as Sentinel-1 does (simulated).
+    """Simulate Sentinel-1's image of a layout.
 
     Args:
         ground: Surfaces, textures, terrain and point targets.

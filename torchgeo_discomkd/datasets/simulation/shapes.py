@@ -52,7 +52,13 @@ def noise(n: int, scale: float, rng: Generator, fractal: bool = False) -> Array:
 
 
 def rotate(x: Array, y: Array, angle: float) -> tuple[Array, Array]:
-    """Return coordinates along and across a direction."""
+    """Return coordinates along and across a direction.
+
+    Args:
+        x: First coordinate.
+        y: Second coordinate.
+        angle: The direction, radians from the first axis.
+    """
     c, s = np.cos(angle), np.sin(angle)
     return c * x + s * y, c * y - s * x
 
@@ -105,7 +111,11 @@ def voronoi(u: Array, v: Array, count: int, rng: Generator) -> Labels:
 
 
 def edges(labels: Labels | Mask) -> Mask:
-    """Mark pixels whose right or lower neighbour carries another label."""
+    """Mark pixels whose right or lower neighbour has a different label.
+
+    Args:
+        labels: Label of each pixel, shape (n, n).
+    """
     mask = np.zeros(labels.shape, bool)
     mask[:, :-1] |= labels[:, 1:] != labels[:, :-1]
     mask[:-1] |= labels[1:] != labels[:-1]
@@ -117,7 +127,7 @@ class Lattice(NamedTuple):
 
     Attributes:
         du: Offset from the centre of the cell, metres, shape (n, n).
-        dv: The same in the other direction.
+        dv: The same for the other direction.
         cell: Number of the cell, shape (n, n).
         count: Number of cells.
     """

@@ -40,6 +40,12 @@ def simulate_tile(
     Raises:
         LabelError: If the class is unknown.
         TileSizeError: If the tile is smaller than 8 pixels.
+
+    Example:
+        >>> import numpy as np
+        >>> ms, sar = simulate_tile('Forest', np.random.default_rng(0), size=8)
+        >>> ms.shape, ms.dtype, sar.shape, sar.dtype
+        ((13, 8, 8), dtype('uint16'), (2, 8, 8), dtype('float32'))
     """
     if size < 8:
         raise TileSizeError(f'size={size}: simulated tiles need at least 8 pixels.')
@@ -60,13 +66,22 @@ def simulate(
 
     Files are ``EuroSAT_MS/<Class>/<Class>_<n>.tif`` and
     ``EuroSAT-SAR/<Class>/<Class>_<n>.tif`` for n = 1 to *tiles_per_class*. The pixels
-    of a tile depend on the seed, its class and n only.
+    of a tile depend only on the seed, its class and n.
 
     Args:
-        root: Folder to write to; it is made if need be.
+        root: Folder to write to; created if it does not exist.
         tiles_per_class: Number of pairs of each class.
         size: Height and width in pixels of 10 m.
         seed: Seed of the data set.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     simulate(Path(root), tiles_per_class=1, size=8)
+        ...     tiles = sorted(Path(root, 'EuroSAT-SAR').glob('*/*.tif'))
+        >>> len(tiles), tiles[1].name
+        (10, 'Forest_1.tif')
     """
     for label, name in enumerate(LAYOUTS):
         folders = root / 'EuroSAT_MS' / name, root / 'EuroSAT-SAR' / name
@@ -86,14 +101,24 @@ def simulate_scene(root: Path, size: int = 64, seed: int = 0) -> None:
     """Write a scene to try a SAR classifier on: a patchwork of all classes.
 
     Files are ``scene/sar.tif`` (VV and VH in dB, float32) and ``scene/classes.tif``
-    (uint8, 1 for the first class in alphabetical order and so on). Every block has
-    2 x *size* pixels in height and width and shows one class. None of it is in the
-    tiles of the same seed.
+    (uint8, 1 for the first class in alphabetical order and so on). Every block is
+    2 x *size* pixels high and wide and shows one class. The scene shares no pixels with
+    the tiles of the same seed.
 
     Args:
-        root: Folder to write to; it is made if need be.
+        root: Folder to write to; created if it does not exist.
         size: Height and width of a tile in pixels of 10 m.
         seed: Seed of the data set.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from torchgeo_discomkd.rasters import read_image
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     simulate_scene(Path(root), size=8)
+        ...     scene = read_image(Path(root, 'scene', 'sar.tif'))
+        >>> scene.shape
+        (2, 96, 96)
     """
     rows, columns = BLOCKS
     names = list(LAYOUTS)
