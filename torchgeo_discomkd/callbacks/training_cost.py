@@ -3,15 +3,15 @@
 
 """Measure the cost of a training run."""
 
+from time import perf_counter
 from typing import Any
 
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Timer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 
-class TrainingCost(Timer):
+class TrainingCost(Callback):
     """Count the seconds and floating-point operations of a training run.
 
     The operations of the first step (matrix products and convolutions, forward and
@@ -44,15 +44,17 @@ class TrainingCost(Timer):
 
     def __init__(self) -> None:
         """Initialize a new TrainingCost instance."""
-        super().__init__()
         self.flop_per_sample = 0.0
         self.samples = 0
+        self._seconds = 0.0
+        self._started: float | None = None
         self._counter: FlopCounterMode | None = None
 
     @property
     def seconds(self) -> float:
         """Seconds of training so far."""
-        return self.time_elapsed()
+        running = 0.0 if self._started is None else perf_counter() - self._started
+        return self._seconds + running
 
     @property
     def gflop(self) -> float:
@@ -61,8 +63,11 @@ class TrainingCost(Timer):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the counts so far."""
-        counts = {'samples': self.samples, 'flop_per_sample': self.flop_per_sample}
-        return super().state_dict() | counts
+        return {
+            'seconds': self.seconds,
+            'samples': self.samples,
+            'flop_per_sample': self.flop_per_sample,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the counts of a run that is resumed.
@@ -70,9 +75,27 @@ class TrainingCost(Timer):
         Args:
             state_dict: What :meth:`state_dict` returned.
         """
-        super().load_state_dict(state_dict)
+        self._seconds = state_dict['seconds']
         self.samples = state_dict['samples']
         self.flop_per_sample = state_dict['flop_per_sample']
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock.
+
+        Args:
+            trainer: The trainer.
+            pl_module: The task.
+        """
+        self._started = perf_counter()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop the clock.
+
+        Args:
+            trainer: The trainer.
+            pl_module: The task.
+        """
+        self._seconds, self._started = self.seconds, None
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..errors import SettingError
 from .distillation import EPOCHS, FIRST_EPOCH, POSITIVE, DistillationLoss
 from .gradient_reversal import gradient_reversal
 from .kd import kd_loss
@@ -115,7 +116,8 @@ class CTKD(DistillationLoss):
         temperature_end: Width of the range above it, as in the paper's code.
         instance_temperature: Whether a small network gives each sample its own
             temperature.
-        num_classes: Number of classes that this network is built for.
+        num_classes: Number of classes that this network is built for. Default: that of
+            the task, see :meth:`prepare`.
         standardize: Whether to standardise the logits of student and teacher before the
             distillation loss (LSKD).
 
@@ -139,7 +141,7 @@ class CTKD(DistillationLoss):
     temperature_start: float = 1.0
     temperature_end: float = 20.0
     instance_temperature: bool = False
-    num_classes: int = 10
+    num_classes: int | None = None
     standardize: bool = False
 
     NEEDS: ClassVar = {
@@ -164,10 +166,33 @@ class CTKD(DistillationLoss):
         self.lr = self.temperature_lr
         if not self.instance_temperature:
             self.raw = nn.Parameter(torch.tensor(1.0))
+        elif self.num_classes is not None:
+            # the student starts as it does with any other loss
+            with torch.random.fork_rng(devices=[]):
+                self._build(self.num_classes)
+
+    def prepare(self, num_classes: int) -> None:
+        """Build the network of *instance_temperature*, if it is not there yet.
+
+        Args:
+            num_classes: Number of classes.
+
+        Raises:
+            SettingError: If it was built for another number.
+        """
+        if not self.instance_temperature:
             return
-        # the student starts as it does with any other loss
-        with torch.random.fork_rng(devices=[]):
-            first, last = nn.Linear(2 * self.num_classes, 64), nn.Linear(64, 1)
+        if self.num_classes is None:
+            self.num_classes = num_classes
+            self._build(num_classes)
+        elif self.num_classes != num_classes:
+            raise SettingError(
+                f'num_classes={self.num_classes} of the loss, but the student has '
+                f'{num_classes} classes: omit --model.loss.num_classes.'
+            )
+
+    def _build(self, num_classes: int) -> None:
+        first, last = nn.Linear(2 * num_classes, 64), nn.Linear(64, 1)
         nn.init.zeros_(last.weight)
         nn.init.ones_(last.bias)
         self.network = nn.Sequential(first, nn.ReLU(), last)

@@ -118,10 +118,23 @@ class DistillationLoss(nn.Module, ABC):
             if need is None and isinstance(setting.default, int | float):
                 need = SWITCH if isinstance(setting.default, bool) else NOT_NEGATIVE
             value = getattr(self, name)
-            if need is not None and not need.holds(value):
+            if need is None:
+                continue
+            try:
+                fits = need.holds(value)
+            except TypeError:
+                fits = False
+            if not fits:
                 raise SettingError(
                     f'{name}={value}: set --model.loss.{name} to {need.text}.'
                 )
+
+    def prepare(self, num_classes: int) -> None:
+        """Create what depends on the number of classes; here nothing does.
+
+        Args:
+            num_classes: Number of classes of the student.
+        """
 
     @abstractmethod
     def forward(
@@ -223,7 +236,10 @@ class DistillationLoss(nn.Module, ABC):
                 f'loss={dict(config)}: its class_path is not an imported subclass of '
                 'DistillationLoss. Import the module that defines it first.'
             )
-        return found(**(config.get('init_args') or {}))
+        try:
+            return found(**(config.get('init_args') or {}))
+        except TypeError as error:
+            raise SettingError(f'loss={dict(config)}: {error}.') from error
 
 
 def standardize_logits(logits: Tensor) -> Tensor:

@@ -119,6 +119,7 @@ class Distillation(FusionClassification):
             in_channels, num_classes, model, weights, normalization, labels, lr
         )
         self.loss: DistillationLoss = KD() if loss is None else loss
+        self.loss.prepare(num_classes)
         # a checkpoint can be read without unpickling
         self.save_hyperparameters({'loss': self.loss.config()})
 

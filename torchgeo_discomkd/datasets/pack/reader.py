@@ -354,7 +354,10 @@ class PackStore(Store):
             name: The file.
         """
         content = self._pack.table(name)
-        return super().read_table(name) if content is None else content
+        if content is None and self.layout == 'folders':
+            # EuroSAT's split files, for example; index files belong to their arrays
+            return super().read_table(name)
+        return content
 
     def fingerprint(self, images: Mapping[str, StoredImages]) -> str:
         """Return the hash of the source's files.

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ...errors import MissingValueError, SettingError, TileSizeError
+from ...errors import MissingValueError, PairingError, SettingError, TileSizeError
 from ...files import refuse_existing, writing
 from ...rasters.opening import many_threads
 from ..base import MultiModalDataset
@@ -121,6 +121,12 @@ def write_pack(
             # all files must have one order, also in modalities that samples do not hold
             header = images.header(0)
             images.names = header.descriptions or [''] * header.count
+    counts = {m: len(images) for m, images in dataset.images.items()}
+    if dataset.store.layout == 'arrays' and len(set(counts.values())) > 1:
+        raise PairingError(
+            f'the arrays in {dataset.root} have {counts} samples: all need the same '
+            'number, also those that are not in modalities.'
+        )
     widened = widened_before(output)
     with writing(output):
         output.parent.mkdir(parents=True, exist_ok=True)
