@@ -65,7 +65,7 @@ def tables(frame: pd.DataFrame, config: BenchmarkConfig) -> list[Table]:
         name: discomkd(frame, config.formulations[0], readout=name)
         for name in ('only z_inv', 'only z_inf', 'full')
     }
-    title = 'Table 4. DisCoM-KD decided by one embedding'
+    title = 'Table 4. DisCoM-KD read out from one embedding'
     found.append(_variants_table(4, title, readouts, config))
     return [table for table in found if table.rows]
 
