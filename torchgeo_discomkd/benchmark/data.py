@@ -30,8 +30,11 @@ def data_config(
         SettingError: If it is no data module of this package.
     """
     init_args = dict(config.data.get('init_args') or {})
-    if 'run' in inspect.signature(data_class(config)).parameters:
-        init_args['run'] = (init_args.get('run') or 0) + run
+    first = init_args.get('run', 0)
+    # null: arrays with a single split, which all runs share
+    has_runs = 'run' in inspect.signature(data_class(config)).parameters
+    if has_runs and first is not None:
+        init_args['run'] = first + run
     if config.run_data is not None:
         init_args |= config.run_data[run]
     class_path = config.data['class_path']

@@ -17,10 +17,9 @@ import torch
 from rich.console import Console
 from torch.nn.functional import cross_entropy
 from torch.optim import Adam
-from torchgeo.datasets import DatasetNotFoundError
 
 from ..datasets import MultiModalDataset
-from ..errors import LayoutError, UserError
+from ..errors import UserError
 from ..models import FusionClassifier
 from ..performance.precision import fast_precision
 from .config import BenchmarkConfig
@@ -145,9 +144,7 @@ def _print(line: str) -> None:
     Console().print(line, highlight=False, soft_wrap=True, markup=False)
 
 
-def estimate_seconds(
-    config: BenchmarkConfig, trainings: list[Training]
-) -> float | None:
+def estimate_seconds(config: BenchmarkConfig, trainings: list[Training]) -> float:
     """Estimate the time of trainings from a few steps of one encoder on the CPU.
 
     Args:
@@ -155,12 +152,13 @@ def estimate_seconds(
         trainings: The trainings.
 
     Returns:
-        Seconds, without validation and start; None if the data are not at hand.
+        Seconds, without validation and setup.
+
+    Raises:
+        DatasetNotFoundError: If the data would have to be downloaded first.
+        UserError: If the data cannot be used.
     """
-    try:
-        datamodule = open_data(config, download=False)
-    except (LayoutError, DatasetNotFoundError):
-        return None
+    datamodule = open_data(config, download=False)
     dataset = cast(MultiModalDataset, datamodule.train_dataset)
     batch = [dataset[i % len(dataset)] for i in range(SAMPLES)]
     started = perf_counter()

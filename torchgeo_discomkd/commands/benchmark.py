@@ -68,7 +68,10 @@ def print_plan(config: 'BenchmarkConfig') -> None:
     Args:
         config: The configuration.
     """
+    from torchgeo.datasets import DatasetNotFoundError
+
     from ..benchmark import Results, estimate_seconds, plan
+    from ..errors import LayoutError
 
     trainings = plan(config)
     results = Results(config)
@@ -82,13 +85,12 @@ def print_plan(config: 'BenchmarkConfig') -> None:
         f'{len(trainings)} trainings in {config.runs} runs ({methods}), '
         f'{len(left)} of them to do, into {config.results}.'
     )
-    seconds = estimate_seconds(config, left)
-    if seconds is None:
-        text = 'The data are not at hand: no estimate of the time.'
+    try:
+        duration = timedelta(seconds=round(estimate_seconds(config, left)))
+    except (LayoutError, DatasetNotFoundError) as error:
+        _print(f'The time cannot be estimated without the data: {error}')
     else:
-        duration = timedelta(seconds=round(seconds))
-        text = f'About {duration} on the CPU of this machine, validation not counted.'
-    _print(text)
+        _print(f'About {duration} on the CPU of this machine, without validation.')
 
 
 def _print(line: str) -> None:
