@@ -280,4 +280,6 @@ def test_dry_run(
         'init_args': {'root': str(tmp_path / 'none')},
     }
     main(['benchmark', str(write_config(data=data)), '--dry-run'])
-    assert 'The data are not at hand' in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert 'cannot be estimated without the data' in output
+    assert f'no folder {tmp_path / "none"}' in output

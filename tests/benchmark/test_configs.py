@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
-from tests.fakes import write_eurosat, write_pairs
+from tests.fakes import write_arrays, write_eurosat, write_pairs
 from torchgeo_discomkd.benchmark import plan, read_config
-from torchgeo_discomkd.benchmark.data import check_data
+from torchgeo_discomkd.benchmark.data import check_data, data_config
 from torchgeo_discomkd.commands import main
 
 CONFIGS = Path(__file__).parents[2] / 'configs' / 'benchmark'
@@ -60,6 +61,31 @@ def test_config_reads_the_data_that_it_describes(name: str, tmp_path: Path) -> N
     assert {path.stem for path in CONFIGS.glob('*.yaml')} == {
         *('eurosat', 'floods', 'quick', 'sunrgbd', 'tristar')
     }
+
+
+@pytest.mark.parametrize(('name', 'classes'), [('sunrgbd', 10), ('tristar', 6)])
+def test_config_reads_the_arrays_of_its_comment(
+    name: str, classes: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (CONFIGS / f'{name}.yaml').read_text()
+    lines = [x.removeprefix('#   ') for x in text.splitlines() if x.startswith('#   ')]
+    section = yaml.safe_load('\n'.join(lines[lines.index('normalization: none') :]))
+    root = tmp_path / 'data'
+    prefixes = section['data']['init_args']['prefixes'].values()
+    write_arrays(root, tuple(prefixes), classes)
+    path = tmp_path / f'{name}.yaml'
+    path.write_text(yaml.safe_dump(yaml.safe_load(text) | section))
+    args = ['--data.root', str(root), '--model', 'test_resnet']
+    args += ['--results', str(tmp_path / 'results')]
+    config = read_config(path, args)
+    check_data(config)
+    assert config.normalization == 'none'
+    assert data_config(config, 4, {})['init_args']['run'] is None
+    main(['benchmark', str(path), *args, '--dry-run'])
+    assert 'About ' in capsys.readouterr().out
+    # without `run: null` each run has a split of its own, which is missing here
+    main(['benchmark', str(path), *args, '--data.run', '0', '--dry-run'])
+    assert 'train_idx_0.npy' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize('name', ['floods', 'quick'])

@@ -113,7 +113,7 @@ def test_unknown(files: dict[str, Path]) -> None:
 
 
 def test_onnx_in_bfloat16_on_the_cpu_only(files: dict[str, Path]) -> None:
-    with pytest.raises(SettingError, match=r"device='cuda': an \.onnx file is"):
+    with pytest.raises(SettingError, match=r"device='cuda': \.onnx files support"):
         load_predictor(files['onnx'], device='cuda', precision='bfloat16')
 
 

@@ -268,7 +268,7 @@ def test_class_of_the_name_uncertain(tmp_path: Path) -> None:
     write_tile(tmp_path / 'a.tif', db(-10))
     metadata = replace(make_metadata(), classes=('uncertain', 'Land'))
     predictor = make_predictor(metadata)
-    with pytest.raises(SettingError, match="a class 'uncertain' of its own"):
+    with pytest.raises(SettingError, match="a class named 'uncertain'"):
         run(tmp_path, tmp_path / 'a.tif', predictor=predictor, min_confidence=0.5)
     frame, _ = run(tmp_path, tmp_path / 'a.tif', predictor=predictor)
     assert frame.label.tolist() == ['Land']

@@ -51,7 +51,7 @@ def test_any_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         ('sar.onnx', ['--card', 'license'], 'error: --card license: give KEY=VALUE'),
         ('sar.onnx', ['--card', '=x'], 'error: --card =x: give KEY=VALUE'),
         ('sar.tflite', [], "the extension '.tflite' is unknown"),
-        ('taken.pt2', [], 'allow to replace it with --overwrite'),
+        ('taken.pt2', [], 'or replace it with --overwrite'),
         ('sar.onnx', ['--check', 'nowhere'], 'nowhere: there is no such file'),
         ('sar.onnx', ['--unknown'], 'unrecognized arguments: --unknown'),
     ],

@@ -421,7 +421,9 @@ def test_a_folder_that_cannot_be_written(
     with pytest.raises(SystemExit) as stop:
         fit_pairs(name='file/run')
     assert stop.value.code == 2
-    assert '--trainer.default_root_dir chooses another' in capsys.readouterr().err
+    assert (
+        'another run folder with --trainer.default_root_dir' in capsys.readouterr().err
+    )
     assert (tmp_path / 'file').read_text() == 'mine'
 
 

@@ -65,7 +65,7 @@ def test_wrong_arguments(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     (tmp_path / 'run.yaml').write_text('trainer: {max_epochs: 1}\n')
     output = ('--output', tmp_path / 'x.safetensors')
     message = fails(capsys, 2, '--config', tmp_path / 'run.yaml', *output)
-    assert 'configures no data module' in message
+    assert 'does not configure a data module' in message
     data = ('--data', 'PairedFoldersDataModule', '--data.root', tmp_path)
     assert '--output is required' in fails(capsys, 2, *data)
     assert 'nonsense' in fails(capsys, 2, *data, *output, '--nonsense')

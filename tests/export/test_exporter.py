@@ -244,7 +244,7 @@ class TestCheck:
         assert 0 < report.difference < 1e-5
 
     def test_none(self, sar_file: Path, tmp_path: Path) -> None:
-        with pytest.raises(LayoutError, match='no image to check by'):
+        with pytest.raises(LayoutError, match='no images to check with'):
             export_classifier(sar_file, tmp_path / 'sar.pt2', [tmp_path])
         with pytest.raises(LayoutError, match=r'none\.tif: there is no such file'):
             export_classifier(sar_file, tmp_path / 'sar.pt2', [tmp_path / 'none.tif'])

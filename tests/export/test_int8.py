@@ -155,7 +155,7 @@ class TestRefused:
     def test_no_tiles(self, sar_file: Path, tmp_path: Path) -> None:
         with pytest.raises(SettingError, match='give some with --calibrate'):
             self.export(sar_file, tmp_path / 'sar.onnx')
-        with pytest.raises(LayoutError, match='no image to calibrate by'):
+        with pytest.raises(LayoutError, match='no images to calibrate with'):
             self.export(sar_file, tmp_path / 'sar.onnx', tmp_path)
         assert not list(tmp_path.iterdir())
 
@@ -167,7 +167,7 @@ class TestRefused:
 
     def test_size_and_bands(self, sar_file: Path, tmp_path: Path) -> None:
         large = write(tmp_path / 'large', sar(1, size=(64, 32)))
-        with pytest.raises(TileSizeError, match='64x32 pixels, but to calibrate takes'):
+        with pytest.raises(TileSizeError, match='64x32 pixels instead of'):
             self.export(sar_file, tmp_path / 'sar.onnx', large)
         one = write(tmp_path / 'one', sar(1, bands=1))
         with pytest.raises(BandError, match='has 1 bands, but 2 are expected'):
@@ -206,7 +206,7 @@ def test_command(
     main(['export', str(sar_file), '--output', output, *calibrate])
     line = capsys.readouterr().out.splitlines()[1]
     assert line.startswith(
-        'int8, calibrated by 40 tiles; compared with the classifier file by 40 tiles of '
-        'the calibration: '
+        'int8, calibrated on 40 tiles; compared with the classifier file on 40 '
+        'calibration tiles: '
     )
-    assert '% of the labels are the same' in line
+    assert '% of the labels agree' in line

@@ -1,7 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""What a benchmark is to compare."""
+"""Configuration of a benchmark."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -28,7 +28,7 @@ METHODS: dict[str, Callable[[Preset, bool], DistillationLoss]] = {
     'MLKD': MLKD.preset,
 }
 
-#: Fields that may be extended later: what was trained before stays valid.
+#: Fields that may be extended later without invalidating existing results.
 EXTENSIBLE = frozenset(
     {
         'ablations',
@@ -47,30 +47,32 @@ EXTENSIBLE = frozenset(
 
 @dataclass(frozen=True)
 class BenchmarkConfig:
-    """Methods x scenarios x modalities x runs, under one protocol.
+    """Methods x scenarios x modalities x runs, under the same protocol.
 
     Plain classifiers of every modality (STUDENT) and the teachers are always trained.
 
     Attributes:
-        results: Folder of the results; everything that is trained is below it.
+        results: Folder of the results and of all trainings.
         data: Data module and its arguments, as in a configuration of ``fit``.
         in_channels: Number of bands of each modality.
         num_classes: Number of classes.
         teacher: Teacher of the cross-modal scenario. Default: the first modality.
-        targets: Modalities to classify. Default: all but the teacher in the cross-modal
-            scenario, all in the multi-modal one.
-        scenarios: Teacher of one other modality, or of all modalities together.
-        methods: Competitors that learn from a teacher: some of :data:`METHODS`, by
-            default all.
-        variants: Competitors as published, and with standardised logits.
-        formulations: DisCoM-KD by the equations of the paper, and as its released code
-            computes them.
-        ablations: Terms of the loss to leave out in turn, of the first formulation
+        targets: Modalities to classify. Default: all modalities, in the cross-modal
+            scenario without the teacher.
+        scenarios: 'cross-modal': a teacher with one other modality; 'multi-modal': a
+            teacher with all modalities.
+        methods: Competitors that learn from a teacher: any of :data:`METHODS`.
+            Default: all.
+        variants: Competitors as published ('ORIG') and with standardised logits
+            ('LSKD').
+        formulations: DisCoM-KD by the equations of the paper ('paper') and as computed
+            by its released code ('released').
+        ablations: Terms of the loss to omit in turn, for the first formulation
             (Table 3).
         runs: Number of runs. Run k has seed *seed* + k and split k.
         seed: Seed of the first run.
         run_data: Further arguments of the data module for each run, for example the
-            groups to test on.
+            test groups.
         preset: Settings of the competitors, see
             :meth:`~torchgeo_discomkd.losses.DistillationLoss.preset`.
         model: Name of the timm encoder of all networks.
@@ -83,8 +85,17 @@ class BenchmarkConfig:
             the authors' own comparison.
         augment_students: Whether plain classifiers of one modality are trained with
             augmentation; those of the authors' own comparison were not.
-        paper_dataset: Data set of the paper whose published values are set beside the
-            measured ones.
+        paper_dataset: Data set of the paper whose published values are shown next to
+            the measured ones.
+
+    Example:
+        >>> config = BenchmarkConfig(
+        ...     results='runs/benchmark', data={'class_path': 'SimulatedMSSARDataModule'},
+        ...     in_channels={'ms': 13, 'sar': 2}, num_classes=10, runs=1)
+        >>> config.cross_modal_teacher, config.students('cross-modal')
+        ('ms', ['sar'])
+        >>> config.methods
+        ['KDv1', 'KDv2', 'DKD', 'CTKD', 'MLKD']
     """
 
     results: str
@@ -152,8 +163,8 @@ class BenchmarkConfig:
             f'methods={self.methods}: name some of {list(METHODS)}': (
                 not set(self.methods) <= set(METHODS)
             ),
-            f'run_data has {len(self.run_data or [])} entries: give one for each of the '
-            f'{self.runs} runs': (
+            f'run_data has {len(self.run_data or [])} entries: give one for each of '
+            f'the {self.runs} runs': (
                 self.run_data is not None and len(self.run_data) < self.runs
             ),
         }
@@ -167,7 +178,7 @@ class BenchmarkConfig:
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """All modalities, in the order that numbers them."""
+        """All modalities, in order."""
         return tuple(self.in_channels)
 
     @property
@@ -187,23 +198,23 @@ class BenchmarkConfig:
         return [m for m in targets if m != self.cross_modal_teacher]
 
     def differences(self, other: Mapping[str, Any]) -> list[str]:
-        """Return what of another configuration forbids to share its results.
+        """Return differences that prevent sharing results with another configuration.
 
         Args:
-            other: What ``asdict`` made of it.
+            other: The other configuration, as a dictionary from ``asdict``.
 
         Returns:
-            '<field>: <theirs> -> <ours>' for each field that matters.
+            '<field>: <theirs> -> <ours>' for each relevant field.
         """
         own = asdict(self)
         names = [n for n in own if n not in EXTENSIBLE and own[n] != other.get(n)]
         found = [f'{n}: {other.get(n)} -> {own[n]}' for n in names]
-        # runs may be added, but those there are must stay the same
+        # runs may be added, but existing ones must stay the same
         ours, theirs = own['run_data'], other.get('run_data')
         runs = range(min(self.runs, other.get('runs') or 0))
         if any(_nth(ours, run) != _nth(theirs, run) for run in runs):
             found.append(f'run_data: {theirs} -> {ours}')
-        # the others are numbered by the first
+        # ablations and read-outs belong to the first one
         if own['formulations'][:1] != (other.get('formulations') or [None])[:1]:
             found.append('formulations: the first one differs')
         return found
@@ -220,13 +231,29 @@ def read_config(
 
     Args:
         path: YAML file.
-        overrides: Arguments that replace values of the file, e.g. ['--runs', '2'].
+        overrides: Arguments that replace values of the file, for example
+            ``['--runs', '2']``.
 
     Returns:
         The configuration.
 
     Raises:
         SettingError: If the file cannot be read, a field is unknown or a value invalid.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> text = '''
+        ... results: runs/mine
+        ... in_channels: {ms: 13, sar: 2}
+        ... num_classes: 3
+        ... data: {class_path: PairedFoldersDataModule, init_args: {root: my_tiles}}
+        ... '''
+        >>> with TemporaryDirectory() as folder:
+        ...     path = Path(folder, 'mine.yaml')
+        ...     _ = path.write_text(text)
+        ...     config = read_config(path, ['--runs', '2', '--data.root', 'tiles'])
+        >>> config.runs, config.data['init_args']
+        (2, {'root': 'tiles'})
     """
     if not Path(path).is_file():
         raise SettingError(
@@ -249,7 +276,7 @@ def read_config(
 
 
 def _class_config(value: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Put what the command line replaced, e.g. --data.root, among the arguments."""
+    """Move values from the command line, e.g. --data.root, to the arguments."""
     if value is None:
         return None
     names = ('class_path', 'init_args')

@@ -20,18 +20,20 @@ def data_config(
 
     Args:
         config: The configuration of the benchmark.
-        run: Number of the run: also that of the split, if the data module has several.
+        run: Number of the run, and of the split if the data module has several.
         data_args: Arguments that the training needs.
 
     Returns:
         'class_path' and 'init_args'.
 
     Raises:
-        SettingError: If it is no data module of this package.
+        SettingError: If it is not a data module of this package.
     """
     init_args = dict(config.data.get('init_args') or {})
     if 'run' in inspect.signature(data_class(config)).parameters:
-        init_args['run'] = (init_args.get('run') or 0) + run
+        first = init_args.setdefault('run', 0)
+        # None: arrays with a single split, which all runs share
+        init_args['run'] = None if first is None else first + run
     if config.run_data is not None:
         init_args |= config.run_data[run]
     class_path = config.data['class_path']
@@ -45,7 +47,7 @@ def data_class(config: BenchmarkConfig) -> type[MultiModalDataModule]:
         config: The configuration of the benchmark.
 
     Raises:
-        SettingError: If it is no data module of this package.
+        SettingError: If it is not a data module of this package.
     """
     class_path = config.data['class_path']
     found = getattr(datamodules, class_path.rpartition('.')[2], None)
@@ -60,11 +62,10 @@ def open_data(config: BenchmarkConfig, download: bool = True) -> MultiModalDataM
 
     Args:
         config: The configuration of the benchmark.
-        download: Whether data that are asked to be downloaded are; simulated data are
-            always made.
+        download: Whether data may be downloaded; simulated data are always generated.
 
     Raises:
-        SettingError: If it is no data module of this package, or its arguments are
+        SettingError: If it is not a data module of this package, or its arguments are
             wrong.
         UserError: If the data cannot be used.
     """
@@ -81,22 +82,22 @@ def open_data(config: BenchmarkConfig, download: bool = True) -> MultiModalDataM
 
 
 def check_data(config: BenchmarkConfig) -> None:
-    """Check the data of the first run, so that not every training fails by itself.
+    """Check the data of the first run, so that a mistake does not fail every training.
 
     Args:
         config: The configuration of the benchmark.
 
     Raises:
-        BandError: If a modality has another number of bands.
-        LabelError: If there is another number of classes.
+        BandError: If the number of bands of a modality is wrong.
+        LabelError: If the number of classes is wrong.
         UserError: If the data cannot be used.
     """
     dataset = open_data(config).any_dataset
     if len(dataset.classes) != config.num_classes:
         raise LabelError(
-            f'num_classes={config.num_classes}, but the data has {len(dataset.classes)} '
-            f'classes ({", ".join(dataset.classes)}).'
+            f'num_classes={config.num_classes}, but the data have '
+            f'{len(dataset.classes)} classes ({", ".join(dataset.classes)}).'
         )
     bands = {m: len(dataset.bands[m]) for m in dataset.modalities}
     if bands != config.in_channels:
-        raise BandError(f'in_channels={config.in_channels}, but the data has {bands}.')
+        raise BandError(f'in_channels={config.in_channels}, but the data have {bands}.')

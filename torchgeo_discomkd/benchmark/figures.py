@@ -18,7 +18,7 @@ Draw = Callable[[Axes, list[Line], str], None]
 def figures(
     frame: pd.DataFrame, config: BenchmarkConfig
 ) -> Iterator[tuple[str, Figure]]:
-    """Yield the name and the drawing of every figure.
+    """Yield name and content of every figure.
 
     Args:
         frame: All rows.
@@ -65,7 +65,7 @@ def score_bars(axes: Axes, found: list[Line], modality: str) -> None:
 
 
 def score_against_cost(axes: Axes, found: list[Line], modality: str) -> None:
-    """Draw the weighted F1 of every method against what its training costs.
+    """Draw the weighted F1 of every method against the cost of its training.
 
     Args:
         axes: Where to draw.

@@ -1,7 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Which trainings a benchmark needs, in which order."""
+"""The trainings of a benchmark, in order."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,22 +20,32 @@ SYMBOLS = {
 
 @dataclass(frozen=True)
 class Training:
-    """One training: an ordinary ``fit`` into a folder of its own.
+    """One training: an ordinary ``fit`` into a separate folder.
 
     Attributes:
         run: Number of the run, from 0.
         name: Name of the folder, unique in its run.
         method: 'STUDENT', 'TEACHER', a competitor or 'DisCoM-KD'.
-        modalities: Modalities that are classified; None for all together (fusion).
+        modalities: Modalities that are classified.
         task: Class of the task.
         task_args: Its arguments, without a teacher's file.
         data_args: Arguments of the data module.
-        variant: 'ORIG' or 'LSKD' of a competitor, formulation of DisCoM-KD, else '-'.
-        scenario: Scenario of a competitor; '-' for what belongs to both.
-        teacher: Training whose classifier is the teacher.
-        ablation: Term of the loss that is left out.
-        encoders: Encoders that are trained.
-        teacher_encoders: Encoders that only teach.
+        variant: 'ORIG' or 'LSKD' for a competitor, the formulation for DisCoM-KD, else
+            '-'.
+        scenario: Scenario of a competitor; '-' for trainings of both.
+        teacher: Name of the training whose classifier is the teacher; None without
+            one.
+        ablation: Omitted term of the loss; '-' if none.
+        encoders: Number of encoders that are trained.
+        teacher_encoders: Number of encoders that only teach.
+
+    Example:
+        >>> training = Training(
+        ...     run=0, name='student-sar', method='STUDENT', modalities=('sar',),
+        ...     task='FusionClassification', task_args={'in_channels': {'sar': 2}},
+        ...     data_args={'modalities': ['sar']})
+        >>> training.label, training.work
+        ('run 0: student-sar', 3)
     """
 
     run: int
@@ -71,6 +81,15 @@ def plan(config: BenchmarkConfig) -> list[Training]:
 
     Returns:
         The trainings.
+
+    Example:
+        >>> from torchgeo_discomkd.benchmark import BenchmarkConfig
+        >>> config = BenchmarkConfig(
+        ...     results='runs/benchmark', data={'class_path': 'SimulatedMSSARDataModule'},
+        ...     in_channels={'ms': 13, 'sar': 2}, num_classes=10, runs=1,
+        ...     scenarios=['cross-modal'], methods=['KDv1'], ablations=[])
+        >>> [training.name for training in plan(config)]
+        ['student-ms', 'student-sar', 'discomkd-paper', 'kdv1-sar-from-ms', 'kdv1-lskd-sar-from-ms']
     """
     trainings = []
     for run in range(config.runs):

@@ -1,7 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Write what a benchmark found."""
+"""Write tables and figures of a benchmark."""
 
 from io import BytesIO
 from pathlib import Path
@@ -17,11 +17,11 @@ INTRODUCTION = """\
 
 Weighted F1 on the test split in percent: mean ± standard deviation (n - 1) over {runs}.
 ↑ ↓ compare the mean with that of STUDENT, the same network trained alone. *Training* is
-the cost of classifiers for all modalities of the table together, teachers included, mean
-over runs: seconds as measured, and floating-point operations (forward and backward) as
-counted. DisCoM-KD gives the classifiers of all modalities, also those not in the table,
-by one training. *Parameters* are those of one deployed classifier: DisCoM-KD deploys two
-encoders where a student has one. TEACHER needs modalities that the students do without.
+the cost of the classifiers for all modalities of the table together, teachers included,
+as the mean over runs: measured seconds and counted floating-point operations (forward
+and backward). One DisCoM-KD training yields the classifiers of all modalities, also
+those not in the table. *Parameters* are those of one deployed classifier: DisCoM-KD
+deploys two encoders, a student only one. TEACHER needs modalities that students do not.
 {paper}
 """
 
@@ -34,10 +34,22 @@ def write_report(results: Results) -> list[Path]:
     """Write tables and figures into the folder of a benchmark.
 
     Args:
-        results: The results so far; an unfinished benchmark gives preliminary tables.
+        results: The results so far; the tables of an unfinished benchmark are
+            preliminary.
 
     Returns:
         The files.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from torchgeo_discomkd.benchmark import BenchmarkConfig
+        >>> folder = TemporaryDirectory()
+        >>> config = BenchmarkConfig(
+        ...     results=folder.name, data={'class_path': 'SimulatedMSSARDataModule'},
+        ...     in_channels={'ms': 13, 'sar': 2}, num_classes=10, runs=1)
+        >>> [path.name for path in write_report(Results(config))]  # nothing is trained yet
+        ['tables.md', 'tables.tex']
+        >>> folder.cleanup()
     """
     frame, config, folder = results.frame, results.config, results.folder
     found = tables(frame, config) if len(frame) else []
@@ -68,7 +80,7 @@ def write_report(results: Results) -> list[Path]:
 
 
 def _missing(results: Results) -> str:
-    """List what failed and what is not done yet."""
+    """List trainings that failed or are not done yet."""
     open_ones = [t for t in plan(results.config) if not results.finished(t)]
     if not open_ones:
         return ''

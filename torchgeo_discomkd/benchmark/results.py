@@ -1,7 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Results of a benchmark: one row for each classifier and run, lines of a table."""
+"""Results of a benchmark: one row for each classifier and run, and lines of tables."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -44,21 +44,35 @@ COLUMNS = (
 class Results:
     """The folder of a benchmark.
 
-    ``results.csv`` has the rows of all finished trainings, ``failures.json`` what went
-    wrong with others, ``benchmark.json`` the configuration and ``runs/`` a folder of
-    its own for every training. Files are replaced as a whole: a kill leaves the old or
-    the new one.
+    ``results.csv`` contains the rows of all finished trainings, ``failures.json`` the
+    reasons why others failed, ``benchmark.json`` the configuration and ``runs/`` one
+    folder per training. Files are replaced as a whole: if the process is killed, either
+    the old or the new version remains.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from torchgeo_discomkd.benchmark import BenchmarkConfig, plan
+        >>> folder = TemporaryDirectory()
+        >>> config = BenchmarkConfig(
+        ...     results=folder.name, data={'class_path': 'SimulatedMSSARDataModule'},
+        ...     in_channels={'ms': 13, 'sar': 2}, num_classes=10, runs=1)
+        >>> results, training = Results(config), plan(config)[0]
+        >>> results.claim()
+        >>> results.add(training, [dict.fromkeys(COLUMNS, 0) | {'training': training.name}])
+        >>> results.finished(training), len(Results(config).rows)
+        (True, 1)
+        >>> folder.cleanup()
     """
 
     def __init__(self, config: BenchmarkConfig) -> None:
-        """Open or make the folder.
+        """Open the folder, or prepare a new one.
 
         Args:
             config: The configuration.
 
         Raises:
             CorruptFileError: If a file of the folder cannot be read.
-            RunFolderExistsError: If the folder is of another configuration.
+            RunFolderExistsError: If the folder belongs to another configuration.
         """
         self.config = config
         self.folder = Path(config.results)
@@ -80,7 +94,7 @@ class Results:
         return self.folder / 'runs' / f'run{training.run}' / training.name
 
     def find(self, run: int, name: str) -> list[dict[str, Any]]:
-        """Return the rows of a training, none if it is not finished.
+        """Return the rows of a training; an empty list if it is not finished.
 
         Args:
             run: Number of its run.
@@ -97,11 +111,11 @@ class Results:
         return bool(self.find(training.run, training.name))
 
     def claim(self) -> None:
-        """Write the configuration, and with it claim the folder."""
+        """Write the configuration, which claims the folder."""
         self._write_json('benchmark.json', asdict(self.config))
 
     def add(self, training: Training, rows: list[dict[str, Any]]) -> None:
-        """Add the rows of a finished training, all or none of them.
+        """Add all rows of a finished training at once.
 
         Args:
             training: The training.
@@ -114,7 +128,7 @@ class Results:
             self._write_json('failures.json', self.failures)
 
     def fail(self, training: Training, reason: str) -> None:
-        """Note that a training failed.
+        """Record that a training failed.
 
         Args:
             training: The training.
@@ -137,12 +151,12 @@ class Results:
         owner = self._read_json('benchmark.json')
         if owner is None:
             raise RunFolderExistsError(
-                f'{self.folder} is not empty and holds no benchmark: choose another '
+                f'{self.folder} is not empty and not a benchmark: choose another '
                 'folder with --results.'
             )
         if differences := self.config.differences(owner):
             raise RunFolderExistsError(
-                f'{self.folder} holds the results of another configuration '
+                f'{self.folder} contains the results of another configuration '
                 f'({"; ".join(differences)}): choose another folder with --results.'
             )
 
@@ -168,7 +182,7 @@ class Results:
             return None
         try:
             return read(path)
-        # also what is wrong with tables and JSON
+        # covers errors of tables and JSON
         except ValueError as error:
             raise CorruptFileError(
                 f'{path} is damaged ({error}): remove it.'
@@ -180,7 +194,7 @@ class Line:
     """One line of a table: a method in a variant.
 
     Attributes:
-        method: Method as the paper names it.
+        method: Name of the method in the paper.
         variant: 'ORIG', 'LSKD', a formulation or '-'.
         rows: Rows of the classifiers, one for each target and run.
     """
@@ -200,7 +214,7 @@ class Line:
 
     @property
     def parameters(self) -> float:
-        """Parameters of one deployed classifier, the mean over the targets."""
+        """Parameters of one deployed classifier, mean over the targets."""
         return self.rows.parameters.mean()
 
     @property
@@ -224,7 +238,7 @@ class Line:
 def lines(
     frame: pd.DataFrame, config: BenchmarkConfig, scenario: Scenario
 ) -> Iterator[Line]:
-    """Yield the lines of Table 1 or 2 in the paper's order.
+    """Yield the lines of Table 1 or 2, in the order of the paper.
 
     Args:
         frame: All rows.
@@ -234,7 +248,7 @@ def lines(
     targets = config.students(scenario)
     plain = frame[frame.method == 'STUDENT']
     if scenario == 'cross-modal':
-        # the teacher is the student of its own modality
+        # the teacher is the student of the teaching modality
         teacher = plain[plain.modality == config.cross_modal_teacher]
     else:
         teacher = frame[frame.method == 'TEACHER']
@@ -261,8 +275,8 @@ def discomkd(
     Args:
         frame: All rows.
         formulation: 'paper' or 'released'.
-        ablation: Term that is left out, as in the paper's Table 3; '-' for none.
-        readout: Embedding that decides, as in the paper's Table 4.
+        ablation: Omitted term, as in Table 3 of the paper; '-' for none.
+        readout: Embedding to classify from, as in Table 4 of the paper.
     """
     mask = (
         (frame.method == 'DisCoM-KD')

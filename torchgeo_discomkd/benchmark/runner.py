@@ -1,7 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Run all trainings of a benchmark, whatever stopped it before; or say how long."""
+"""Run or resume all trainings of a benchmark, or estimate their time."""
 
 import logging
 import traceback
@@ -17,10 +17,9 @@ import torch
 from rich.console import Console
 from torch.nn.functional import cross_entropy
 from torch.optim import Adam
-from torchgeo.datasets import DatasetNotFoundError
 
 from ..datasets import MultiModalDataset
-from ..errors import LayoutError, UserError
+from ..errors import UserError
 from ..models import FusionClassifier
 from ..performance.precision import fast_precision
 from .config import BenchmarkConfig
@@ -29,11 +28,11 @@ from .plan import Training, plan
 from .results import Results
 from .training import Fit, fit_config, score, train
 
-#: Training samples that are read, and steps that are taken, to measure the speed.
+#: Numbers of training samples and of steps that measure the speed.
 SAMPLES = 32
 STEPS = 3
 
-#: Tells of the progress of a benchmark, one line at a time.
+#: Reports the progress of a benchmark, one line at a time.
 Report = Callable[[str], None]
 
 
@@ -42,21 +41,38 @@ def run_benchmark(
 ) -> Results:
     """Train and score everything that is not finished yet.
 
-    A failed training does not stop the others; it is listed, and tried again by the
-    next call. Finished trainings are never repeated, interrupted ones are resumed at
-    their last complete epoch.
+    A failed training does not stop the others; it is listed, and the next call tries it
+    again. Finished trainings are never repeated; interrupted ones resume from their
+    last complete epoch.
 
     Args:
         config: The configuration.
         fit: Runs one training: :func:`torchgeo_discomkd.commands.fit.run`.
-        report: Called with each line about the progress. Default: prints it.
+        report: Called with each progress line. Default: prints it.
 
     Returns:
         All results.
 
     Raises:
-        RunFolderExistsError: If the folder of the results is of another configuration.
+        RunFolderExistsError: If the results folder belongs to another configuration.
         UserError: If the data cannot be used at all.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from torchgeo_discomkd.benchmark.results import COLUMNS
+        >>> from torchgeo_discomkd.commands.fit import run
+        >>> folder = TemporaryDirectory()
+        >>> config = BenchmarkConfig(
+        ...     results=folder.name, data={'class_path': 'SimulatedMSSARDataModule'},
+        ...     in_channels={'ms': 13, 'sar': 2}, num_classes=10, runs=1)
+        >>> results = Results(config)
+        >>> results.claim()
+        >>> for training in plan(config):  # all are finished: nothing is left to train
+        ...     row = dict.fromkeys(COLUMNS, 0) | {'training': training.name}
+        ...     results.add(training, [row])
+        >>> len(run_benchmark(config, run).rows)
+        38
+        >>> folder.cleanup()
     """
     report = report or _print
     results = Results(config)
@@ -65,7 +81,7 @@ def run_benchmark(
     if left:
         check_data(config)
     results.claim()
-    # Lightning tells of every trainer and seed anew
+    # Lightning reports every trainer and seed
     for name in ('lightning.pytorch', 'lightning.fabric'):
         logging.getLogger(name).setLevel(logging.ERROR)
     clock = _Clock(left)
@@ -75,7 +91,7 @@ def run_benchmark(
         head = f'[{number}/{len(trainings)}] {training.label}'
         try:
             rows = _one(config, fit, results, training)
-        # whatever went wrong, the others must go on
+        # the others must continue, whatever went wrong
         except Exception as error:  # noqa: BLE001
             reason = str(error) or type(error).__name__
             results.fail(training, reason)
@@ -105,7 +121,7 @@ def _one(
         except Exception:
             traceback.print_exc()
             raise
-    # needed to resume only, and larger than all else
+    # only needed to resume, and larger than everything else
     (folder / 'last.ckpt').unlink(missing_ok=True)
     return [row | costs for row in rows]
 
@@ -124,7 +140,7 @@ def _teacher(
 
 
 class _Clock:
-    """Time left, by the work that is done and still to do."""
+    """Estimates the time left from the work done and still to do."""
 
     def __init__(self, trainings: list[Training]) -> None:
         self._left = sum(t.work for t in trainings)
@@ -132,7 +148,7 @@ class _Clock:
         self._started = self._last = perf_counter()
 
     def tick(self, training: Training) -> str:
-        """Return seconds of the training that ends now, and the time left."""
+        """Return the seconds of the training that has just ended, and the time left."""
         now = perf_counter()
         seconds, self._last = now - self._last, now
         self._left -= training.work
@@ -145,9 +161,7 @@ def _print(line: str) -> None:
     Console().print(line, highlight=False, soft_wrap=True, markup=False)
 
 
-def estimate_seconds(
-    config: BenchmarkConfig, trainings: list[Training]
-) -> float | None:
+def estimate_seconds(config: BenchmarkConfig, trainings: list[Training]) -> float:
     """Estimate the time of trainings from a few steps of one encoder on the CPU.
 
     Args:
@@ -155,12 +169,32 @@ def estimate_seconds(
         trainings: The trainings.
 
     Returns:
-        Seconds, without validation and start; None if the data are not at hand.
+        Seconds, without validation and setup.
+
+    Raises:
+        DatasetNotFoundError: If the data would have to be downloaded first.
+        UserError: If the data cannot be used.
+
+    Example:
+        >>> import numpy as np
+        >>> from tempfile import TemporaryDirectory
+        >>> folder = TemporaryDirectory()
+        >>> root = folder.name
+        >>> for prefix in ('RGB', 'DEPTH'):
+        ...     np.save(f'{root}/{prefix}_data_normalized.npy', np.zeros((30, 1, 16, 16)))
+        >>> np.save(f'{root}/labels.npy', np.arange(30) % 2)
+        >>> for name, first in (('train', 0), ('valid', 10), ('test', 20)):
+        ...     np.save(f'{root}/{name}_idx.npy', np.arange(first, first + 10))
+        >>> data = {
+        ...     'class_path': 'PairedArraysDataModule',
+        ...     'init_args': {'root': root, 'run': None, 'batch_size': 8}}
+        >>> channels = {'rgb': 1, 'depth': 1}
+        >>> config = BenchmarkConfig(root, data, channels, 2, model='test_resnet')
+        >>> estimate_seconds(config, plan(config)[:1]) > 0
+        True
+        >>> folder.cleanup()
     """
-    try:
-        datamodule = open_data(config, download=False)
-    except (LayoutError, DatasetNotFoundError):
-        return None
+    datamodule = open_data(config, download=False)
     dataset = cast(MultiModalDataset, datamodule.train_dataset)
     batch = [dataset[i % len(dataset)] for i in range(SAMPLES)]
     started = perf_counter()

@@ -1,7 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""The paper's four tables, from any benchmark."""
+"""The four tables of the paper, for any benchmark."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ SCENARIOS: dict[Scenario, tuple[int, str]] = {
 
 @dataclass(frozen=True)
 class Table:
-    """Text cells in rows.
+    """A table of text cells.
 
     Attributes:
         title: Title.
@@ -39,14 +39,14 @@ class Table:
 
 
 def tables(frame: pd.DataFrame, config: BenchmarkConfig) -> list[Table]:
-    """Return the tables that the rows can fill.
+    """Return all tables that have rows.
 
     Args:
         frame: All rows.
         config: The configuration.
 
     Returns:
-        Tables 1 to 4 of the paper, without those for which nothing was trained.
+        Tables 1 to 4 of the paper, except those for which nothing was trained.
     """
     found = [
         comparison_table(frame, config, scenario)
@@ -65,7 +65,7 @@ def tables(frame: pd.DataFrame, config: BenchmarkConfig) -> list[Table]:
         name: discomkd(frame, config.formulations[0], readout=name)
         for name in ('only z_inv', 'only z_inf', 'full')
     }
-    title = 'Table 4. DisCoM-KD decided by one embedding'
+    title = 'Table 4. DisCoM-KD read out from one embedding'
     found.append(_variants_table(4, title, readouts, config))
     return [table for table in found if table.rows]
 
@@ -73,7 +73,7 @@ def tables(frame: pd.DataFrame, config: BenchmarkConfig) -> list[Table]:
 def comparison_table(
     frame: pd.DataFrame, config: BenchmarkConfig, scenario: Scenario
 ) -> Table:
-    """Return Table 1 or 2: all methods, their scores and what they cost.
+    """Return Table 1 or 2: all methods with their scores and costs.
 
     Args:
         frame: All rows.
@@ -108,7 +108,7 @@ def comparison_table(
 
 
 def _width(config: BenchmarkConfig) -> int:
-    """Return the columns of a modality: measured, and published if it was."""
+    """Return the number of columns of a modality: measured and, if any, published."""
     return 1 if config.paper_dataset is None else 2
 
 
@@ -158,7 +158,7 @@ def _cell(scores: pd.Series, reference: float | None = None) -> str:
 
 
 def _significance(found: Sequence[Line], targets: Sequence[str]) -> Iterator[str]:
-    """Compare DisCoM-KD with the best competitor, over the runs that both have.
+    """Compare DisCoM-KD with the best competitor on the runs that both have.
 
     The competitor is the best of several on the same test scores, which favours it.
     """
@@ -187,21 +187,21 @@ def _significance(found: Sequence[Line], targets: Sequence[str]) -> Iterator[str
 def paper_value(
     config: BenchmarkConfig, table: int, modality: str, method: str, variant: str
 ) -> str:
-    """Return the paper's own weighted F1 in percent.
+    """Return the published weighted F1 in percent.
 
     Args:
-        config: The configuration, whose *paper_dataset* is looked up.
+        config: The configuration with the *paper_dataset*.
         table: Number of the table.
-        modality: Modality as the paper names it, e.g. 'MS->SAR' in Table 1.
-        method: Method as the paper names it.
-        variant: Variant as the paper names it.
+        modality: Name of the modality in the paper, e.g. 'MS->SAR' in Table 1.
+        method: Name of the method in the paper.
+        variant: Name of the variant in the paper.
 
     Returns:
-        The figure as printed, '' if the paper has none.
+        The number as printed; '' if the paper has none.
     """
     if config.paper_dataset is None:
         return ''
-    # read as text, so that figures stay as printed
+    # read as text, so that numbers stay as printed
     path = files(__package__) / 'paper_tables.csv'
     with path.open() as file:
         frame = pd.read_csv(file, dtype=str)

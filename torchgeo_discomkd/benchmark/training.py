@@ -1,7 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Run one training of a benchmark and score what it leaves behind."""
+"""Run one training of a benchmark and score its classifiers."""
 
 import shutil
 from collections.abc import Callable, Mapping
@@ -19,13 +19,13 @@ from .config import BenchmarkConfig
 from .data import data_config
 from .plan import SYMBOLS, Training
 
-#: Runs a configuration, {'subcommand': 'fit', 'fit': {...}}, as the command ``fit`` does.
+#: Runs a configuration, {'subcommand': 'fit', 'fit': {...}}, like the command ``fit``.
 type Fit = Callable[[dict[str, Any]], LightningCLI]
 
-#: Exit code of a command line that is wrong.
+#: Exit code for a wrong command line.
 USAGE = 2
 
-#: Names in the paper of what a classifier decides by (Table 4).
+#: Names of the read-outs in the paper (Table 4).
 READOUTS = {'': 'full', '_invariant': 'only z_inv', '_informative': 'only z_inf'}
 
 
@@ -44,21 +44,19 @@ def fit_config(
         teacher: File of its teacher.
 
     Returns:
-        What ``python -m torchgeo_discomkd fit --config`` reads.
+        A configuration for ``python -m torchgeo_discomkd fit --config``.
     """
     quiet = {
         'enable_progress_bar': False,
         'enable_model_summary': False,
-        # hundreds of runs: numbers only, no pictures of confusion matrices
+        # hundreds of runs: numbers only, no figures of confusion matrices
         'logger': {
             'class_path': 'CSVLogger',
             'init_args': {'save_dir': str(folder), 'name': 'metrics'},
         },
     }
-    callbacks = [
-        *(config.trainer.get('callbacks') or []),
-        {'class_path': 'TrainingCost'},
-    ]
+    callbacks = list(config.trainer.get('callbacks') or [])
+    callbacks.append({'class_path': 'TrainingCost'})
     task_args = {
         'num_classes': config.num_classes,
         'model': config.model,
@@ -86,7 +84,7 @@ def fit_config(
 
 
 def train(fit: Fit, settings: dict[str, Any], folder: Path) -> LightningCLI:
-    """Train, or go on with a training that was stopped.
+    """Train, or resume an interrupted training.
 
     Args:
         fit: Runs a configuration.
@@ -103,7 +101,7 @@ def train(fit: Fit, settings: dict[str, Any], folder: Path) -> LightningCLI:
     if last.exists():
         settings = {**settings, 'ckpt_path': str(last)}
     elif folder.exists():
-        # stopped before the end of its first epoch: nothing to go on with
+        # stopped before the end of its first epoch: nothing to resume
         shutil.rmtree(folder)
     try:
         return fit({'subcommand': 'fit', 'fit': settings})
@@ -113,7 +111,7 @@ def train(fit: Fit, settings: dict[str, Any], folder: Path) -> LightningCLI:
         # jsonargparse ends the program, which here would end all trainings
         raise SettingError(
             'the trainer, model or data section has an unknown setting or a wrong '
-            f'value: {folder}.log tells which.'
+            f'value: see {folder}.log.'
         ) from error
 
 

@@ -1,7 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Take one classifier out of a full checkpoint, without Lightning or TorchGeo."""
+"""Read one classifier from a full checkpoint, without Lightning or TorchGeo."""
 
 import pickle
 import warnings
@@ -22,16 +22,16 @@ from ..models import (
     restore_classifier,
 )
 
-#: What a better file than a checkpoint is, for messages.
+#: The file to use instead of a checkpoint, for messages.
 ADVICE = 'give the classifier file of the run, best/<modality>.safetensors'
 
 
 def load_checkpoint(path: str | Path, modality: str | None = None) -> LoadedClassifier:
-    """Read one classifier from a checkpoint of any of our training tasks.
+    """Read one classifier from a checkpoint of any training task of this package.
 
-    A checkpoint does not say what the bands are, and its classifiers are not
-    calibrated. Bands, unit and tile size are those of ``best/<modality>.safetensors``
-    beside the checkpoint, if that is of the same run.
+    A checkpoint does not contain the names of the bands, and its classifiers are not
+    calibrated. Bands, unit and tile size are taken from
+    ``best/<modality>.safetensors`` next to the checkpoint, if it is from the same run.
 
     Args:
         path: The checkpoint, for example 'last.ckpt'.
@@ -41,13 +41,13 @@ def load_checkpoint(path: str | Path, modality: str | None = None) -> LoadedClas
         The classifier on the CPU.
 
     Raises:
-        ClassifierFileError: If there is no such file, it is none of ours, corrupt, or
-            holds anything but tensors and plain values.
+        ClassifierFileError: If the file does not exist, is corrupt, is not from this
+            package, or contains anything but tensors and plain values.
         ModalityError: If *modality* is needed or unknown, or the classifier needs
             several modalities.
 
     Warns:
-        UserWarning: If nothing tells the bands and their unit.
+        UserWarning: If the bands and their unit are unknown.
     """
     path = Path(path)
     checkpoint = _read(path)
@@ -57,15 +57,15 @@ def load_checkpoint(path: str | Path, modality: str | None = None) -> LoadedClas
         raise
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ClassifierFileError(
-            f'{path} is no checkpoint of torchgeo_discomkd ({error!r}): {ADVICE}.'
+            f'{path} is not a checkpoint of torchgeo_discomkd ({error!r}): {ADVICE}.'
         ) from error
-    if (beside := _beside(path, metadata)) is not None:
+    if (known := _known(path, metadata)) is not None:
         metadata = replace(
             metadata,
-            modalities=beside.modalities,
-            data_fingerprint=beside.data_fingerprint,
-            seed=beside.seed,
-            version=beside.version,
+            modalities=known.modalities,
+            data_fingerprint=known.data_fingerprint,
+            seed=known.seed,
+            version=known.version,
         )
     try:
         return LoadedClassifier(restore_classifier(metadata, tensors), metadata)
@@ -84,17 +84,17 @@ def _read(path: Path) -> Mapping[str, Any]:
             content = torch.load(path, 'cpu', weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
         raise ClassifierFileError(
-            f'{path} is damaged, or holds more than tensors and plain values, which '
-            f'could run code on loading; it was not loaded: {ADVICE}.'
+            f'{path} is damaged or contains more than tensors and plain values, which '
+            f'could run code when loaded. It was not loaded: {ADVICE}.'
         ) from error
     except (AttributeError, EOFError, OSError, RuntimeError, ValueError) as error:
         raise ClassifierFileError(
-            f'{path} is no checkpoint of Lightning, or it is truncated: {ADVICE}, or '
+            f'{path} is not a Lightning checkpoint or is truncated: {ADVICE}, or '
             'copy it again.'
         ) from error
     if not isinstance(content, dict):
         raise ClassifierFileError(
-            f'{path} holds a {type(content).__name__}, no checkpoint of '
+            f'{path} contains a {type(content).__name__}, not a checkpoint of '
             f'torchgeo_discomkd: {ADVICE}.'
         )
     return content
@@ -103,7 +103,7 @@ def _read(path: Path) -> Mapping[str, Any]:
 def _take(
     path: Path, checkpoint: Mapping[str, Any], modality: str | None
 ) -> tuple[ClassifierMetadata, dict[str, Tensor]]:
-    """Return what the checkpoint says about one classifier, and its state dict."""
+    """Return the metadata of one classifier in the checkpoint, and its tensors."""
     hparams, state = checkpoint['hyper_parameters'], checkpoint['state_dict']
     channels = dict(checkpoint['in_channels'])
     modality = _choose(path, modality, list(channels))
@@ -131,10 +131,10 @@ def _choose(path: Path, modality: str | None, names: list[str]) -> str:
     if modality is None and len(names) == 1:
         return names[0]
     if modality not in names:
-        said = 'none is' if modality is None else f"'{modality}' is"
+        problem = 'none was selected' if modality is None else f"not '{modality}'"
         raise ModalityError(
-            f'{path} has the modalities {names}, but {said} asked for: choose one of '
-            f'them, for example --modality {names[-1]}.'
+            f'{path} has the modalities {names}, but {problem}: choose one of them, '
+            f'for example --modality {names[-1]}.'
         )
     return modality
 
@@ -149,7 +149,7 @@ def _locate(
     if len(names) > 1:
         raise ModalityError(
             f"{path} classifies {names} together and cannot classify '{modality}' "
-            f"alone: give a run of DisCoM-KD, or of '{modality}' only."
+            f"alone: use a run of DisCoM-KD or of '{modality}' only."
         )
     return 'fusion', 'model.'
 
@@ -159,8 +159,8 @@ def _unnamed(channels: int) -> ModalityMetadata:
     return ModalityMetadata(channels, bands, 'unknown', None)
 
 
-def _beside(path: Path, metadata: ClassifierMetadata) -> ClassifierMetadata | None:
-    """Return what the classifier file of the same run says, if it is there."""
+def _known(path: Path, metadata: ClassifierMetadata) -> ClassifierMetadata | None:
+    """Return the metadata of the classifier file of the same run, if it exists."""
     ((modality, images),) = metadata.modalities.items()
     file = path.parent / 'best' / f'{modality}.safetensors'
     try:
@@ -176,9 +176,9 @@ def _beside(path: Path, metadata: ClassifierMetadata) -> ClassifierMetadata | No
     ):
         return known
     warnings.warn(
-        f"{path} does not say what the bands of '{modality}' and their unit are, and "
-        f'{file} of its run is not there: give the {images.in_channels} bands in the '
-        'order of training, in the unit of training.',
+        f"{path} does not contain the names and the unit of the bands of '{modality}', "
+        f'and {file} of its run does not exist: give the {images.in_channels} bands in '
+        'the order and the unit of training.',
         stacklevel=3,
     )
     return None

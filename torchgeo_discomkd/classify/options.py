@@ -1,30 +1,30 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Options that tiles and scenes have in common, beside those of reading."""
+"""Options that tiles and scenes share, apart from those for reading."""
 
 from ..errors import SettingError
 from ..tables.prediction import UNCERTAIN
 from .predictor import Predictor
 
-#: Memory of GDAL in bytes: pixels are read once, it need not keep 5 % of all memory.
+#: GDAL's cache in bytes: as pixels are read once, 5 % of all memory is not needed.
 CACHE_BYTES = 64 * 2**20
 
 
 def check_options(
     predictor: Predictor, batch_size: int, workers: int, min_confidence: float
 ) -> None:
-    """Check what is the same for a table and for a map.
+    """Check the options that tables and maps share.
 
     Args:
         predictor: The classifier.
-        batch_size: Images that are classified at a time.
+        batch_size: Number of images classified at a time.
         workers: Number of threads.
-        min_confidence: Below this confidence the label is 'uncertain'.
+        min_confidence: Below this confidence, the label is 'uncertain'.
 
     Raises:
-        SettingError: If one is out of range, or the classifier has a class that is
-            called 'uncertain' and *min_confidence* is above 0.
+        SettingError: If one is out of range, or *min_confidence* is above 0 and the
+            classifier has a class named 'uncertain'.
     """
     for name, value in (('batch_size', batch_size), ('workers', workers)):
         if value < 1:
@@ -35,6 +35,6 @@ def check_options(
         )
     if min_confidence > 0 and UNCERTAIN in predictor.metadata.classes:
         raise SettingError(
-            f"The classifier has a class '{UNCERTAIN}' of its own: leave out "
+            f"The classifier has a class named '{UNCERTAIN}': omit "
             f'min_confidence={min_confidence}.'
         )

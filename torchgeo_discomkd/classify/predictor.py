@@ -3,8 +3,8 @@
 
 """One interface to every kind of model file: raw pixels in, probabilities out.
 
-An .onnx file is used without PyTorch, whose import takes most of the time to a first
-result. Nothing in a model file is ever executed: weights are read as tensors only,
+An .onnx file is used without PyTorch, whose import takes most of the time to the first
+result. Nothing in a model file is ever executed: weights are only read as tensors,
 whatever the kind of file.
 """
 
@@ -26,7 +26,7 @@ from ..errors import (
 from ..export.onnx_file import Precision, open_onnx
 from ..metadata import ClassifierMetadata
 
-#: How exact the computation is to be.
+#: Precision of the computation.
 PRECISIONS = ('auto', 'float32', 'bfloat16')
 
 
@@ -35,12 +35,28 @@ class Predictor:
     """A classifier of one modality, read from any kind of model file.
 
     Attributes:
-        metadata: What the file says about the classifier.
-        modality: The one modality that it takes, a key of ``metadata.modalities``.
-        description: Name, kind and content hash of the file: equal if and only if the
-            model is.
-        fixed_size: The only height and width that it takes; None if it takes any.
-        device: Device that it computes on, for example 'cuda' or 'cpu'.
+        metadata: Metadata of the classifier.
+        modality: Its only modality, a key of ``metadata.modalities``.
+        description: Name, kind and content hash of the file; equal if and only if the
+            models are.
+        fixed_size: The only height and width that it accepts; None if it accepts any.
+        device: Device that it runs on, for example 'cuda' or 'cpu'.
+
+    Example:
+        >>> import numpy as np
+        >>> from torchgeo_discomkd.models import ClassifierMetadata, ModalityMetadata
+        >>> sar = ModalityMetadata(2, ('VV', 'VH'), 'dB', tile_size=(32, 32))
+        >>> metadata = ClassifierMetadata(
+        ...     'disentangled', 'test_resnet', ('Land', 'Water'), {'sar': sar},
+        ...     'linear_bn_relu', 'none', 1.0, {}, None, '', '', None, '')
+        >>> def compute(images):  # any function from pixels to probabilities
+        ...     water = np.float32(images.mean(axis=(1, 2, 3)) < -15)
+        ...     return np.stack([1 - water, water], axis=1)
+        >>> predictor = Predictor(metadata, 'sar', 'threshold', None, 'cpu', compute)
+        >>> predictor.bands, predictor.size
+        (('VV', 'VH'), (32, 32))
+        >>> predictor.probabilities(np.full((1, 2, 32, 32), -20, np.float32))
+        array([[0., 1.]], dtype=float32)
     """
 
     metadata: ClassifierMetadata
@@ -52,7 +68,7 @@ class Predictor:
 
     @property
     def bands(self) -> tuple[str, ...]:
-        """Names of the bands that it takes, in order."""
+        """Names of its bands, in order."""
         return self.metadata.modalities[self.modality].bands
 
     @property
@@ -62,7 +78,7 @@ class Predictor:
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """Height and width to bring images to; None to leave them as they are."""
+        """Required height and width of images; None to keep theirs."""
         return self.fixed_size or self.metadata.modalities[self.modality].tile_size
 
     def probabilities(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -70,29 +86,29 @@ class Predictor:
 
         Args:
             images: Raw values in the unit of training, float32, shape (B, C, H, W);
-                NaN and infinite pixels are missing ones.
+                NaN and infinite pixels count as missing.
 
         Returns:
-            Probabilities, float32, shape (B, K), each row with sum 1.
+            Probabilities, float32, shape (B, K); each row sums to 1.
 
         Raises:
-            BandError: If *images* has not the shape (B, C, H, W) with C bands.
-            TileSizeError: If the classifier takes another size only.
+            BandError: If the shape of *images* is not (B, C, H, W) with C bands.
+            TileSizeError: If the classifier does not accept this size.
         """
         if images.ndim != 4 or images.shape[1] != len(self.bands):
             raise BandError(
-                f'Images of shape {images.shape} given to a classifier of the bands '
+                f'Images of shape {images.shape} do not fit a classifier of the bands '
                 f'{", ".join(self.bands)}: give shape (B, {len(self.bands)}, H, W).'
             )
         if self.fixed_size not in (None, images.shape[2:]):
             raise TileSizeError(
-                f'Images of {images.shape[2]}x{images.shape[3]} pixels given to a '
-                f'model that takes {self.fixed_size[0]}x{self.fixed_size[1]} only: cut '
+                f'The images have {images.shape[2]}x{images.shape[3]} pixels, but the '
+                f'model only accepts {self.fixed_size[0]}x{self.fixed_size[1]}: crop '
                 'or pad them.'
             )
         if not len(images):
             return np.empty((0, len(self.metadata.classes)), np.float32)
-        # a view of a file is read-only, which PyTorch does not know
+        # PyTorch does not support read-only arrays, such as views of a file
         return self._compute(np.require(images, np.float32, ['C', 'W']))
 
 
@@ -107,24 +123,40 @@ def load_predictor(
     Args:
         model: Classifier file (.safetensors), exported file (.onnx, .pt2) or full
             checkpoint (.ckpt).
-        modality: Modality to classify; only a checkpoint of several needs it.
-        device: 'auto' for the fastest that is there, or 'cpu', 'cuda', 'cuda:1' (not
-            with .onnx), 'mps' (neither).
+        modality: Modality to classify, needed for a checkpoint with several only.
+        device: 'auto' for the fastest one available, or 'cpu', 'cuda', 'cuda:1' or
+            'mps' (the last two not with .onnx).
         precision: 'auto' for that of the file, which is float32 unless it was exported
-            with ``--quantize``; 'float32'; or 'bfloat16', faster on processors that
-            have it, with probabilities that differ in the third digit. An .onnx file
-            needs OpenVINO for 'bfloat16'.
+            with ``--quantize``; 'float32'; or 'bfloat16', which is faster on
+            processors that support it and changes probabilities in the third digit.
+            An .onnx file needs OpenVINO for 'bfloat16'.
 
     Returns:
         The classifier in evaluation mode.
 
     Raises:
-        ClassifierFileError: If there is no such file, it is none of ours, or corrupt.
-        ModalityError: If the classifier needs several modalities, or another one than
-            *modality*, or *modality* is needed.
-        SettingError: If *device* is unknown or not there, *precision* is unknown or the
-            file does not have it.
-        UserError: If an .onnx file is given and what runs it is not installed.
+        ClassifierFileError: If the file does not exist, is corrupt or is not from this
+            package.
+        ModalityError: If the classifier needs several modalities or not *modality*, or
+            *modality* is missing.
+        SettingError: If *device* is unknown or not available, or *precision* is unknown
+            or not possible with this file.
+        UserError: If the runtime for an .onnx file is not installed.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from torchgeo_discomkd.models import (
+        ...     ClassifierMetadata, DisentangledClassifier, ModalityMetadata, save_classifier)
+        >>> sar = ModalityMetadata(2, ('VV', 'VH'), 'dB', tile_size=(32, 32))
+        >>> metadata = ClassifierMetadata(
+        ...     'disentangled', 'test_resnet', ('Land', 'Water'), {'sar': sar},
+        ...     'linear_bn_relu', 'none', 1.0, {}, None, '', '', None, '')
+        >>> with TemporaryDirectory() as folder:
+        ...     path = Path(folder, 'sar.safetensors')
+        ...     save_classifier(path, DisentangledClassifier(2, 2, 'test_resnet'), metadata)
+        ...     predictor = load_predictor(path, device='cpu')
+        >>> predictor.probabilities(np.zeros((5, 2, 32, 32), np.float32)).shape
+        (5, 2)
     """
     path = Path(model)
     if precision not in PRECISIONS:
@@ -140,14 +172,14 @@ def load_predictor(
         case '.onnx':
             opened, kind = open_onnx(path, device, precision)
         case '.safetensors' | '.pt2' | '.ckpt' | '.pt' | '.pth':
-            # takes seconds, which .onnx files need not wait for
+            # takes seconds, which .onnx files do not need
             from .torch_route import open_model
 
             opened, kind = open_model(path, modality, device, precision == 'bfloat16')
         case _:
             raise ClassifierFileError(
-                f'{path} is no model file: give a .safetensors, .onnx, .pt2 or .ckpt '
-                'file.'
+                f'{path} is not a model file: give a .safetensors, .onnx, .pt2 or '
+                '.ckpt file.'
             )
     name = _only_modality(path, opened.metadata, modality)
     description = _describe(path, kind, name, opened.metadata)
@@ -168,8 +200,8 @@ def _only_modality(
         )
     if modality not in {None, names[0]}:
         raise ModalityError(
-            f"{path} classifies '{names[0]}', not '{modality}': give another file, or "
-            'no modality.'
+            f"{path} classifies '{names[0]}', not '{modality}': give a different file "
+            'or omit the modality.'
         )
     return names[0]
 

@@ -1,7 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Classify tiles into a table, whatever their number."""
+"""Classify any number of tiles into a table."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ from .predictor import Predictor
 
 @dataclass
 class TilesSummary:
-    """How many tiles of each status a table has.
+    """Number of tiles of each status in a table.
 
     Attributes:
         output: The table.
@@ -35,6 +35,13 @@ class TilesSummary:
             'unreadable'.
         example: Path and status of the first tile without a label; None if all have
             one.
+
+    Example:
+        >>> summary = TilesSummary(Path('tiles.parquet'))
+        >>> summary.add('a.tif', 'ok')
+        >>> summary.add('b.tif', 'unreadable: truncated')
+        >>> print(summary)
+        tiles.parquet: 2 tiles, 1 without a label (1 ok, 1 unreadable)
     """
 
     output: Path
@@ -64,12 +71,13 @@ class TilesSummary:
         return self.total - sum(self.counts[word] for word in CLASSIFIED)
 
     def __str__(self) -> str:
-        """Return one line with the numbers."""
+        """Return a summary in one line."""
         words = sorted(
             self.counts, key=lambda word: (word not in CLASSIFIED, word != 'ok', word)
         )
         numbers = ', '.join(f'{self.counts[word]} {word}' for word in words)
-        return f'{self.output}: {self.total} tiles, {self.failed} without a label ({numbers})'
+        failed = f'{self.failed} without a label'
+        return f'{self.output}: {self.total} tiles, {failed} ({numbers})'
 
 
 def classify_tiles(
@@ -88,39 +96,63 @@ def classify_tiles(
     resume: bool = False,
     progress: bool = True,
 ) -> TilesSummary:
-    """Classify tiles into a table, a row each, in the order of *images*.
+    """Classify tiles into a table with one row each, in the order of *images*.
 
-    A tile that cannot be classified is a row with the reason as its status. Tiles of
-    other sizes than the classifier's are cut or padded as :func:`.fit_size` says. Only
-    some batches are in memory at a time, beside the paths.
+    If a tile cannot be classified, its status states the reason. Tiles whose size
+    differs from the classifier's are cropped or padded, see :func:`.fit_size`. Memory
+    holds only the paths and a few batches at a time.
 
     Args:
         predictor: The classifier.
-        images: The tiles, each path once, as :func:`.find_images` finds them.
+        images: The tiles, each path once, from :func:`.find_images`.
         output: Table to write: .parquet, .gpkg, .geojson or .csv.
         scale: Unit of the tiles: 'db', 'linear', or 'auto' to guess it for each.
         bands: Names or numbers (from 1) of the bands of the files, one for each band of
-            the classifier; None finds them by name, or else by order.
-        batch_size: Images that are classified at a time.
-        workers: Threads that read.
-        min_confidence: Below this confidence the label is 'uncertain'.
+            the classifier. Default: match them by name, or else by order.
+        batch_size: Number of images classified at a time.
+        workers: Number of threads that read.
+        min_confidence: Below this confidence, the label is 'uncertain'.
         crs: Coordinate reference system of all outlines.
-        max_nodata: A tile is 'nodata' if at least this part of its pixels is missing.
+        max_nodata: A tile is 'nodata' if at least this share of its pixels is missing.
         overwrite: Replace an existing table.
-        resume: Continue a run that did not end.
+        resume: Continue an interrupted run.
         progress: Show a progress bar.
 
     Returns:
-        Numbers of tiles by status, also those of the run that was continued.
+        Numbers of tiles by status, including those of the resumed run.
 
     Raises:
         OutputError: If the table cannot be written.
         OutputExistsError: If it exists.
-        SettingError: If a setting is unknown or out of range, or another one than in
-            the run that is to be continued.
+        SettingError: If a setting is unknown, out of range, or differs from the run to
+            resume.
 
     Warns:
-        UserWarning: If the first tiles look as if their bands were swapped.
+        UserWarning: If the bands of the first tiles seem to be swapped.
+
+    Example:
+        >>> import pandas
+        >>> from tempfile import TemporaryDirectory
+        >>> from torchgeo_discomkd.models import ClassifierMetadata, ModalityMetadata
+        >>> from torchgeo_discomkd.rasters import find_images
+        >>> sar = ModalityMetadata(2, ('VV', 'VH'), 'dB', tile_size=(32, 32))
+        >>> metadata = ClassifierMetadata(
+        ...     'disentangled', 'test_resnet', ('Land', 'Water'), {'sar': sar},
+        ...     'linear_bn_relu', 'none', 1.0, {}, None, '', '', None, '')
+        >>> def compute(images):  # any function from pixels to probabilities
+        ...     water = np.float32(images.mean(axis=(1, 2, 3)) < -15)
+        ...     return np.stack([1 - water, water], axis=1)
+        >>> predictor = Predictor(metadata, 'sar', 'threshold', None, 'cpu', compute)
+        >>> with TemporaryDirectory() as folder:
+        ...     np.save(f'{folder}/lake.npy', np.full((2, 32, 32), -20, np.float32))
+        ...     tiles = find_images([folder], predictor.bands)
+        ...     output = f'{folder}/tiles.csv'
+        ...     summary = classify_tiles(predictor, tiles, output, progress=False)
+        ...     table = pandas.read_csv(output)
+        >>> summary.total, summary.failed
+        (1, 0)
+        >>> table[['label', 'status']].values.tolist()
+        [['Water', 'ok']]
     """
     check_options(predictor, batch_size, workers, min_confidence)
     spec = TileSpec(
@@ -179,7 +211,7 @@ def _classify(
 def _classify_batch(
     predictor: Predictor, tiles: Sequence[Tile], batch_size: int, min_confidence: float
 ) -> list[Prediction]:
-    """Return a row for each tile, by the mean probabilities over its windows."""
+    """Return a row for each tile, from the mean probabilities of its windows."""
     rows = [Prediction.missing(t.files.name, t.status, t.footprint) for t in tiles]
     groups = defaultdict[tuple[int, ...], dict[int, NDArray[np.float32]]](dict)
     for index, tile in enumerate(tiles):
@@ -213,7 +245,7 @@ def _settings(
     images: Sequence[ImageFiles],
     min_confidence: float,
 ) -> dict[str, str]:
-    """Return what the rows depend on, beside the files themselves."""
+    """Return what the rows depend on, apart from the files themselves."""
     relative = any(
         not Path(path).is_absolute() and '://' not in path
         for files in images
@@ -225,6 +257,6 @@ def _settings(
         'bands': ','.join(spec.override or ()),
         'min_confidence': str(min_confidence),
         'max_nodata': str(spec.max_nodata),
-        # in another folder, paths that start from it are other files
+        # relative paths mean other files in another folder
         'folder': str(Path.cwd()) if relative else '',
     }

@@ -1,7 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Model files that PyTorch computes, the fastest way that a precision allows."""
+"""Run model files with PyTorch, as fast as the precision allows."""
 
 from pathlib import Path
 
@@ -17,17 +17,17 @@ from .checkpoint import load_checkpoint
 
 
 class TorchClassifier:
-    """A classifier that PyTorch computes.
+    """A classifier that runs with PyTorch.
 
-    Batch normalisations are folded, and on a CPU the channels of a pixel lie side by
-    side, as its convolutions want them. Both change results by rounding only.
+    Batch normalisations are folded, and on a CPU the memory format is channels-last,
+    which makes convolutions faster. Both change results by rounding only.
 
     Attributes:
-        metadata: What the file says about the classifier.
-        device: Device that it computes on.
+        metadata: Metadata of the classifier.
+        device: Device that it runs on.
     """
 
-    #: The only height and width that it takes: it takes any.
+    #: Required height and width: none, it accepts any.
     size: tuple[int, int] | None = None
 
     def __init__(
@@ -36,11 +36,10 @@ class TorchClassifier:
         """Initialize a new TorchClassifier instance.
 
         Args:
-            loaded: The classifier, which is changed and moved to *device*.
-            device: What to compute on.
-            bfloat16: Whether convolutions and matrix products, and these alone, are
-                computed with 8 instead of 24 binary digits. Normalisation, calibration
-                and softmax never are.
+            loaded: The classifier; it is modified and moved to *device*.
+            device: Device to run on.
+            bfloat16: Whether convolutions and matrix products use 8 instead of 24
+                significant bits. Normalisation, calibration and softmax never do.
         """
         self.metadata = loaded.metadata
         self.device = str(device)
@@ -77,18 +76,18 @@ def open_model(
     """Open a classifier file, an exported program or a checkpoint.
 
     Args:
-        path: The file; any suffix but .safetensors and .pt2 is that of a checkpoint.
-        modality: Modality to take out of a checkpoint of several.
+        path: The file; all suffixes but .safetensors and .pt2 mean a checkpoint.
+        modality: Modality to read from a checkpoint with several.
         device: As for :func:`choose_device`.
         bfloat16: As for :class:`TorchClassifier`.
 
     Returns:
-        The classifier, and what it is in words: kind of file and precision.
+        The classifier and its description: kind of file and precision.
 
     Raises:
-        ClassifierFileError: If it is no such file, or corrupt.
-        ModalityError: If a checkpoint needs *modality*, or another one.
-        SettingError: If *device* is unknown or not there.
+        ClassifierFileError: If the file is corrupt or not from this package.
+        ModalityError: If a checkpoint needs *modality* or does not have it.
+        SettingError: If *device* is unknown or not available.
     """
     match path.suffix.lower():
         case '.safetensors':
@@ -102,16 +101,16 @@ def open_model(
 
 
 def choose_device(device: str) -> torch.device:
-    """Choose what PyTorch computes on.
+    """Choose the device that PyTorch runs on.
 
     Args:
-        device: 'auto' for CUDA if it is there, else MPS, else the CPU; or a device.
+        device: 'auto' for CUDA if available, else MPS, else the CPU; or a device.
 
     Returns:
         The device.
 
     Raises:
-        SettingError: If *device* is unknown or not there.
+        SettingError: If *device* is unknown or not available.
     """
     available = ['cpu']
     if torch.backends.mps.is_available():
@@ -123,7 +122,7 @@ def choose_device(device: str) -> torch.device:
         device = available[0]
     if device not in available:
         raise SettingError(
-            f"device='{device}': PyTorch has {available} here. Use one of them, or "
+            f"device='{device}': PyTorch only has {available} here. Use one of them or "
             "'auto'."
         )
     return torch.device(device)

@@ -1,7 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""The commands, one module each: parser and messages; the work is done elsewhere."""
+"""The commands, one module each: only parser and messages."""
 
 import os
 import sys
@@ -17,10 +17,10 @@ __all__ = ('main',)
 DESCRIPTION = """\
 Train with several sensors, classify with one: DisCoM-KD for TorchGeo.
 
-Every command has a --help of its own. `python -m torchgeo_discomkd` does the same.
+Every command has its own --help. `python -m torchgeo_discomkd` does the same.
 """
 
-#: What each command does, in the order of their use.
+#: Purpose of each command, in order of use.
 COMMANDS = {
     'fit': 'train; without arguments, on simulated data (the default run)',
     'validate': 'score the best classifiers of a run on the validation split',
@@ -28,7 +28,7 @@ COMMANDS = {
     'predict': 'write tables of predictions for a data set or unlabelled tiles',
     'classify': 'turn tiles into a table, or a scene into a map',
     'export': 'write a classifier as one self-contained ONNX or PyTorch file',
-    'pack': 'write a data set into one file that is read fast',
+    'pack': 'write a data set into one file that loads fast',
     'benchmark': "compare methods on your data: the paper's tables",
     'import': "turn weights of the authors' released code into classifier files",
 }
@@ -37,20 +37,27 @@ COMMANDS = {
 def main(args: Sequence[str] | None = None) -> None:
     """Run a command.
 
-    A mistake of the user ends with exit code 2 and one message, without a traceback.
+    A user error ends with exit code 2 and one message, without a traceback.
 
     Args:
         args: Arguments. Default: those of the process.
 
     Raises:
-        SystemExit: If the command is wrong, has failed, or was asked for its help.
+        SystemExit: If the command is wrong or failed, or help was requested.
+
+    Example:
+        >>> from contextlib import suppress
+        >>> with suppress(SystemExit):
+        ...     main(['--help'])  # doctest: +ELLIPSIS
+        usage: discomkd [-h] [--version] COMMAND ...
+        ...
     """
     args = list(sys.argv[1:] if args is None else args)
     command, others = (args[0], args[1:]) if args else ('', [])
     if command.startswith(('-c', '--config', '--print_config')):
-        # Lightning takes a configuration that names its command, too
+        # Lightning also accepts a configuration that names its command
         command = 'fit'
-    # imported here: no command waits for what another one needs
+    # imported here: no command waits for the imports of another one
     match command:
         case 'fit' | 'validate' | 'test' | 'predict':
             from .fit import run
@@ -70,7 +77,7 @@ def main(args: Sequence[str] | None = None) -> None:
             _parser().parse_args(args)
             return
     if not sys.stderr.isatty():
-        # a progress bar in a log: a line a minute
+        # a progress bar in a log: one line per minute
         os.environ.setdefault('TQDM_MININTERVAL', '60')
         os.environ.setdefault('TQDM_MAXINTERVAL', '60')
     keep_freed_memory()
@@ -82,7 +89,7 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> ArgumentParser:
-    """Return the parser of what is not a command: help, version or a mistake."""
+    """Return the parser for everything but commands: help, version or a mistake."""
     lines = '\n'.join(f'  {name:<10} {text}' for name, text in COMMANDS.items())
     parser = ArgumentParser(
         prog='discomkd',

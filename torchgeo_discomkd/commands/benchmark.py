@@ -1,7 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""``benchmark``: compare methods, write the tables of the paper."""
+"""``benchmark``: compare methods and write the tables of the paper."""
 
 import argparse
 import sys
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from ..benchmark import BenchmarkConfig
 
 DESCRIPTION = """\
-Compare DisCoM-KD with its competitors: methods x scenarios x modalities x runs on any
-data module of this package, and write the tables of the paper. Stopped at any point, the
-same command goes on where it was.
+Compare DisCoM-KD with its competitors (methods x scenarios x modalities x runs) on any
+data module of this package, and write the tables of the paper. To resume after an
+interruption, run the same command again.
 """
 
 EPILOG = """\
-Every value of the file can be replaced, for example --results my_results --runs 1.
+You can override any value of the file, for example --results my_results --runs 1.
 """
 
 
@@ -31,13 +31,13 @@ def run(args: Sequence[str]) -> None:
         args: Arguments after ``benchmark``.
 
     Raises:
-        RunFolderExistsError: If the folder of the results is of another configuration.
+        RunFolderExistsError: If the results folder belongs to another configuration.
         SettingError: If the configuration cannot be read or contradicts itself.
-        SystemExit: With 1 if trainings failed, 130 if interrupted, 2 if *args* are no
-            such arguments, 0 if they ask for help.
+        SystemExit: With 1 if trainings failed, 130 if interrupted, 2 if *args* are
+            invalid, 0 for help.
     """
     given, overrides = _parser().parse_known_args(args)
-    # takes seconds: not before the arguments are known to be right
+    # takes seconds: only after the arguments are known to be valid
     from ..benchmark import Results, read_config, run_benchmark, write_report
     from .fit import run as fit
 
@@ -48,8 +48,8 @@ def run(args: Sequence[str]) -> None:
     try:
         results = run_benchmark(config, fit)
     except (KeyboardInterrupt, SystemExit):
-        # Lightning turns Ctrl-C into an exit of its own
-        sys.stderr.write('Stopped. The same command goes on from here.\n')
+        # Lightning turns Ctrl-C into an exit
+        sys.stderr.write('Stopped. Run the same command again to resume.\n')
         if (results := Results(config)).rows:
             write_report(results)
         sys.exit(130)
@@ -63,12 +63,15 @@ def run(args: Sequence[str]) -> None:
 
 
 def print_plan(config: 'BenchmarkConfig') -> None:
-    """Print the trainings of a benchmark, how many are left and how long they take.
+    """Print the trainings of a benchmark, how many are left and their estimated time.
 
     Args:
         config: The configuration.
     """
+    from torchgeo.datasets import DatasetNotFoundError
+
     from ..benchmark import Results, estimate_seconds, plan
+    from ..errors import LayoutError
 
     trainings = plan(config)
     results = Results(config)
@@ -80,15 +83,14 @@ def print_plan(config: 'BenchmarkConfig') -> None:
     methods = ', '.join(f'{method} {count}' for method, count in counts.items())
     _print(
         f'{len(trainings)} trainings in {config.runs} runs ({methods}), '
-        f'{len(left)} of them to do, into {config.results}.'
+        f'{len(left)} of them left to do; results folder: {config.results}.'
     )
-    seconds = estimate_seconds(config, left)
-    if seconds is None:
-        text = 'The data are not at hand: no estimate of the time.'
+    try:
+        duration = timedelta(seconds=round(estimate_seconds(config, left)))
+    except (LayoutError, DatasetNotFoundError) as error:
+        _print(f'The time cannot be estimated without the data: {error}')
     else:
-        duration = timedelta(seconds=round(seconds))
-        text = f'About {duration} on the CPU of this machine, validation not counted.'
-    _print(text)
+        _print(f'About {duration} on the CPU of this machine, without validation.')
 
 
 def _print(line: str) -> None:

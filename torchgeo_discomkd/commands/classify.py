@@ -1,7 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""``classify``: tiles become a table, a scene becomes a map."""
+"""``classify``: turn tiles into a table, or a scene into a map."""
 
 import os
 import sys
@@ -17,26 +17,26 @@ if TYPE_CHECKING:
     from ..classify import Predictor
     from ..rasters.finding import ImageFiles
 
-#: Extensions of a map; all others are those of tables.
+#: Extensions of maps; all others mean tables.
 MAPS = ('.tif', '.tiff')
 
-#: Options of one kind of output only.
+#: Options for only one kind of output.
 OF_TABLES, OF_MAPS = ('crs', 'resume'), ('stride', 'polygons', 'preview')
 
 EPILOG = """statuses of tiles:
   ok            classified as it is
-  mixed_size    classified, but not of the classifier's size: padded if smaller, cut to
-                its centre if larger by at most a quarter, otherwise the mean over
-                windows
+  mixed_size    classified, but not of the classifier's size: padded if smaller,
+                cropped to its centre if at most a quarter larger, otherwise the mean
+                over windows
   nodata        all pixels missing (see --max-nodata)
-  unreadable    truncated, vanished or no image
-  bands, unit   other bands or another unit than the classifier's
+  unreadable    truncated, vanished or not an image
+  bands, unit   bands or unit differ from the classifier's
   too_large     a scene rather than a tile
 
 exit codes:
   0    all tiles have a label
   2    a mistake in the command
-  3    some tiles have no label: the table says why
+  3    some tiles have no label: the table states why
   130  interrupted: continue with --resume
 
 examples:
@@ -47,7 +47,7 @@ examples:
 
 
 def run(args: Sequence[str]) -> None:
-    """Classify and tell how many tiles could not be.
+    """Classify and report how many tiles failed.
 
     Args:
         args: Arguments after ``classify``.
@@ -55,7 +55,7 @@ def run(args: Sequence[str]) -> None:
     Raises:
         UserError: If the model, the images, the output or a setting is wrong.
         SystemExit: With 3 if some tiles have no label, 130 if interrupted, 2 if *args*
-            are no such arguments, 0 if they ask for help.
+            are invalid, 0 for help.
     """
     options = vars(_parser().parse_intermixed_args(args))
     if options['bands'] is not None:
@@ -63,7 +63,7 @@ def run(args: Sequence[str]) -> None:
     is_map = Path(options['output']).suffix.lower() in MAPS
     _check_kind(is_map, options)
     with warnings.catch_warnings():
-        # without the line of code that it comes from
+        # without the line of code that caused it
         warnings.showwarning = _show  # ty: ignore[invalid-assignment]
         try:
             _classify(is_map, **options)
@@ -79,7 +79,7 @@ def _check_kind(is_map: bool, options: dict[str, Any]) -> None:
     )
     if given := [name for name in wrong if name in options]:
         names = ', '.join(f'--{name}' for name in given)
-        raise SettingError(f'{names}: only for {kind}; leave it out for this output.')
+        raise SettingError(f'{names}: only for {kind}; omit it for this output.')
 
 
 def _classify(
@@ -91,7 +91,7 @@ def _classify(
     precision: Any,
     **options: Any,
 ) -> None:
-    # takes seconds: not before the arguments are known to be right
+    # takes seconds: only after the arguments are known to be valid
     from ..classify import load_predictor
     from ..rasters.finding import find_images
 
@@ -122,8 +122,8 @@ def _make_map(
         by_band = ' '.join(f'{band}=<file>' for band in predictor.bands)
         raise SettingError(
             f'{output} is the map of one scene, but {len(images)} images are given, '
-            f'{images[0].name}, {images[1].name}, ...: give one, or its files by band '
-            f'({by_band}), or a table (.parquet) as output for tiles.'
+            f'{images[0].name}, {images[1].name}, ...: give one scene, or its files by '
+            f'band ({by_band}), or choose a table (.parquet) as output for tiles.'
         )
     summary = classify_scene(predictor, images[0], output, **options)
     sys.stdout.write(f'{summary}\n')
@@ -142,15 +142,15 @@ def _parser() -> ArgumentParser:
         'inputs',
         metavar='INPUT',
         nargs='+',
-        help='tile, folder, pattern, list of paths (.txt), URL, scene, or the files of '
-        'an image by band: VV=<file> VH=<file>',
+        help='tile, folder, pattern, list of paths (.txt), URL, scene, or one file per '
+        'band: VV=<file> VH=<file>',
     )
     add(
         '--output',
         required=True,
         help='table (.parquet, .gpkg, .geojson, .csv), or map of a scene (.tif)',
     )
-    add('--modality', help='modality of the images, for a checkpoint of several')
+    add('--modality', help='modality of the images, for a checkpoint with several')
     add(
         '--scale',
         type=str.lower,
@@ -160,56 +160,56 @@ def _parser() -> ArgumentParser:
     )
     add(
         '--bands',
-        help="names or numbers (from 1) of the files' bands for those of the "
-        'classifier, with commas (default: by name, or else by order)',
+        help='names or numbers (from 1) of the bands in the files, separated by '
+        'commas, in the order of the classifier (default: by name, or else by order)',
     )
     add('--batch-size', type=int, default=128, help='default: %(default)s')
     add(
         '--workers',
         type=int,
         default=min(4, os.cpu_count() or 1),
-        help='threads that read (default: %(default)s)',
+        help='number of threads that read (default: %(default)s)',
     )
     add('--device', default='auto', help='auto, cpu, cuda, ... (default: %(default)s)')
     add(
         '--precision',
         choices=('auto', 'float32', 'bfloat16'),
         default='auto',
-        help='bfloat16 is faster on processors that have it; probabilities differ in '
-        'the third digit (default: that of the model, mostly float32)',
+        help='bfloat16 is faster on processors that support it; probabilities differ '
+        'in the third digit (default: that of the model, usually float32)',
     )
     add(
         '--min-confidence',
         type=float,
         default=0.0,
-        help="below it the label is 'uncertain' (default: %(default)s)",
+        help="below this confidence, the label is 'uncertain' (default: %(default)s)",
     )
     add(
         '--max-nodata',
         type=float,
         default=SUPPRESS,
-        help='nodata if at least this part of the pixels is missing (default: 1 for '
+        help='nodata if at least this share of the pixels is missing (default: 1 for '
         'tiles, 0.5 for cells of a map)',
     )
     add(
         '--crs',
         default=SUPPRESS,
-        help='of all outlines in a table (default: EPSG:4326)',
+        help='CRS of all outlines in a table (default: EPSG:4326)',
     )
     add(
         '--stride',
         type=int,
         default=SUPPRESS,
-        help='size of a cell of the map in pixels',
+        help='size of a map cell in pixels (default: half of the tile size)',
     )
-    add('--polygons', default=SUPPRESS, help='GeoPackage of the map as polygons')
-    add('--preview', default=SUPPRESS, help='PNG of the map with a legend')
+    add('--polygons', default=SUPPRESS, help='GeoPackage to write: the map as polygons')
+    add('--preview', default=SUPPRESS, help='PNG to write: the map with a legend')
     add('--overwrite', action='store_true', help='replace existing files')
     add(
         '--resume',
         action='store_true',
         default=SUPPRESS,
-        help='continue a table that is not complete',
+        help='continue an incomplete table',
     )
     return parser
 
@@ -217,5 +217,5 @@ def _parser() -> ArgumentParser:
 def _show(message: Warning | str, *_: object, **__: object) -> None:
     from tqdm import tqdm
 
-    # not in the line of the progress bar
+    # keeps the progress bar intact
     tqdm.write(f'warning: {message}', file=sys.stderr)

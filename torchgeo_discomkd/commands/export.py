@@ -1,7 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""``export``: a classifier file becomes one ONNX or PyTorch file."""
+"""``export``: write a classifier file as one ONNX or PyTorch file."""
 
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
@@ -20,21 +20,21 @@ EXAMPLE = """example:
 
 
 def run(args: Sequence[str]) -> None:
-    """Export a classifier and tell how well it agrees with its file.
+    """Export a classifier and report how well it agrees with its file.
 
     Args:
         args: Arguments after ``export``.
 
     Raises:
-        UserError: If the classifier cannot be exported as asked for.
-        SystemExit: If *args* are no such arguments, or ask for help.
+        UserError: If the classifier cannot be exported with these options.
+        SystemExit: If *args* are invalid or ask for help.
     """
     options = _parser().parse_args(args)
     card = dict(_entry(text) for text in options.card)
     for key, value in (('license', options.license), ('data_name', options.data_name)):
         if value is not None:
             card[key] = value
-    # takes seconds: not before the arguments are known to be right
+    # takes seconds: only after the arguments are known to be valid
     from ..export.exporter import export_classifier
 
     report = export_classifier(
@@ -52,8 +52,8 @@ def run(args: Sequence[str]) -> None:
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog='discomkd export',
-        description='Write a classifier of one modality as one self-contained file: raw '
-        'pixel values in, probabilities out.',
+        description='Write a classifier of one modality as one self-contained file: '
+        'raw pixel values in, probabilities out.',
         epilog=EXAMPLE,
         formatter_class=RawDescriptionHelpFormatter,
     )
@@ -69,22 +69,22 @@ def _parser() -> ArgumentParser:
         nargs='+',
         default=[],
         metavar='TILES',
-        help='tiles, or folders of them, by which the result is compared with the '
+        help='tiles, or folders of them, on which the result is compared with the '
         'classifier file (default: random images)',
     )
     add(
         '--quantize',
         action='store_true',
-        help='compute the convolutions of an .onnx file in 8-bit integers: faster, a '
-        'little less exact; needs --calibrate',
+        help='compute the convolutions of an .onnx file in 8-bit integers: faster, '
+        'slightly less exact; needs --calibrate',
     )
     add(
         '--calibrate',
         nargs='+',
         default=[],
         metavar='TILES',
-        help='training tiles, or folders of them, that show the range of values; 32 or '
-        'more, of which 512 are used',
+        help='training tiles, or folders of them, that cover the range of values; 32 '
+        'or more, of which up to 512 are used',
     )
     add('--license', help='licence of the classifier, for its model card')
     add('--data-name', help='name of the training data, for the model card')
@@ -93,7 +93,7 @@ def _parser() -> ArgumentParser:
         action='append',
         default=[],
         metavar='KEY=VALUE',
-        help='further entry of the model card; may be repeated',
+        help='further entry of the model card; can be repeated',
     )
     add('--overwrite', action='store_true', help='replace an existing output')
     return parser
@@ -109,7 +109,7 @@ def _entry(text: str) -> tuple[str, str]:
 
 
 def _text(report: 'ExportReport') -> str:
-    kind = 'a program of PyTorch'
+    kind = 'PyTorch program'
     if report.opset is not None:
         kind = f'ONNX, operator set {report.opset}'
     size = 'any height and width'
@@ -130,11 +130,11 @@ def _comparison(report: 'ExportReport') -> str:
             f'{report.difference:.1e} ({report.images} {images})'
         )
     agreement = report.agreement
-    images = 'tiles' if report.real else 'tiles of the calibration'
+    images = 'tiles' if report.real else 'calibration tiles'
     return (
-        f'int8, calibrated by {agreement.calibration_tiles} tiles; compared with the '
-        f'classifier file by {agreement.check_tiles} {images}: '
-        f'{agreement.label_agreement:.2%} of the labels are the same, a probability '
-        f'differs by up to {agreement.largest_difference:.3f}, on average by '
+        f'int8, calibrated on {agreement.calibration_tiles} tiles; compared with the '
+        f'classifier file on {agreement.check_tiles} {images}: '
+        f'{agreement.label_agreement:.2%} of the labels agree, a probability differs '
+        f'by up to {agreement.largest_difference:.3f}, on average by '
         f'{agreement.mean_difference:.4f}'
     )

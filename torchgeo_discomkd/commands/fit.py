@@ -1,7 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""fit, validate, test and predict: LightningCLI on our tasks and data modules."""
+"""``fit``, ``validate``, ``test`` and ``predict``, with LightningCLI."""
 
 import errno
 import os
@@ -31,10 +31,10 @@ from ..performance.precision import fast_precision
 from ..tasks import MultiModalTrainingTask, PretrainedClassification
 from .old_distillation import refuse_old_distillation
 
-#: Settings that GDAL needs to open many small files fast, as in TorchGeo.
+#: GDAL settings to open many small files quickly, as in TorchGeo.
 GDAL_SETTINGS = {'GDAL_DISABLE_READDIR_ON_OPEN': 'EMPTY_DIR'}
 
-#: Errors of the system that the user can mend: no permission, no room, no folder.
+#: System errors that the user can fix: no permission, no space, no folder.
 NOT_WRITABLE = (
     {errno.EACCES, errno.EPERM, errno.EROFS}
     | {errno.EDQUOT, errno.ENOSPC}
@@ -43,21 +43,21 @@ NOT_WRITABLE = (
 
 
 def quickstart_config() -> Path:
-    """Return the configuration of a bare ``fit``."""
+    """Return the configuration of ``fit`` without arguments."""
     installed = Path(__file__).with_name('quickstart.yaml')
-    # in a checkout the file is where a reader looks for it
+    # in a checkout, the file is in configs/
     checkout = Path(__file__).parents[2] / 'configs' / 'quickstart.yaml'
     return installed if installed.exists() else checkout
 
 
 def with_quickstart(args: list[str]) -> list[str]:
-    """Add the embedded configuration to a ``fit`` that names nothing to run.
+    """Add the quickstart configuration to a ``fit`` that does not specify what to run.
 
     Args:
         args: Arguments of the command line.
 
     Returns:
-        The arguments, unchanged if a configuration, model or data set is named.
+        The arguments, unchanged if they specify a configuration, model or data set.
     """
     named = any(
         arg == '-c' or arg.startswith(('--config', '--model', '--data', '-c='))
@@ -70,7 +70,7 @@ def with_quickstart(args: list[str]) -> list[str]:
 
 
 class RunTrainer(Trainer):
-    """Trainer that keeps everything in its root folder, whatever its loggers."""
+    """Trainer that writes everything to its root folder, whatever its loggers."""
 
     def __init__(
         self,
@@ -81,9 +81,9 @@ class RunTrainer(Trainer):
         """Initialize a new RunTrainer instance.
 
         Args:
-            precision: As for Lightning's trainer; 'auto' is 'bf16-mixed' on a device
-                that has instructions for bfloat16, else '32-true'. Default: '32-true'.
-            kwargs: Arguments of Lightning's trainer.
+            precision: As for Lightning's trainer; 'auto' selects 'bf16-mixed' on a
+                device with bfloat16 instructions, else '32-true'. Default: '32-true'.
+            **kwargs: Arguments of Lightning's trainer.
         """
         super().__init__(precision=None if precision == 'auto' else precision, **kwargs)
         if precision == 'auto':
@@ -111,7 +111,7 @@ class DisCoMKDCLI(LightningCLI):
         parser.set_defaults(
             {
                 'trainer.default_root_dir': 'runs/discomkd',
-                # losses are logged by epoch, whatever the number of its steps
+                # losses are logged per epoch, whatever its number of steps
                 'trainer.log_every_n_steps': 1,
             }
         )
@@ -124,7 +124,7 @@ class DisCoMKDCLI(LightningCLI):
             args: List of arguments, or a whole configuration.
 
         Raises:
-            SettingError: If they are of a Distillation whose loss is no class yet.
+            SettingError: If they are options that Distillation no longer has.
         """
         if isinstance(args, list):
             refuse_old_distillation(args)
@@ -132,18 +132,18 @@ class DisCoMKDCLI(LightningCLI):
         self.config = parse(args)
 
     def _parse_ckpt_path(self) -> None:
-        """Leave the configuration as it was given.
+        """Keep the configuration unchanged.
 
-        Lightning would replace the model's by the checkpoint's, with paths that may be
-        outdated, whatever the command line says.
+        Lightning would replace the settings of the model by those of the checkpoint,
+        whose paths may be outdated, even if the command line sets them.
         """
 
     def before_instantiate_classes(self) -> None:
-        """Refuse to train into the folder of another run, or from no checkpoint.
+        """Refuse to train into the folder of another run or from a wrong checkpoint.
 
         Raises:
-            CheckpointError: If the checkpoint is missing or none.
-            RunFolderExistsError: If the folder holds a run that is not resumed.
+            CheckpointError: If the checkpoint is missing or is not a checkpoint.
+            RunFolderExistsError: If the folder contains a run that is not resumed.
         """
         trainer = self._get(self.config, 'trainer')
         checkpoint = self._get(self.config, 'ckpt_path')
@@ -152,7 +152,7 @@ class DisCoMKDCLI(LightningCLI):
         if self.subcommand == 'fit' and not trainer.fast_dev_run:
             check_run_folder(Path(trainer.default_root_dir), checkpoint)
         if self.subcommand != 'fit' and not checkpoint:
-            # the classifier files have their own weights: fetch no others
+            # the classifier files contain their weights: download no others
             model = self._get(self.config, 'model')
             if model and 'weights' in model.get('init_args', {}):
                 model.init_args.weights = None
@@ -161,7 +161,7 @@ class DisCoMKDCLI(LightningCLI):
         """Instantiate the trainer with the loggers and callbacks of a run folder.
 
         Args:
-            kwargs: Further arguments of the trainer.
+            **kwargs: Further arguments of the trainer.
 
         Returns:
             The trainer.
@@ -181,13 +181,13 @@ class DisCoMKDCLI(LightningCLI):
             callbacks.append(RichProgressBar())
         kwargs['callbacks'] = callbacks
         if config['logger'] is None and not config['fast_dev_run']:
-            # never deletes the metrics of the part of a run that is resumed
+            # keeps the metrics from before a run was resumed
             csv = CSVLogger(folder, name='metrics')
             kwargs['logger'] = [TensorBoardLogger(folder, name='', version=''), csv]
         return super().instantiate_trainer(**kwargs)
 
     def _evaluate(self, command: str, **kwargs: Any) -> None:
-        """Run a command with the run's best classifiers, each from its own file."""
+        """Run a command with the best classifiers of the run, from their files."""
         model = kwargs.pop('model')
         folder = Path(self.trainer.default_root_dir)
         if isinstance(model, MultiModalTrainingTask) and not kwargs.get('ckpt_path'):
@@ -201,11 +201,11 @@ class DisCoMKDCLI(LightningCLI):
     def _adopt(
         self, tiles: SARTilesDataModule, model: BaseTask, checkpoint: str | None
     ) -> None:
-        """Tell tiles which bands, unit and size the classifiers take."""
+        """Give the tiles the bands, unit and size of the classifiers."""
         if isinstance(model, PretrainedClassification):
             tiles.adopt(loaded.metadata for loaded in model.model.values())
         elif checkpoint is not None:
-            # a checkpoint does not say it, but a file of its run does
+            # a checkpoint does not contain them, but a file of its run does
             file = Path(checkpoint).parent / 'best' / f'{tiles.modality}.safetensors'
             if file.exists():
                 tiles.adopt([load_metadata(file)])
@@ -231,16 +231,16 @@ def run(args: list[str] | dict[str, Any]) -> DisCoMKDCLI:
             {'subcommand': 'fit', 'fit': {...}}.
 
     Returns:
-        The command line with trainer, model and data module, when all is done.
+        The command line with trainer, model and data module, after the run.
 
     Raises:
         UserError: If the data, the files or the settings cannot be used.
     """
     for name, value in GDAL_SETTINGS.items():
         os.environ.setdefault(name, value)
-    # Lightning's own use of a class that PyTorch has renamed; nothing a user can mend
+    # Lightning uses a class that PyTorch has renamed; users cannot change it
     warnings.filterwarnings('ignore', '.*LeafSpec', FutureWarning)
-    # whoever gives --optimizer wants just this
+    # intended by users who set --optimizer
     warnings.filterwarnings('ignore', '.*configure_optimizers` will be overridden')
     try:
         return DisCoMKDCLI(
@@ -263,23 +263,23 @@ def run(args: list[str] | dict[str, Any]) -> DisCoMKDCLI:
         if error.errno not in NOT_WRITABLE:
             raise
         raise OutputError(
-            f'{error}: see to its permissions and to the room on its disk; '
-            '--trainer.default_root_dir chooses another run folder.'
+            f'{error}: check its permissions and the free space on its disk, or choose '
+            'another run folder with --trainer.default_root_dir.'
         ) from error
     except ValueError as error:
         raise (user_error(error) or error) from None
 
 
 def user_error(error: BaseException | None) -> UserError | None:
-    """Return the error of the user that another one was raised from.
+    """Return the user error that caused another error.
 
-    jsonargparse wraps what goes wrong while a class is instantiated.
+    jsonargparse wraps errors that occur while a class is instantiated.
 
     Args:
         error: Any error.
 
     Returns:
-        The error of the user, or None if there is none behind it.
+        The user error; None if there is none.
     """
     while error is not None and not isinstance(error, UserError):
         error = error.__cause__ or error.__context__

@@ -1,7 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""``import``: weights of the authors' released code become classifier files."""
+"""``import``: turn weights of the authors' released code into classifier files."""
 
 import sys
 from argparse import ArgumentParser, ArgumentTypeError
@@ -17,10 +17,10 @@ def run(args: Sequence[str]) -> None:
 
     Raises:
         UserError: If the checkpoint or an argument cannot be used.
-        SystemExit: If *args* are no such arguments, or ask for help.
+        SystemExit: If *args* are invalid or ask for help.
     """
     options = _parser().parse_args(args)
-    # takes seconds: not before the arguments are known to be right
+    # takes seconds: only after the arguments are known to be valid
     from ..models.released import import_released_checkpoint
 
     for file in import_released_checkpoint(
@@ -40,7 +40,7 @@ def _parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog='discomkd import',
         description='Turn a WEIGHTS.pth of the released code of DisCoM-KD into '
-        'classifier files, without running what a pickle may hold.',
+        'classifier files, without running code that a pickle may contain.',
     )
     add = parser.add_argument
     add('weights', help='a WEIGHTS.pth')
@@ -54,8 +54,8 @@ def _parser() -> ArgumentParser:
         nargs='+',
         required=True,
         metavar='NAME',
-        help='the two modalities, in the order in which the released code got them, '
-        'e.g. ms sar',
+        help='the two modalities, in the order in which they were passed to the '
+        'released code, e.g. ms sar',
     )
     add('--keep', nargs='+', metavar='NAME', help='modalities to write (default: both)')
     add(
@@ -81,7 +81,7 @@ def _parser() -> ArgumentParser:
         '--tile-size',
         type=_size_by_modality,
         metavar='YAML',
-        help="pixels of a side, e.g. 64 or '{ms: 64, sar: 32}' (default: unknown)",
+        help="side in pixels, e.g. 64 or '{ms: 64, sar: 32}' (default: unknown)",
     )
     return parser
 

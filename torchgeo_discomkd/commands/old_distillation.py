@@ -1,7 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Configurations of Distillation from before its loss was a class."""
+"""Old configurations of Distillation, from before its loss was a class."""
 
 from inspect import signature
 from itertools import pairwise
@@ -13,23 +13,23 @@ import yaml
 from ..errors import SettingError
 from ..losses import CTKD, DKD, KD, MLKD
 
-#: Class of each method. Its settings have the names that the options of the task had.
+#: Class of each method. Its settings have the names of the old options of the task.
 LOSSES = {'kd': KD, 'dkd': DKD, 'ctkd': CTKD, 'mlkd': MLKD}
 
 
 def refuse_old_distillation(args: list[str]) -> None:
-    """Refuse options that Distillation had when its loss was no class yet.
+    """Refuse options that Distillation had before its loss was a class.
 
     Args:
         args: Arguments of fit, validate, test or predict, the command first.
 
     Raises:
-        SettingError: If there is one; it holds the lines to paste instead.
+        SettingError: If there is one; the message contains the lines to use instead.
     """
     class_path, settings = _model(args)
     names = {'method', 'preset', 'standardize'}
     names |= {n for loss in LOSSES.values() for n in signature(loss).parameters}
-    # an option of the task still
+    # still an option of the task
     given = sorted(settings.keys() & (names - {'num_classes'}))
     if class_path.rpartition('.')[2] == 'Distillation' and given:
         loss = _new_loss(settings)
@@ -37,9 +37,9 @@ def refuse_old_distillation(args: list[str]) -> None:
         options = [f'--model.loss {loss["class_path"]}']
         options += [f"--model.loss.{k} '{v}'" for k, v in loss['init_args'].items()]
         raise SettingError(
-            f'Distillation has no {", ".join(given)} any more: its method is a loss with '
-            'settings of its own. Delete them from init_args of the model and paste '
-            f'there\n\n{lines}\nor give on the command line\n\n{" ".join(options)}\n'
+            f'Distillation no longer has {", ".join(given)}: its method is a loss '
+            'with its own settings. Replace them in init_args of the model by\n\n'
+            f'{lines}\nor on the command line by\n\n{" ".join(options)}\n'
         )
 
 
@@ -65,7 +65,7 @@ def _model_of_file(path: Path, command: str) -> dict[str, Any]:
     try:
         model = content.get(command, content).get('model')
     except AttributeError:
-        # the parser says what is wrong with it
+        # the parser reports what is wrong with it
         return {}
     return model if isinstance(model, dict) else {'class_path': model}
 

@@ -1,7 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""``discomkd pack``."""
+"""``pack``: write a data set into one file."""
 
 import json
 import sys
@@ -19,20 +19,19 @@ if TYPE_CHECKING:
 EPILOG = (
     'Example: discomkd pack --data EuroSATMSSARDataModule '
     '--data.root data --output eurosat.safetensors. Afterwards train with '
-    '--data.root eurosat.safetensors, everything else as before.'
+    '--data.root eurosat.safetensors and all other settings unchanged.'
 )
 
 
 def run(args: Sequence[str]) -> None:
-    """Pack a data set and tell what was packed.
+    """Pack a data set and report what was packed.
 
     Args:
         args: Arguments after ``pack``.
 
     Raises:
         UserError: If the data, the output or a setting is wrong.
-        SystemExit: If *args* are no such arguments or ask for help, or with 130 if
-            interrupted.
+        SystemExit: If *args* are invalid or ask for help, or with 130 if interrupted.
     """
     parser = _parser()
     options, data = parser.parse_known_args(args)
@@ -41,7 +40,7 @@ def run(args: Sequence[str]) -> None:
     datamodule = _make_datamodule(data)
     if options.output is None:
         parser.error('--output is required: the file to write')
-    # takes seconds: not before the arguments are known to be right
+    # takes seconds: only after the arguments are known to be valid
     from ..datasets import write_pack
 
     try:
@@ -61,17 +60,19 @@ def run(args: Sequence[str]) -> None:
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog='discomkd pack',
-        usage='discomkd pack (--config FILE | --data CLASS) [--data.ARGUMENT VALUE ...]\n'
+        usage='discomkd pack (--config FILE | --data CLASS) [--data.ARGUMENT VALUE]\n'
         '                     --output FILE [--workers N] [--overwrite]',
-        description='Write all images of a data set into one file that is read fast. '
-        'The data module is given as for fit: --data.help CLASS lists its arguments.',
+        description='Write all images of a data set into one file that loads fast. '
+        'Specify the data module as for fit: --data.help CLASS lists its arguments.',
         epilog=EPILOG,
         allow_abbrev=False,
     )
-    parser.add_argument('--config', help='run configuration whose data to pack')
+    parser.add_argument('--config', help='configuration of a run whose data to pack')
     parser.add_argument('--output', help='file to write, *.safetensors')
     parser.add_argument(
-        '--workers', type=int, help='threads that read (default: one a core)'
+        '--workers',
+        type=int,
+        help='number of threads that read (default: one per core)',
     )
     parser.add_argument(
         '--overwrite', action='store_true', help='replace an existing file'
@@ -99,8 +100,8 @@ def _configured(path: Path) -> str:
         return json.dumps(config['data'])
     except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
         raise SettingError(
-            f'{path} configures no data module ({error}): give the configuration of a '
-            'run, with a section data:.'
+            f'{path} does not configure a data module ({error}): give the '
+            'configuration of a run with a data section.'
         ) from error
 
 

@@ -1,7 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Images to compare an exported file with its classifier file, and how it agrees."""
+"""Images to compare an exported file with its classifier file, and the comparison."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -22,33 +22,38 @@ from ..rasters.readers import SUFFIXES
 #: From raw images, shape (B, C, H, W), to probabilities, shape (B, K).
 type Classify = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
-#: More tiles than this are not needed to see a difference.
+#: More tiles than this are not needed to find a difference.
 LIMIT = 64
 
-#: Heights and widths, in pixels, of random images for a classifier that takes any;
-#: multiples of the patches of vision transformers.
+#: Heights and widths, in pixels, of random images for a classifier that accepts any
+#: size; multiples of the patches of vision transformers.
 SIZES = ((64, 64), (64, 96))
 
-#: Largest difference of a probability that is put down to rounding.
+#: Largest difference of a probability that rounding can explain.
 TOLERANCE = 1e-4
 
-#: An int8 file with fewer of the labels of its source is not worth having.
+#: Smallest acceptable share of labels that an int8 file shares with its source.
 LEAST_AGREEMENT = 0.9
 
-#: Images that are classified at a time.
+#: Number of images classified at a time.
 _BATCH = 64
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Probabilities and labels of an int8 file beside those of the classifier file.
+    """How well an int8 file agrees with the classifier file.
 
     Attributes:
-        calibration_tiles: Number of tiles that the scales were chosen by.
-        check_tiles: Number of tiles that both classified.
+        calibration_tiles: Number of tiles that determined the scales.
+        check_tiles: Number of tiles that both files classified.
         largest_difference: Largest absolute difference of a probability, 0 to 1.
         mean_difference: Mean absolute difference of a probability.
-        label_agreement: Part of the tiles that have the same label, 0 to 1.
+        label_agreement: Share of the tiles that have the same label, 0 to 1.
+
+    Example:
+        >>> agreement = Agreement(64, 200, 0.05, 0.004, label_agreement=0.985)
+        >>> f'{agreement.label_agreement:.1%} of {agreement.check_tiles} labels agree'
+        '98.5% of 200 labels agree'
     """
 
     calibration_tiles: int
@@ -59,7 +64,7 @@ class Agreement:
 
 
 def on_arrays(model: Callable[[Tensor], Tensor]) -> Classify:
-    """Let a PyTorch program take and return arrays.
+    """Make a PyTorch program take and return arrays.
 
     Args:
         model: From raw images, shape (B, C, H, W), to probabilities, shape (B, K).
@@ -80,30 +85,30 @@ def read_tiles(
 ) -> NDArray[np.float32]:
     """Read tiles.
 
-    Of more than *limit*, every n-th is taken, so that no folder is left out.
+    If there are more than *limit*, every n-th one is read, so no folder is omitted.
 
     Args:
-        paths: Image files, or folders that are searched for some.
+        paths: Image files, or folders of them.
         loaded: The classifier of one modality.
-        limit: The most tiles to read.
-        purpose: What they are for, for messages.
+        limit: Largest number of tiles to read.
+        purpose: What the tiles are used for, for messages.
 
     Returns:
         Raw values, float32, shape (N, C, H, W), missing pixels NaN.
 
     Raises:
-        BandError: If a tile has other bands than the classifier takes.
+        BandError: If a tile has other bands than the classifier.
         CorruptFileError: If a tile cannot be read.
-        LayoutError: If there is no tile.
-        TileSizeError: If the tiles have several sizes, or another one than the
-            classifier was trained with.
+        LayoutError: If there are no tiles.
+        TileSizeError: If the tiles have different sizes, or not the size of the
+            classifier's training tiles.
     """
     (described,) = loaded.metadata.modalities.values()
     files = [file for path in paths for file in _files(Path(path), purpose)]
     files = files[:: math.ceil(len(files) / limit) or 1]
     if not files:
         raise LayoutError(
-            f'{[str(path) for path in paths]}: no image to {purpose} by. Give image '
+            f'{[str(path) for path in paths]}: no images to {purpose} with. Give image '
             f'files ({", ".join(SUFFIXES)}) or folders of them.'
         )
     images = [read_image(file, expected=described.bands) for file in files]
@@ -111,8 +116,8 @@ def read_tiles(
     for file, image in zip(files, images, strict=True):
         if image.shape[1:] != expected:
             raise TileSizeError(
-                f'{file} has {image.shape[1]}x{image.shape[2]} pixels, but to {purpose} '
-                f'takes {expected[0]}x{expected[1]}: give tiles of this size.'
+                f'{file} has {image.shape[1]}x{image.shape[2]} pixels instead of '
+                f'{expected[0]}x{expected[1]}: give tiles of one size to {purpose}.'
             )
     return np.stack(images)
 
@@ -122,23 +127,23 @@ def _files(path: Path, purpose: str) -> list[Path]:
         found = (file for file in path.rglob('*') if file.suffix.lower() in SUFFIXES)
         return sorted(found)
     if not path.is_file():
-        raise LayoutError(f'{path}: there is no such file or folder to {purpose} by.')
+        raise LayoutError(f'{path}: there is no such file or folder to {purpose} with.')
     return [path]
 
 
 def random_batches(
     loaded: LoadedClassifier, count: int = 16
 ) -> list[NDArray[np.float32]]:
-    """Draw images as the training data were by mean and spread, some pixels missing.
+    """Draw images with mean and spread of the training data, some pixels missing.
 
     Args:
         loaded: The classifier of one modality.
-        count: Number of images of a larger batch, 2 or more.
+        count: Number of images in the larger batch, 2 or more.
 
     Returns:
         For each size of image, batches of 1 and *count*, float32, shape (B, C, H, W):
         two of a hundred pixels are NaN, one is infinite, and the last image is all NaN.
-        The same for every call.
+        Every call returns the same images.
     """
     ((modality, described),) = loaded.metadata.modalities.items()
     classifier = loaded.classifier
@@ -165,11 +170,11 @@ def largest_difference(
     readers: Sequence[Classify],
     batches: Sequence[NDArray[np.float32]],
 ) -> float:
-    """Compare an exported file that computes as exactly as its source.
+    """Compare an exported file that is as exact as its source.
 
     Args:
-        expected: The classifier as its file has it.
-        readers: What may run the exported file: the worst counts.
+        expected: The classifier of the classifier file.
+        readers: Runtimes for the exported file; the worst one counts.
         batches: Batches of raw values, float32, shape (B, C, H, W).
 
     Returns:
@@ -186,9 +191,9 @@ def largest_difference(
     )
     if difference > TOLERANCE:
         raise ClassifierFileError(
-            f'The exported probabilities differ by up to {difference:.2g} from those of '
-            f'the classifier file, more than {TOLERANCE:g}: nothing was written. Try '
-            'the other format, or another version of PyTorch.'
+            f'The exported probabilities differ by up to {difference:.2g} from those '
+            f'of the classifier file, more than {TOLERANCE:g}: nothing was written. '
+            'Try the other format or another version of PyTorch.'
         )
     return difference
 
@@ -199,19 +204,19 @@ def measure_agreement(
     tiles: NDArray[np.float32],
     calibration_tiles: int,
 ) -> Agreement:
-    """Compare an exported file that computes less exactly than its source.
+    """Compare an exported file that is less exact than its source.
 
     Args:
-        expected: The classifier as its file has it.
-        readers: What may run the exported file: the worst counts.
+        expected: The classifier of the classifier file.
+        readers: Runtimes for the exported file; the worst one counts.
         tiles: Raw values, float32, shape (N, C, H, W).
-        calibration_tiles: Number of tiles that the scales were chosen by.
+        calibration_tiles: Number of tiles that determined the scales.
 
     Returns:
         How well they agree.
 
     Raises:
-        ClassifierFileError: If fewer than 90 % of the labels are the same.
+        ClassifierFileError: If fewer than 90 % of the labels agree.
     """
     batches = [tiles[i : i + _BATCH] for i in range(0, len(tiles), _BATCH)]
     right, *found = (
@@ -229,9 +234,9 @@ def measure_agreement(
     )
     if agreement.label_agreement < LEAST_AGREEMENT:
         raise ClassifierFileError(
-            f'Only {agreement.label_agreement:.0%} of {len(tiles)} tiles have the label '
-            f'that the classifier file gives them, less than {LEAST_AGREEMENT:.0%}: '
-            'nothing was written. Calibrate by more training tiles, of all classes, or '
-            'export without quantization.'
+            f'Only {agreement.label_agreement:.0%} of {len(tiles)} tiles have the same '
+            f'label as with the classifier file, less than {LEAST_AGREEMENT:.0%}: '
+            'nothing was written. Calibrate with more training tiles, of all classes, '
+            'or export without quantization.'
         )
     return agreement

@@ -33,21 +33,28 @@ type Format = Literal['onnx', 'pt2']
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was exported, and how well it agrees with the classifier file.
+    """What was exported and how well it agrees with the classifier file.
 
     Attributes:
         path: The file.
-        format: ONNX, or a program of PyTorch.
-        opset: Version of the ONNX operator set; None for a program of PyTorch.
+        format: 'onnx', or 'pt2' for a PyTorch program.
+        opset: Version of the ONNX operator set; None for a PyTorch program.
         modality: The modality that it classifies.
         parameters: Number of parameters.
-        tile_size: Height and width of the images that it takes; None for any.
-        images: Number of images that it was checked by.
-        real: Whether these were tiles, rather than random numbers.
+        tile_size: Height and width of its images; None for any.
+        images: Number of images that it was checked with.
+        real: Whether these were tiles rather than random images.
         difference: Largest difference of a probability from that of the classifier
             file.
         size: Size of the file in bytes.
-        agreement: What int8 arithmetic changed; None for a file that has none.
+        agreement: Effect of int8 arithmetic; None for a float32 file.
+
+    Example:
+        >>> report = ExportReport(
+        ...     Path('sar.onnx'), 'onnx', 18, 'sar', 22_483_722, (64, 64), images=16,
+        ...     real=False, difference=3e-7, size=90_200_000)
+        >>> f'{report.path}, {report.size / 1e6:.1f} MB, off by {report.difference:.0e}'
+        'sar.onnx, 90.2 MB, off by 3e-07'
     """
 
     path: Path
@@ -73,50 +80,64 @@ def export_classifier(
     quantize: bool = False,
     calibrate: Sequence[str | Path] = (),
 ) -> ExportReport:
-    """Write a classifier of one modality as one file that needs no other.
+    """Write a classifier of one modality as one self-contained file.
 
-    Normalisation, missing-value policy and calibration are inside: raw pixel values go
-    in (``images``, float32 (B, C, H, W), NaN and infinite pixels being missing), and
-    probabilities come out (``probabilities``, float32 (B, K)). B is free; H and W are
-    those of training, or free if they are not known. Nothing is written unless the
-    result agrees with the classifier file.
+    The file includes normalisation, handling of missing values and calibration: raw
+    pixel values go in (``images``, float32 (B, C, H, W); NaN and infinite pixels count
+    as missing), and probabilities come out (``probabilities``, float32 (B, K)). B is
+    free; H and W are those of training, or free if they are unknown. Nothing is written
+    unless the result agrees with the classifier file.
 
     Args:
         classifier: Classifier file, for example 'best/sar.safetensors'.
         output: The file to write: .onnx, or .pt2 for :func:`torch.export.load`.
-        check: Tiles to compare by, or folders of them; without any, random images of
+        check: Tiles to compare with, or folders of them. Default: random images with
             the mean and spread of the training data, some pixels missing.
         card: Further entries of the model card, such as 'licence'.
-        overwrite: Whether an existing *output* is replaced.
+        overwrite: Whether to replace an existing *output*.
         quantize: Whether an .onnx file computes its convolutions in 8-bit integers:
-            several times as fast on most processors, and a little less exact.
-        calibrate: Tiles that the ranges of these integers are chosen by, or folders of
-            them: 32 or more training tiles, of which 512 are used. Without *check*
-            the result is compared by them, too.
+            several times as fast on most processors, and slightly less exact.
+        calibrate: Tiles that determine the ranges of these integers, or folders of
+            them: 32 or more training tiles, of which up to 512 are used. Without
+            *check*, the result is compared on them, too.
 
     Returns:
         What was written.
 
     Raises:
         BandError: If a tile has other bands.
-        ClassifierFileError: If *classifier* is no classifier file, its network cannot
-            be exported, or the result differs by more than 1e-4; in int8, if it gives
-            another label to more than 10 % of the tiles.
+        ClassifierFileError: If *classifier* is not a classifier file, its network
+            cannot be exported, or the result differs by more than 1e-4; in int8, if
+            more than 10 % of the labels differ.
         CorruptFileError: If a tile cannot be read.
-        LayoutError: If there is no tile to check or calibrate by.
+        LayoutError: If there are no tiles to check or calibrate with.
         ModalityError: If *classifier* needs several modalities.
         SettingError: If the extension of *output* is unknown, *output* exists or
-            *card* has an entry that is computed; if *output* cannot be written; or if
-            one of *quantize* and *calibrate* is given without the other, or too few
-            tiles.
+            cannot be written, *card* has an entry that is computed, only one of
+            *quantize* and *calibrate* is given, or there are too few tiles.
         TileSizeError: If a tile has another size.
         UserError: If a package for ONNX is missing.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from torchgeo_discomkd.models import (
+        ...     ClassifierMetadata, DisentangledClassifier, ModalityMetadata, save_classifier)
+        >>> sar = ModalityMetadata(2, ('VV', 'VH'), 'dB', tile_size=(32, 32))
+        >>> metadata = ClassifierMetadata(
+        ...     'disentangled', 'test_resnet', ('Land', 'Water'), {'sar': sar},
+        ...     'linear_bn_relu', 'none', 1.0, {}, None, '', '', None, '')
+        >>> with TemporaryDirectory() as folder:
+        ...     path = f'{folder}/sar.safetensors'
+        ...     save_classifier(path, DisentangledClassifier(2, 2, 'test_resnet'), metadata)
+        ...     report = export_classifier(path, f'{folder}/sar.pt2')
+        >>> report.modality, report.tile_size, report.difference < 1e-4
+        ('sar', (32, 32), True)
     """
     output = Path(output)
     kind = _format(output)
     if output.exists() and not overwrite:
         raise SettingError(
-            f'{output} exists: choose another name, or allow to replace it with '
+            f'{output} already exists: choose another name, or replace it with '
             '--overwrite.'
         )
     _check_quantization(kind, quantize, calibrate)
@@ -164,16 +185,18 @@ def _check_quantization(
     kind: Format, quantize: bool, calibrate: Sequence[str | Path]
 ) -> None:
     if quantize and kind != 'onnx':
-        raise SettingError('Only .onnx files can be quantized: choose such an output.')
+        raise SettingError(
+            'Only .onnx files can be quantized: choose an output that ends in .onnx.'
+        )
     if quantize and not calibrate:
         raise SettingError(
-            'Quantization needs tiles of the training data to choose its ranges by: '
+            'Quantization needs tiles of the training data to determine its ranges: '
             'give some with --calibrate.'
         )
     if calibrate and not quantize:
         raise SettingError(
-            'Tiles to calibrate by are for int8 files only: add --quantize, or leave '
-            'them out.'
+            'Only int8 files need tiles for calibration: add --quantize or omit '
+            '--calibrate.'
         )
 
 
@@ -190,7 +213,7 @@ def _format(output: Path) -> Format:
 
 
 def _readers(kind: Format, content: bytes) -> list[Classify]:
-    """Return what will read the file that is about to be written."""
+    """Return the runtimes for the file that is about to be written."""
     if kind == 'onnx':
         return [OnnxClassifier(content, 'cpu')]
     program = torch.export.load(io.BytesIO(content)).module()

@@ -20,13 +20,13 @@ from .comparison import Agreement, Classify, measure_agreement, read_tiles
 from .onnx_file import OnnxClassifier, OpenvinoClassifier, require
 from .properties import INPUT, QUANTIZATION
 
-#: What is computed in int8: where the time goes, and what lies between.
+#: Operators computed in int8: the slow ones, and those between them.
 OPERATORS = ('Conv', 'Add', 'MaxPool')
 
-#: Fewer tiles do not show the range of values; more do not change it much.
+#: Fewer tiles do not cover the range of values; more hardly change it.
 LEAST, MOST = 32, 512
 
-#: The most tiles that the result is compared by.
+#: Largest number of tiles to compare the result on.
 _MOST_CHECKED = 2048
 
 #: Tiles per run of the network.
@@ -37,8 +37,8 @@ class Tiles(NamedTuple):
     """Raw values, float32, shape (N, C, H, W) each, missing pixels NaN.
 
     Attributes:
-        calibrate: Tiles of the training data that the ranges are chosen by.
-        check: Tiles that the result is compared by.
+        calibrate: Tiles of the training data that determine the ranges.
+        check: Tiles that the result is compared on.
     """
 
     calibrate: NDArray[np.float32]
@@ -54,7 +54,7 @@ def read_calibration(
 
     Args:
         calibrate: Tiles of the training data, or folders of them.
-        check: Tiles to compare by, or folders of them; *calibrate* if there are none.
+        check: Tiles to compare on, or folders of them; *calibrate* if there are none.
         loaded: The classifier of one modality.
 
     Returns:
@@ -63,15 +63,15 @@ def read_calibration(
     Raises:
         BandError: If a tile has other bands.
         CorruptFileError: If a tile cannot be read.
-        LayoutError: If there is no tile.
-        SettingError: If there are too few tiles to calibrate by.
+        LayoutError: If there are no tiles.
+        SettingError: If there are too few tiles for calibration.
         TileSizeError: If a tile has another size.
     """
     tiles = read_tiles(calibrate, loaded, MOST, 'calibrate')
     if len(tiles) < LEAST:
         raise SettingError(
-            f'{len(tiles)} tiles to calibrate by are too few: give {LEAST} or more of '
-            'the training data, of all classes.'
+            f'{len(tiles)} tiles are too few for calibration: give {LEAST} or more '
+            'tiles of the training data, of all classes.'
         )
     return Tiles(tiles, read_tiles(check, loaded, _MOST_CHECKED) if check else tiles)
 
@@ -82,20 +82,20 @@ def to_int8(
     properties: Mapping[str, str],
     tiles: Tiles,
 ) -> tuple[bytes, Agreement]:
-    """Quantize an exported classifier and measure what that changed.
+    """Quantize an exported classifier and measure the effect.
 
     Args:
         content: The .onnx file with float32 numbers.
-        loaded: The classifier as its file has it.
-        properties: Texts to keep in the file; how well it agrees is added.
-        tiles: What to calibrate and to compare by.
+        loaded: The classifier of the classifier file.
+        properties: Metadata of the file; the agreement is added.
+        tiles: Tiles for calibration and comparison.
 
     Returns:
         The int8 file, and how well it agrees with the classifier file in the worst of
-        the runtimes that are installed.
+        the installed runtimes.
 
     Raises:
-        ClassifierFileError: If it gives another label to more than 10 % of the tiles.
+        ClassifierFileError: If more than 10 % of the labels differ.
         UserError: If onnx or onnxruntime is not installed.
     """
     content = quantize(content, tiles.calibrate, properties)
@@ -120,25 +120,25 @@ def quantize(
 ) -> bytes:
     """Compute the convolutions of an exported classifier in 8-bit integers.
 
-    Weights have a scale for each output channel, activations one each, which covers
-    their range on *tiles*. The first convolution of each encoder and all before it stay
-    in float32, and so does all after the last one: a single scale for pixels, whose
+    Weights have one scale per output channel; each activation has one, which covers its
+    range on *tiles*. The first convolution of each encoder, everything before it and
+    everything after the last one stay in float32: a single scale for pixels, whose
     distribution has long tails, cost most of the accuracy.
 
     Args:
         content: An .onnx file with float32 numbers.
         tiles: Training tiles, raw values, float32, shape (N, C, H, W).
-        properties: Texts to keep in the file.
+        properties: Metadata of the file.
 
     Returns:
-        An .onnx file of a quarter of the size.
+        An .onnx file with a quarter of the size.
 
     Raises:
         UserError: If onnx or onnxruntime is not installed.
     """
     onnx, quantization = require('onnx'), require('onnxruntime.quantization')
     model = onnx.load_from_string(content)
-    # what this means has been done by PyTorch, and it warns if it were not
+    # PyTorch has done the pre-processing; without this mark, onnxruntime warns
     quantization.quant_utils.add_pre_process_metadata(model)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / 'int8.onnx'
@@ -173,7 +173,7 @@ def _until_first_convolutions(graph: Any) -> list[str]:
 def _reader(quantization: Any, tiles: NDArray[np.float32]) -> Any:
     batches = iter([tiles[i : i + _BATCH] for i in range(0, len(tiles), _BATCH)])
 
-    # a base class that is there only if onnxruntime is
+    # the base class only exists if onnxruntime is installed
     class Reader(quantization.CalibrationDataReader):
         def get_next(self) -> dict[str, NDArray[np.float32]] | None:
             batch = next(batches, None)

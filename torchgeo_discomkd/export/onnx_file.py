@@ -1,7 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Exported ONNX files, run by onnxruntime or OpenVINO; PyTorch is not needed."""
+"""Run exported ONNX files with onnxruntime or OpenVINO, without PyTorch."""
 
 from importlib import import_module
 from importlib.util import find_spec
@@ -18,7 +18,7 @@ from .properties import INPUT, OUTPUT, QUANTIZATION, from_properties
 
 type Precision = Literal['auto', 'float32', 'bfloat16']
 
-#: What needs the packages of an extra.
+#: Why the packages of an extra are needed.
 _NEEDED_BY = {'onnx': 'ONNX files need', 'openvino': 'ONNX files in bfloat16 need'}
 
 
@@ -26,10 +26,30 @@ class OnnxClassifier:
     """An exported classifier, run by onnxruntime.
 
     Attributes:
-        device: Device that it computes on: onnxruntime falls back where a driver is
-            missing.
+        device: Device that it runs on; onnxruntime falls back to the CPU if a driver
+            is missing.
         int8: Whether its convolutions are computed in int8.
-        size: The only height and width that it takes; None if it takes any.
+        size: The only height and width that it accepts; None if it accepts any.
+
+    Example:
+        >>> import onnx
+        >>> from torchgeo_discomkd.export.properties import to_properties
+        >>> from torchgeo_discomkd.models import ModalityMetadata
+        >>> sar = ModalityMetadata(2, ('VV', 'VH'), 'dB', tile_size=(32, 32))
+        >>> metadata = ClassifierMetadata(
+        ...     'disentangled', 'test_resnet', ('Land', 'Water'), {'sar': sar},
+        ...     'linear_bn_relu', 'none', 1.0, {}, None, '', '', None, '')
+        >>> model = onnx.parser.parse_model(  # stands for an exported file
+        ...     '<ir_version: 8, opset_import: ["" : 18]>'
+        ...     'mean (float[B, 2, 32, 32] images) => (float[B, 2] probabilities) {'
+        ...     'means = GlobalAveragePool(images) flat = Flatten(means)'
+        ...     'probabilities = Softmax(flat) }')
+        >>> onnx.helper.set_model_props(model, to_properties(metadata, {}))
+        >>> classifier = OnnxClassifier(model.SerializeToString(), device='cpu')
+        >>> classifier.metadata.classes, classifier.size
+        (('Land', 'Water'), (32, 32))
+        >>> classifier(np.zeros((1, 2, 32, 32), np.float32))
+        array([[0.5, 0.5]], dtype=float32)
     """
 
     def __init__(self, source: str | Path | bytes, device: str = 'auto') -> None:
@@ -40,7 +60,7 @@ class OnnxClassifier:
             device: 'cpu', 'cuda', or 'auto' for CUDA if onnxruntime has it.
 
         Raises:
-            ClassifierFileError: If the file is none of ours, truncated or damaged.
+            ClassifierFileError: If the file is damaged or not from this package.
             SettingError: If onnxruntime does not have *device*, or cannot use it.
             UserError: If onnxruntime is not installed.
         """
@@ -56,7 +76,7 @@ class OnnxClassifier:
             )
         properties = self._session.get_modelmeta().custom_metadata_map
         try:
-            #: What the file says about the classifier.
+            #: Metadata of the classifier.
             self.metadata: ClassifierMetadata = from_properties(properties)
         except ClassifierFileError as error:
             raise ClassifierFileError(f'{name}: {error}') from error
@@ -68,7 +88,7 @@ class OnnxClassifier:
 
         Args:
             images: Raw values, float32, shape (B, C, H, W), B at least 1; NaN and
-                infinite pixels are missing ones.
+                infinite pixels count as missing.
 
         Returns:
             Probabilities, float32, shape (B, K).
@@ -82,9 +102,28 @@ class OpenvinoClassifier:
     Its integer and bfloat16 arithmetic is faster than that of onnxruntime.
 
     Attributes:
-        device: Device that it computes on.
-        metadata: What the file says about the classifier.
-        size: The only height and width that it takes; None if it takes any.
+        device: Device that it runs on.
+        metadata: Metadata of the classifier.
+        size: The only height and width that it accepts; None if it accepts any.
+
+    Example:
+        >>> import onnx
+        >>> from torchgeo_discomkd.export.properties import to_properties
+        >>> from torchgeo_discomkd.models import ModalityMetadata
+        >>> sar = ModalityMetadata(2, ('VV', 'VH'), 'dB', tile_size=(32, 32))
+        >>> metadata = ClassifierMetadata(
+        ...     'disentangled', 'test_resnet', ('Land', 'Water'), {'sar': sar},
+        ...     'linear_bn_relu', 'none', 1.0, {}, None, '', '', None, '')
+        >>> model = onnx.parser.parse_model(  # stands for an exported file
+        ...     '<ir_version: 8, opset_import: ["" : 18]>'
+        ...     'mean (float[B, 2, 32, 32] images) => (float[B, 2] probabilities) {'
+        ...     'means = GlobalAveragePool(images) flat = Flatten(means)'
+        ...     'probabilities = Softmax(flat) }')
+        >>> onnx.helper.set_model_props(model, to_properties(metadata, {}))
+        >>> content = model.SerializeToString()
+        >>> classifier = OpenvinoClassifier(content, OnnxClassifier(content, device='cpu'))
+        >>> classifier(np.zeros((1, 2, 32, 32), np.float32))
+        array([[0.5, 0.5]], dtype=float32)
     """
 
     def __init__(
@@ -94,9 +133,9 @@ class OpenvinoClassifier:
 
         Args:
             source: An .onnx file, or its content.
-            known: The same file, opened and therefore checked by onnxruntime.
-            bfloat16: Whether to compute convolutions and all after them in bfloat16;
-                normalisation, softmax and calibration are in float32 in any case.
+            known: The same file, opened and checked by onnxruntime.
+            bfloat16: Whether to compute convolutions and everything after them in
+                bfloat16; normalisation, softmax and calibration always use float32.
 
         Raises:
             UserError: If OpenVINO is not installed.
@@ -114,7 +153,7 @@ class OpenvinoClassifier:
 
         Args:
             images: Raw values, float32, shape (B, C, H, W), B at least 1; NaN and
-                infinite pixels are missing ones.
+                infinite pixels count as missing.
 
         Returns:
             Probabilities, float32, shape (B, K).
@@ -126,10 +165,10 @@ class OpenvinoClassifier:
 def open_onnx(
     path: Path, device: str = 'auto', precision: Precision = 'auto'
 ) -> tuple[OnnxClassifier | OpenvinoClassifier, str]:
-    """Open an exported file with onnxruntime or, where that is faster, OpenVINO.
+    """Open an exported file with onnxruntime or, if that is faster, OpenVINO.
 
-    OpenVINO runs what is asked for as bfloat16 and, if it is installed and no CUDA is
-    used, int8 files.
+    OpenVINO runs files in bfloat16 and, if it is installed and CUDA is not used, int8
+    files.
 
     Args:
         path: An .onnx file.
@@ -137,18 +176,18 @@ def open_onnx(
         precision: 'auto' for that of the file, 'float32' or 'bfloat16'.
 
     Returns:
-        The classifier, and what it is in words: format, precision and runtime.
+        The classifier and its description: format, precision and runtime.
 
     Raises:
-        ClassifierFileError: If the file is none of ours, truncated or damaged.
-        SettingError: If *device* or *precision* is not to be had.
+        ClassifierFileError: If the file is damaged or not from this package.
+        SettingError: If *device* or *precision* is not available.
         UserError: If onnxruntime, or OpenVINO for 'bfloat16', is not installed.
     """
     bfloat16 = precision == 'bfloat16'
     if bfloat16 and device not in ('auto', 'cpu'):
         raise SettingError(
-            f"device='{device}': an .onnx file is computed in bfloat16 on the CPU only. "
-            'Give the classifier file, or leave out the precision.'
+            f"device='{device}': .onnx files support bfloat16 on the CPU only. Give "
+            'the classifier file or omit the precision.'
         )
     classifier = OnnxClassifier(path, 'cpu' if bfloat16 else device)
     if not classifier.int8:
@@ -158,8 +197,8 @@ def open_onnx(
         return classifier, 'ONNX'
     if precision != 'auto':
         raise SettingError(
-            f"precision='{precision}': {path} was quantized to int8. Leave out the "
-            'precision, or give the file that it was made of.'
+            f"precision='{precision}': {path} was quantized to int8. Omit the "
+            'precision or give the file that it was made from.'
         )
     if classifier.device == 'cpu' and find_spec('openvino') is not None:
         return OpenvinoClassifier(path, classifier), 'ONNX, int8, OpenVINO'
@@ -171,7 +210,7 @@ def require(package: str, extra: Literal['onnx', 'openvino'] = 'onnx') -> Module
 
     Args:
         package: Its name.
-        extra: The extra of this package that brings it.
+        extra: The extra of this package that installs it.
 
     Returns:
         The module.
@@ -195,8 +234,8 @@ def _device(runtime: Any, device: str) -> str:
         device = available[0]
     if device not in available:
         raise SettingError(
-            f"device='{device}': onnxruntime has {available} here. Use one of them, or "
-            "'auto'; the package onnxruntime-gpu brings 'cuda'."
+            f"device='{device}': onnxruntime only has {available} here. Use one of "
+            "them or 'auto'; the package onnxruntime-gpu provides 'cuda'."
         )
     return device
 
@@ -227,8 +266,8 @@ def _session(runtime: Any, source: str | Path | bytes, name: str, device: str) -
         state.RuntimeException,
     ) as error:
         raise ClassifierFileError(
-            f'{name} is no ONNX file that onnxruntime {runtime.__version__} reads, or '
-            f'it is truncated ({error}): export or copy it again.'
+            f'{name} is truncated or not an ONNX file that onnxruntime '
+            f'{runtime.__version__} can read ({error}): export or copy it again.'
         ) from error
 
 

@@ -1,7 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""The program that is exported: raw pixels in, calibrated probabilities out."""
+"""The exported program: raw pixels in, calibrated probabilities out."""
 
 from collections.abc import Mapping
 from typing import Any, cast
@@ -15,15 +15,26 @@ from ..models import ClassifierMetadata, LoadedClassifier
 from .comparison import SIZES
 from .properties import INPUT, OUTPUT
 
-#: Version of the operator set: onnxruntime reads it since 1.14 (2023).
+#: Version of the operator set, which onnxruntime has read since 1.14 (2023).
 OPSET = 18
 
 
 class ProbabilityModel(nn.Module):
     """A classifier of one modality with its calibration, and nothing else.
 
-    It shares its weights with the loaded classifier, without the auxiliary task
-    classifier, which only read-outs by one embedding need.
+    It shares its weights with the loaded classifier, but omits the auxiliary task
+    classifier, which is only needed for read-outs from one embedding.
+
+    Example:
+        >>> from torchgeo_discomkd.models import DisentangledClassifier, ModalityMetadata
+        >>> sar = ModalityMetadata(2, ('VV', 'VH'), 'dB', tile_size=(32, 32))
+        >>> metadata = ClassifierMetadata(
+        ...     'disentangled', 'test_resnet', ('Land', 'Water'), {'sar': sar},
+        ...     'linear_bn_relu', 'none', 1.0, {}, None, '', '', None, '')
+        >>> network = DisentangledClassifier(2, 2, 'test_resnet')
+        >>> model = ProbabilityModel(LoadedClassifier(network, metadata))
+        >>> model(torch.zeros(3, 2, 32, 32)).shape
+        torch.Size([3, 2])
     """
 
     def __init__(self, loaded: LoadedClassifier) -> None:
@@ -38,8 +49,8 @@ class ProbabilityModel(nn.Module):
         super().__init__()
         if len(loaded.modalities) != 1:
             raise ModalityError(
-                f'The classifier needs {list(loaded.modalities)} together, but only a '
-                'classifier of one modality can be exported: give '
+                f'The classifier needs {list(loaded.modalities)} together, but only '
+                'classifiers with one modality can be exported: give '
                 'best/<modality>.safetensors of DisCoM-KD or of a student.'
             )
         self.classifier = loaded.classifier
@@ -51,10 +62,10 @@ class ProbabilityModel(nn.Module):
 
         Args:
             images: Raw values, float32, shape (B, C, H, W); NaN and infinite pixels
-                are missing ones.
+                count as missing.
 
         Returns:
-            Probabilities, shape (B, K), each row with sum 1.
+            Probabilities, shape (B, K); each row sums to 1.
 
         Raises:
             BandError: If the number of bands is wrong.
@@ -70,8 +81,8 @@ def trace(model: ProbabilityModel, metadata: ClassifierMetadata) -> ExportedProg
         metadata: Its metadata.
 
     Returns:
-        A program for any number of images: of the size of training, or of any size if
-        that is not known.
+        A program for any number of images of the training size, or of any size if that
+        is unknown.
 
     Raises:
         ClassifierFileError: If PyTorch cannot export it.
@@ -79,7 +90,7 @@ def trace(model: ProbabilityModel, metadata: ClassifierMetadata) -> ExportedProg
     (described,) = metadata.modalities.values()
     free: dict[int, Any] = {0: Dim('batch')}
     if described.tile_size is None:
-        # networks ask for more than a range: for example that patches fill the image
+        # networks require more than a range: for example that patches fill the image
         free |= {2: Dim.DYNAMIC, 3: Dim.DYNAMIC}
     example = torch.zeros(2, described.in_channels, *described.tile_size or SIZES[-1])
     try:
@@ -91,7 +102,7 @@ def trace(model: ProbabilityModel, metadata: ClassifierMetadata) -> ExportedProg
             f'{error} Use the classifier file itself, or train on tiles of one size.'
         ) from error
     for node in program.graph.nodes:
-        # else the file would tell strangers the paths of this machine
+        # the file must not reveal the paths of this machine
         node.meta.pop('stack_trace', None)
     return program
 
@@ -101,10 +112,10 @@ def onnx_bytes(program: ExportedProgram, properties: Mapping[str, str]) -> bytes
 
     Args:
         program: The program of a :class:`ProbabilityModel`.
-        properties: Texts to keep in the file.
+        properties: Metadata of the file.
 
     Returns:
-        A complete file: the weights are inside.
+        A complete file, weights included.
     """
     exported = torch.onnx.export(
         program,

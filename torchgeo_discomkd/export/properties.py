@@ -1,7 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""What an exported file says about itself: the same keys whatever its format."""
+"""Metadata of exported files: the same keys for all formats."""
 
 import json
 from collections.abc import Mapping
@@ -17,10 +17,10 @@ INPUT = 'images'
 #: Name of the output: probabilities, float32, shape (B, K).
 OUTPUT = 'probabilities'
 
-#: Key of what int8 files say about their calibration and agreement, as JSON.
+#: Key of the calibration and agreement of int8 files, as JSON.
 QUANTIZATION = 'quantization'
 
-#: What the exported files say about missing pixels.
+#: How exported files describe missing pixels.
 MISSING_VALUES = (
     'NaN and infinite pixels are missing: they are replaced by the mean of their band '
     'in the training data.'
@@ -30,14 +30,14 @@ MISSING_VALUES = (
 def to_properties(
     metadata: ClassifierMetadata, card: Mapping[str, str]
 ) -> dict[str, str]:
-    """Describe a classifier of one modality by texts.
+    """Describe a classifier of one modality as text.
 
     Args:
         metadata: Its metadata.
         card: Further entries of the model card, for example 'licence'.
 
     Returns:
-        'modality', 'unit' and 'version' as they are; 'classes', 'bands', 'tile_size'
+        'modality', 'unit' and 'version' as plain text; 'classes', 'bands', 'tile_size'
         (height and width, or null) and 'model_card' as JSON; and all of *metadata*
         for torchgeo_discomkd itself.
 
@@ -68,8 +68,8 @@ def to_properties(
     }
     if taken := sorted(computed.keys() & card.keys()):
         raise SettingError(
-            f'{taken} of the model card are computed from the classifier: choose other '
-            'names.'
+            f'The entries {taken} of the model card are computed from the classifier: '
+            'choose other names.'
         )
     return properties | {
         'model_card': json.dumps(computed | dict(card)),
@@ -81,18 +81,18 @@ def from_properties(properties: Mapping[str, str]) -> ClassifierMetadata:
     """Read what :func:`to_properties` wrote.
 
     Args:
-        properties: Texts by key.
+        properties: Text by key.
 
     Returns:
         The metadata of the classifier.
 
     Raises:
-        ClassifierFileError: If they are none of ours, or damaged.
+        ClassifierFileError: If they are damaged or not from this package.
     """
     if KEY not in properties:
         raise ClassifierFileError(
-            'it was not exported by torchgeo_discomkd: give a file that `python -m '
-            'torchgeo_discomkd export` wrote.'
+            'it was not exported by torchgeo_discomkd: give a file written by '
+            '`python -m torchgeo_discomkd export`.'
         )
     metadata = ClassifierMetadata.from_json(properties[KEY])
     if len(metadata.modalities) != 1:

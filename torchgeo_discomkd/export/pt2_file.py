@@ -20,7 +20,7 @@ from ..metadata import KEY, ClassifierMetadata
 from ..models import LoadedClassifier, restore_classifier
 from .properties import from_properties
 
-#: Where PyTorch keeps things in the archive, below a folder of any name.
+#: Paths in PyTorch's archive, below a folder of any name.
 _WEIGHTS = '/data/weights/'
 _CONFIG = f'{_WEIGHTS}model_weights_config.json'
 _EXTRA = f'/extra/{KEY}'
@@ -37,10 +37,10 @@ def pt2_bytes(program: ExportedProgram, properties: Mapping[str, str]) -> bytes:
 
     Args:
         program: The program of a :class:`ProbabilityModel`.
-        properties: Texts to keep in the file, under ``extra/``.
+        properties: Metadata of the file, stored under ``extra/``.
 
     Returns:
-        What :func:`torch.export.load` reads.
+        Content for :func:`torch.export.load`.
     """
     buffer = io.BytesIO()
     torch.export.save(program, buffer, extra_files=dict(properties))
@@ -50,9 +50,9 @@ def pt2_bytes(program: ExportedProgram, properties: Mapping[str, str]) -> bytes:
 def load_pt2(source: str | Path | bytes) -> LoadedClassifier:
     """Read the classifier of an exported program without running the program.
 
-    :func:`torch.export.load` unpickles and lets a file name any function to call, so
-    that a file from a stranger could do anything. This reads the weights as plain
-    numbers and builds the network that the metadata describe.
+    :func:`torch.export.load` unpickles and lets a file call any function, so a file
+    from a stranger could do anything. This function reads the weights as plain numbers
+    and builds the network that the metadata describe.
 
     Args:
         source: A .pt2 file, or its content.
@@ -61,8 +61,27 @@ def load_pt2(source: str | Path | bytes) -> LoadedClassifier:
         The classifier on the CPU.
 
     Raises:
-        ClassifierFileError: If it is none of ours, truncated or damaged, or its weights
+        ClassifierFileError: If it is damaged or not from this package, or its weights
             are pickled.
+
+    Example:
+        >>> from torchgeo_discomkd.export import export_classifier
+        >>> from tempfile import TemporaryDirectory
+        >>> from torchgeo_discomkd.models import (
+        ...     ClassifierMetadata, DisentangledClassifier, ModalityMetadata, save_classifier)
+        >>> sar = ModalityMetadata(2, ('VV', 'VH'), 'dB', tile_size=(32, 32))
+        >>> metadata = ClassifierMetadata(
+        ...     'disentangled', 'test_resnet', ('Land', 'Water'), {'sar': sar},
+        ...     'linear_bn_relu', 'none', 1.0, {}, None, '', '', None, '')
+        >>> with TemporaryDirectory() as folder:
+        ...     path = f'{folder}/sar.safetensors'
+        ...     save_classifier(path, DisentangledClassifier(2, 2, 'test_resnet'), metadata)
+        ...     report = export_classifier(path, f'{folder}/sar.pt2')
+        ...     loaded = load_pt2(f'{folder}/sar.pt2')
+        >>> loaded.metadata.classes
+        ('Land', 'Water')
+        >>> loaded.probabilities(torch.zeros(3, 2, 32, 32)).shape
+        torch.Size([3, 2])
     """
     name = 'the exported program' if isinstance(source, bytes) else str(source)
     file = io.BytesIO(source) if isinstance(source, bytes) else source
@@ -84,7 +103,7 @@ def load_pt2(source: str | Path | bytes) -> LoadedClassifier:
         zlib.error,
     ) as error:
         raise ClassifierFileError(
-            f'{name} is no exported program of torchgeo_discomkd, or it is truncated '
+            f'{name} is truncated or not an exported program of torchgeo_discomkd '
             f'({error!r}): export or copy it again, or give the classifier file, '
             'best/<modality>.safetensors.'
         ) from error
@@ -114,8 +133,8 @@ def _tensor(archive: zipfile.ZipFile, folder: str, name: str, entry: dict) -> Te
     described = entry['tensor_meta']
     if entry['use_pickle'] or described['dtype'] not in _DTYPES:
         raise ClassifierFileError(
-            f"its tensor '{name}' is not stored as plain numbers, which torchgeo_discomkd "
-            'never does; it was not loaded.'
+            f"its tensor '{name}' is not stored as plain numbers, unlike in files of "
+            'torchgeo_discomkd; it was not loaded.'
         )
     shape = [size['as_int'] for size in described['sizes']]
     strides = [stride['as_int'] for stride in described['strides']]

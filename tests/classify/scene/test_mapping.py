@@ -266,7 +266,7 @@ def test_bands_in_separate_files(tmp_path: Path) -> None:
         write_scene(tmp_path / f'{name}.tif', array[i : i + 1], descriptions=None)
     source = ImageFiles(tuple(str(tmp_path / f'{name}.tif') for name in names))
     np.testing.assert_array_equal(classify(source, tmp_path / 'parts.tif'), whole)
-    with pytest.raises(SettingError, match='bands=1,2 chooses bands of one file'):
+    with pytest.raises(SettingError, match='bands=1,2 selects bands of one file'):
         classify(source, tmp_path / 'map.tif', bands=['1', '2'])
     with pytest.raises(BandError, match='has 1 band'):
         classify(ImageFiles(source.paths[:1]), tmp_path / 'map.tif')
@@ -382,7 +382,9 @@ def test_names_of_bands_win_over_their_order(tmp_path: Path) -> None:
     source = write_scene(tmp_path / 'c.tif', swapped, descriptions=None)
     given = classify(source, tmp_path / 'given.tif', bands=['2', '1'])
     np.testing.assert_array_equal(given, right)
-    with pytest.warns(UserWarning, match=r'VV is lower than VH .* --bands 2,1'):
+    with pytest.warns(
+        UserWarning, match=r'VV is generally lower than VH .* --bands 2,1'
+    ):
         wrong = classify(source, tmp_path / 'wrong.tif')
     assert (wrong[0] != right[0]).any()
 
@@ -430,20 +432,20 @@ def test_low_confidence_is_a_class_of_its_own(tmp_path: Path) -> None:
         ({'batch_size': 0}, 'batch_size=0'),
         ({'workers': 0}, 'workers=0'),
         ({'min_confidence': 1.5}, 'min_confidence=1.5'),
-        ({'predictor': make_predictor(None)}, 'does not say on tiles of which size'),
+        ({'predictor': make_predictor(None)}, 'does not state the tile size'),
         (
             {'predictor': make_predictor(classes=[str(i) for i in range(256)])},
-            'has 256 classes, but a map holds 255',
+            'has 256 classes, but a map can only store 255',
         ),
         (
             {
                 'predictor': make_predictor(classes=['a', 'b', 'uncertain']),
                 'min_confidence': 0.5,
             },
-            "a class 'uncertain' of its own",
+            "a class named 'uncertain'",
         ),
-        ({'preview': 'map.jpg'}, r'map.jpg should end in .png'),
-        ({'polygons': 'map.shp'}, r'map.shp should end in .gpkg'),
+        ({'preview': 'map.jpg'}, r'map.jpg must end in .png'),
+        ({'polygons': 'map.shp'}, r'map.shp must end in .gpkg'),
     ],
 )
 def test_settings_are_checked_first(

@@ -350,7 +350,7 @@ def test_unreadable_scenes(tmp_path: Path) -> None:
     # the header is in front, so that the loss is noticed late
     copy(tmp_path / 'whole.tif', path, driver='COG', blocksize=256, overviews='NONE')
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(CorruptFileError, match=r'scene.tif cannot be read in the rows'):
+    with pytest.raises(CorruptFileError, match=r'scene.tif cannot be read in rows'):
         classify(ImageFiles((str(path),)), folder)
     assert not folder.exists() or not list(folder.iterdir())
 

@@ -1,7 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Scenes located by ground control points: warp them to a grid while reading."""
+"""Warp scenes that are located by ground control points to a grid, while reading."""
 
 import numpy as np
 from affine import Affine
@@ -29,14 +29,14 @@ def warp_to_grid(file: DatasetReader, path: str) -> WarpedVRT:
     middle of the scene (polar stereographic beyond), so that pixels are square on the
     ground. GDAL chooses a pixel size like that of the file. Pixels keep their values
     (nearest neighbour): interpolation would smooth the speckle that the classifier was
-    trained with. What is outside the scene becomes missing: the nodata value of the
-    file, NaN, or 0 for integers.
+    trained with. Pixels outside the scene are missing: the nodata value of the file,
+    NaN, or 0 for integers.
 
-    Points know nothing of the terrain between them: in mountains a scene that was
-    terrain-corrected before is placed better.
+    The points do not describe the terrain between them: in mountains, a
+    terrain-corrected scene is located more precisely.
 
     Args:
-        file: Open file for which :func:`has_ground_control` holds.
+        file: Open file for which :func:`has_ground_control` is true.
         path: Path of the file, for messages.
 
     Returns:

@@ -3,7 +3,7 @@
 
 """Classes of a map: values, names and colours, in the form that GDAL and QGIS read.
 
-A class has the customary colour where its name tells, else a distinct one.
+A class gets its customary colour if its name suggests one, otherwise a distinct one.
 """
 
 import colorsys
@@ -42,7 +42,7 @@ _CUSTOMARY: tuple[tuple[tuple[str, ...], Color], ...] = (
     (('snow', 'ice'), (224, 243, 255)),
 )
 
-# Okabe and Ito (2008), colours that the colour-blind can tell apart, without black.
+# Okabe and Ito (2008), colours that colour-blind people can distinguish, without black.
 _DISTINCT: tuple[Color, ...] = (
     (230, 159, 0),
     (86, 180, 233),
@@ -90,7 +90,7 @@ class Legend:
         """Describe the classes in GDAL's persistent auxiliary metadata (.aux.xml).
 
         A GeoTIFF has room for the colours, but not for the names. GDAL reads them from
-        this file beside it. QGIS takes classes, names and colours from the raster
+        this file next to it. QGIS takes classes, names and colours from the raster
         attribute table (3.30 and later), before that the names from the categories and
         the colours from the GeoTIFF; either way it needs no style file.
 
@@ -127,21 +127,21 @@ def make_legend(classes: Sequence[str], uncertain: bool) -> Legend:
 
     Args:
         classes: Names of the classifier's classes: values 1, 2, ... in order.
-        uncertain: Whether low confidence has a value of its own, the last one.
+        uncertain: Whether low confidence has a separate value, the last one.
 
     Returns:
         The legend.
 
     Raises:
-        SettingError: If there are more classes than a map of bytes can hold.
+        SettingError: If there are too many classes for one byte per cell.
     """
     names, colors = tuple(classes), class_colors(classes)
     if uncertain:
         names, colors = (*names, UNCERTAIN), (*colors, UNCERTAIN_COLOR)
     if len(names) > 255:
         raise SettingError(
-            f'The classifier has {len(classes)} classes, but a map holds 255: classify '
-            'tiles into a table instead.'
+            f'The classifier has {len(classes)} classes, but a map can only store '
+            '255: classify tiles into a table instead.'
         )
     return Legend(names, colors)
 

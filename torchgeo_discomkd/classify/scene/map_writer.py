@@ -26,18 +26,18 @@ BLOCK = 256
 
 
 class MapWriter:
-    """Two GeoTIFFs that grow row by row and become cloud-optimized at the end.
+    """Two GeoTIFFs that are written row by row and cloud-optimized at the end.
 
-    TIFF allows a colour table in files with one band only, and QGIS shows only these in
-    the colours of their classes: classes and confidence are two files on one grid.
+    TIFF only allows a colour table in files with one band, and QGIS needs it to show
+    the colours of the classes: classes and confidence are two files on the same grid.
 
     * classes: uint8, 0 = nodata, 1 = first class, ...; colour table inside, names in
-      the .aux.xml file beside it (see :meth:`~.legend.Legend.to_aux_xml`) and in
+      the .aux.xml file next to it (see :meth:`~.legend.Legend.to_aux_xml`) and in
       the tags; overviews show the most frequent class;
     * confidence: float32, highest mean probability, nodata NaN; overviews show the
       mean.
 
-    Whoever makes one has to :meth:`close` it.
+    The caller must :meth:`close` it.
 
     Attributes:
         classes: The map of classes, complete after :meth:`finish`.
@@ -61,8 +61,8 @@ class MapWriter:
             folder: Existing folder for the files.
             grid: Grid of the map.
             legend: Classes of the map.
-            tags: Texts to be written into both files.
-            threads: Threads that compress.
+            tags: Tags for both files.
+            threads: Number of threads that compress.
 
         Raises:
             OutputError: If the files cannot be created.
@@ -120,7 +120,7 @@ class MapWriter:
         classes: NDArray[np.uint8],
         confidence: NDArray[np.float32],
     ) -> None:
-        """Write a part of one row; what is never written is nodata.
+        """Write a part of one row; cells that are never written are nodata.
 
         Args:
             row: Row of the map.
@@ -141,7 +141,7 @@ class MapWriter:
         self.total += float(np.nansum(confidence, dtype=np.float64))
 
     def finish(self) -> None:
-        """Make the cloud-optimized files and check that they are complete.
+        """Write the cloud-optimized files and check that they are complete.
 
         Raises:
             OutputError: If the disk is full.
@@ -158,7 +158,7 @@ class MapWriter:
         if (counts != self.counts).any() or not np.isclose(total, self.total, 1e-9):
             raise OutputError(
                 f'{self.classes.parent} was not written completely: the disk seems to '
-                'be full. Make room, or choose another folder.'
+                'be full. Make room or choose another folder.'
             )
 
     def _optimize(self, raw: str, path: Path, resampling: str, predictor: str) -> None:

@@ -52,49 +52,50 @@ def classify_scene(
     A window of the classifier's tile size slides over the scene. A cell of the map is
     *stride* x *stride* pixels, beginning at the upper left corner of the scene; its
     probabilities are the mean over all windows that cover it, its confidence is the
-    highest of them. At the borders of the scene windows are shifted inwards, so that
-    the classifier sees real pixels; a scene smaller than a window is filled up with
+    highest of them. At the borders of the scene, windows are shifted inwards, so that
+    the classifier sees real pixels; a scene smaller than a window is padded with
     missing pixels at the bottom and on the right. Cells at the lower and right border
     may reach beyond the scene. The classifier fills missing pixels itself; windows that
-    cover nodata cells only are not classified.
+    only cover nodata cells are not classified.
 
-    Written are, when all are complete:
+    When all files are complete, these are written:
 
     * *output*: classes, a Cloud Optimized GeoTIFF (see :class:`.MapWriter`), and the
-      names of the classes for GDAL and QGIS in *output*.aux.xml, to be kept beside it;
+      names of the classes for GDAL and QGIS in *output*.aux.xml, to be kept next to it;
     * *output* with '_confidence' before its extension: confidence, on the same grid;
-    * *polygons* and *preview* if asked for.
+    * *polygons* and *preview*, if given.
 
-    The scene is read once, in strips; memory does not depend on its size. A scene with
-    ground control points only is warped while it is read. One without georeference
-    gives a map without; one with a transform but no CRS keeps the transform.
+    The scene is read once, in strips; memory does not depend on its size. A scene that
+    only has ground control points is warped while it is read. Without georeference,
+    the map has none either; a scene with a transform but no CRS keeps the transform.
 
     Args:
         predictor: The classifier.
-        scene: One file with all bands, or one file per band on the same grid.
+        scene: One file with all bands, or one file per band on the same grid, from
+            :func:`.find_images`.
         output: Map to write, .tif.
         scale: As for :func:`.classify_tiles`; 'auto' guesses it from samples of the
             scene.
         bands: As for :func:`.classify_tiles`.
         stride: Height and width of a map cell in pixels, 1 to the size of the windows.
             Default: half of it.
-        max_nodata: A cell with this share of missing pixels or more is nodata, above 0
-            to 1. A pixel is missing if it is so in any band.
-        batch_size: Windows that are classified together at most; fewer if they are
+        max_nodata: A cell with at least this share of missing pixels is nodata, above 0
+            to 1. A pixel is missing if it is missing in any band.
+        batch_size: Largest number of windows classified at a time; fewer if they are
             large (96 MiB).
-        workers: Threads that decode and compress, beside the one that reads ahead.
-        min_confidence: As for :func:`.classify_tiles`: such cells get a class of their
-            own, 'uncertain'.
+        workers: Number of threads that decode and compress, in addition to the one that
+            reads ahead.
+        min_confidence: Cells with a lower confidence get a separate class, 'uncertain'.
         polygons: GeoPackage to write, .gpkg: one multipolygon per class with its area.
-        preview: Picture to write, .png: classes with legend, and confidence.
+        preview: Figure to write, .png: classes with legend, and confidence.
         overwrite: Replace existing files.
         progress: Show a progress bar.
 
     Returns:
-        What was written, and what the map shows.
+        The files, and a summary of the map.
 
     Raises:
-        BandError: If bands are missing, or files of bands are on different grids.
+        BandError: If bands are missing, or the files of the bands have different grids.
         CorruptFileError: If the scene cannot be read.
         OutputError: If a file cannot be written.
         OutputExistsError: If a file exists, or is the scene itself.
@@ -102,8 +103,34 @@ def classify_scene(
         UnitError: If the values contradict *scale* or the classifier's unit.
 
     Warns:
-        UserWarning: If the scene has no georeference or CRS, or seems to have its bands
+        UserWarning: If the scene has no georeference or CRS, or its bands seem to be
             swapped.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from torchgeo_discomkd.models import ClassifierMetadata, ModalityMetadata
+        >>> from torchgeo_discomkd.rasters import find_images
+        >>> sar = ModalityMetadata(2, ('VV', 'VH'), 'dB', tile_size=(32, 32))
+        >>> metadata = ClassifierMetadata(
+        ...     'disentangled', 'test_resnet', ('Land', 'Water'), {'sar': sar},
+        ...     'linear_bn_relu', 'none', 1.0, {}, None, '', '', None, '')
+        >>> def compute(images):  # any function from pixels to probabilities
+        ...     water = np.float32(images.mean(axis=(1, 2, 3)) < -15)
+        ...     return np.stack([1 - water, water], axis=1)
+        >>> predictor = Predictor(metadata, 'sar', 'threshold', None, 'cpu', compute)
+        >>> pixels = np.full((2, 64, 64), -10, np.float32)
+        >>> pixels[:, :, 32:] = -20
+        >>> with TemporaryDirectory() as folder:
+        ...     with rasterio.open(
+        ...         f'{folder}/scene.tif', 'w', width=64, height=64, count=2, dtype='float32',
+        ...         crs='EPSG:32633', transform=Affine(10, 0, 500000, 0, -10, 5000000)
+        ...     ) as file:
+        ...         file.write(pixels)
+        ...     [scene] = find_images([f'{folder}/scene.tif'], predictor.bands)
+        ...     summary = classify_scene(
+        ...         predictor, scene, f'{folder}/map.tif', stride=32, progress=False)
+        >>> summary.shape, summary.cells
+        ((2, 2), {'Land': 2, 'Water': 2})
     """
     settings = make_settings(
         predictor, stride, max_nodata, batch_size, workers, min_confidence
@@ -187,7 +214,7 @@ def _write_row(
 
 
 def _map_grid(reader: SceneReader, stride: int) -> Grid:
-    """Return the grid whose cells are *stride* pixels; warn if it is nowhere."""
+    """Return the grid whose cells are *stride* pixels; warn if it has no location."""
     scene = reader.grid
     height, width = -(-scene.height // stride), -(-scene.width // stride)
     if scene.transform is None:

@@ -1,7 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Files that a scene is classified into, and what they show."""
+"""Output files of a scene, and a summary of the map."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,12 +22,17 @@ _SIDECARS = ('.aux.xml', '.msk', '.ovr')
 
 @dataclass(frozen=True)
 class SceneOutputs:
-    """Where the results go.
+    """Output files of a scene.
 
     Attributes:
         classes: Map of classes.
-        polygons: Polygons; None if not asked for.
-        preview: Picture; None if not asked for.
+        polygons: Polygons; None to omit them.
+        preview: Figure; None to omit it.
+
+    Example:
+        >>> outputs = SceneOutputs(Path('map.tif'), polygons=None, preview=Path('map.png'))
+        >>> [path.name for path in outputs.files]
+        ['map.tif', 'map.png', 'map_confidence.tif', 'map.tif.aux.xml']
     """
 
     classes: Path
@@ -48,7 +53,7 @@ class SceneOutputs:
 
     @property
     def asked(self) -> list[Path]:
-        """Files that the user named."""
+        """Files that the user specified."""
         named = (self.classes, self.polygons, self.preview)
         return [path for path in named if path is not None]
 
@@ -60,19 +65,26 @@ class SceneOutputs:
 
 @dataclass(frozen=True)
 class SceneSummary:
-    """What was written, and what the map shows.
+    """The files, and a summary of the map.
 
     Attributes:
         outputs: Files that were written.
         shape: Rows and columns of the map.
         stride: Height and width of a cell in pixels of the scene.
-        cells: Number of cells of each class, 'uncertain' among them if there was a
-            limit.
+        cells: Number of cells of each class, including 'uncertain' if there was a
+            minimum confidence.
         nodata: Number of cells without enough pixels.
-        windows: Windows that were classified.
-        skipped: Windows that were not, as they cover no cell with enough pixels.
+        windows: Number of windows that were classified.
+        skipped: Number of windows that were not, because they cover no cell with enough
+            pixels.
         mean_confidence: Mean confidence of all cells with a class; NaN if there is
             none.
+
+    Example:
+        >>> outputs = SceneOutputs(Path('map.tif'), polygons=None, preview=None)
+        >>> cells = {'Land': 9, 'Water': 3}
+        >>> print(SceneSummary(outputs, (4, 4), 16, cells, 4, 9, 0, mean_confidence=0.8))
+        map.tif: 4 x 4 cells of 16 pixels, 4 nodata (Land 75.0 %, Water 25.0 %; mean confidence 0.800)
     """
 
     outputs: SceneOutputs
@@ -85,16 +97,15 @@ class SceneSummary:
     mean_confidence: float
 
     def __str__(self) -> str:
-        """Return one line with the numbers."""
+        """Return a summary in one line."""
         mapped = sum(self.cells.values())
         shares = ', '.join(
             f'{name} {100 * count / max(mapped, 1):.1f} %'
             for name, count in self.cells.items()
         )
-        text = (
-            f'{self.outputs.classes}: {self.shape[0]} x {self.shape[1]} cells of {self.stride} '
-            f'pixels, {self.nodata} nodata'
-        )
+        rows, columns = self.shape
+        text = f'{self.outputs.classes}: {rows} x {columns} cells of {self.stride} '
+        text += f'pixels, {self.nodata} nodata'
         if mapped:
             text += f' ({shares}; mean confidence {self.mean_confidence:.3f})'
         return text
@@ -107,12 +118,12 @@ def plan_outputs(
     scene: ImageFiles,
     overwrite: bool,
 ) -> SceneOutputs:
-    """Check where the results are to go, before anything is computed.
+    """Check the output files before anything is computed.
 
     Args:
         output: Map of classes.
-        polygons: Polygons; None for none.
-        preview: Picture; None for none.
+        polygons: Polygons; None to omit them.
+        preview: Figure; None to omit it.
         scene: The scene.
         overwrite: Whether existing files may be replaced.
 
@@ -121,7 +132,7 @@ def plan_outputs(
 
     Raises:
         OutputExistsError: If a file exists and may not be replaced, or is the scene.
-        SettingError: If an extension is another one than expected.
+        SettingError: If an extension is wrong.
     """
     for path, suffixes in (
         (output, ('.tif', '.tiff')),
@@ -130,7 +141,7 @@ def plan_outputs(
     ):
         if path is not None and Path(path).suffix.lower() not in suffixes:
             raise SettingError(
-                f'{path} should end in {" or ".join(suffixes)}: give another name.'
+                f'{path} must end in {" or ".join(suffixes)}: choose another name.'
             )
     outputs = SceneOutputs(
         Path(output),
@@ -154,11 +165,11 @@ def finish_outputs(
     legend: Legend,
     scene: Grid,
 ) -> None:
-    """Draw polygons and picture, then put all files in place.
+    """Write polygons and figure, then put all files in place.
 
     Args:
-        summary: The files, and what the map shows.
-        folders: Folder for the parts of each file that the user named.
+        summary: The files, and a summary of the map.
+        folders: Folder for the parts of each file that the user specified.
         writer: The finished map.
         legend: Classes of the map.
         scene: Grid of the scene.

@@ -89,7 +89,7 @@ def _mapped(
     span: tuple[int, int],
     max_nodata: float,
 ) -> NDArray[np.bool_]:
-    """Find cells with enough pixels; a pixel is missing if it is so in any band."""
+    """Find cells with enough pixels; pixels missing in any band do not count."""
     begin, end = span
     lengths = rows.length()[rows.first[begin] : rows.stop[end - 1]]
     present = np.isfinite(image).all(axis=0)
@@ -118,7 +118,7 @@ def _pad(
 
 
 class MapRow(NamedTuple):
-    """A row of map cells, all windows of which are classified.
+    """A row of map cells whose windows are all classified.
 
     Attributes:
         row: Position of the row.
@@ -154,7 +154,7 @@ class PanelAverage:
             predictor: The classifier.
             rows: All rows of windows.
             columns: Columns of windows of the panel.
-            batch_size: Windows that are classified together.
+            batch_size: Number of windows classified at a time.
         """
         self._predictor = predictor
         self._rows = rows
@@ -191,7 +191,7 @@ class PanelAverage:
                 yield MapRow(row, sums / windows[:, np.newaxis], mapped)
 
     def _classify(self, strip: Strip, needed: NDArray[np.bool_]) -> NDArray[np.float32]:
-        """Return probabilities (rows, columns, K), 0 for windows that are not needed."""
+        """Return probabilities (rows, columns, K), 0 for unneeded windows."""
         classes = len(self._predictor.metadata.classes)
         probabilities = np.zeros((*needed.shape, classes), np.float32)
         positions = np.argwhere(needed)
@@ -206,7 +206,7 @@ class PanelAverage:
 def _needed(strip: Strip, columns: WindowAxis) -> NDArray[np.bool_]:
     """Return which windows cover a cell to be mapped, shape (rows, columns)."""
     chosen = slice(strip.begin, strip.end)
-    # cells above and left of a corner, so that four corners tell what is between
+    # cells above and left of a corner: four corners give the number between them
     sums = np.pad(strip.mapped, ((1, 0), (1, 0))).cumsum(0).cumsum(1)
     above = sums[strip.rows.first[chosen] - strip.first_cell]
     below = sums[strip.rows.stop[chosen] - strip.first_cell]

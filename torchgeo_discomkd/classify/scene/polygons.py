@@ -32,8 +32,8 @@ def write_polygons(
 ) -> None:
     """Write one multipolygon per class that occurs: value, class and area_ha.
 
-    Cells that share an edge are joined, cells that touch at a corner are not. What
-    reaches beyond the scene is cut off.
+    Cells that share an edge are joined, cells that touch at a corner are not. Parts
+    beyond the scene are cut off.
 
     Args:
         class_map: GeoTIFF with the values of *legend*.
@@ -49,7 +49,7 @@ def write_polygons(
     classes = _trace(class_map, legend, extent)
     classes['area_ha'] = areas_in_hectares(classes.geometry)
     with writing(output), warnings.catch_warnings():
-        # a map without georeference has polygons in pixels, which was said before
+        # a map without georeference has polygons in pixels, as a warning has said
         warnings.filterwarnings('ignore', "'crs' was not provided")
         try:
             classes.to_file(

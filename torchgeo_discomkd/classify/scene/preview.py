@@ -1,7 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Picture of a map: classes with legend, confidence, coordinates and a scale bar."""
+"""Figure of a map: classes with legend, confidence, coordinates and a scale bar."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -49,7 +49,7 @@ def write_preview(
         confidence_map: GeoTIFF with the confidence of the same cells.
         legend: Classes of the map.
         cells: Number of cells of each class, for the legend.
-        output: The picture.
+        output: The file to write.
 
     Raises:
         OutputError: If it cannot be written.
@@ -85,7 +85,7 @@ def _make_figure(ratio: float, labels: Sequence[str]) -> tuple['Figure', int]:
         rows, columns = 1, 2
         height = min(_PANEL_INCHES * max(ratio, 1), 2 * _PANEL_INCHES)
         width = min(height / ratio, _PANEL_INCHES)
-    # beside the panels: coordinates, titles and the colour bar
+    # next to the panels: coordinates, titles and the colour bar
     width = columns * (width + 1) + 1
     # a letter is about a tenth of an inch wide, the patch before it six of them
     fitting = max(int(10 * width / (max(map(len, labels)) + 6)), 1)
@@ -102,7 +102,7 @@ class _View:
         aspect: Height of a cell on the ground, in units of its width.
         ratio: Height of the map on the ground, in units of its width.
         metres: Width of a cell on the ground in metres; None if unknown.
-        extent: Left, right, bottom and top of the picture in the units of its axes.
+        extent: Left, right, bottom and top of the image in the units of its axes.
     """
 
     def __init__(self, file: DatasetReader) -> None:

@@ -30,7 +30,7 @@ _MOST_BLOCK_ROWS = 1024
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the pixels of a scene lie.
+    """Location of the pixels of a scene.
 
     Attributes:
         height: Rows.
@@ -52,9 +52,9 @@ class SceneReader:
     Its files are to be read by one thread at a time.
 
     Attributes:
-        name: What the scene is called in messages.
-        named: Whether names, or the user, say which band is which.
-        grid: Where its pixels lie.
+        name: Name of the scene, for messages.
+        named: Whether the bands are identified by name or by the user.
+        grid: Location of its pixels.
         bands: Number of bands.
         block_rows: Rows that are decoded together.
     """
@@ -70,7 +70,7 @@ class SceneReader:
         """Initialize a new SceneReader instance.
 
         Args:
-            name: What the scene is called in messages.
+            name: Name of the scene, for messages.
             files: Open files on one grid, each with the positions of its bands (from
                 0), together in the order of the classifier.
             named: Whether the order of the bands is certain.
@@ -96,7 +96,7 @@ class SceneReader:
 
         Nodata values, pixels that an internal mask hides, and infinite ones become
         NaN. A declared scale or offset is not applied. The first values that are not
-        missing decide in which unit the scene is.
+        missing determine the unit of the scene.
 
         Args:
             top: First row.
@@ -131,13 +131,13 @@ class SceneReader:
             ]
         except RasterioError as error:
             raise CorruptFileError(
-                f'{self.name} cannot be read in the rows {top} to {bottom} '
+                f'{self.name} cannot be read in rows {top} to {bottom} '
                 f'({error.__cause__ or error}): fetch the file again.'
             ) from error
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def sample(self) -> NDArray[np.float32]:
-        """Read small pieces from all over the scene, and decide by them on its unit.
+        """Read small pieces from all over the scene and use them to determine its unit.
 
         Returns:
             Raw values, float32, shape (bands, N); all NaN or few if the scene is mostly
@@ -201,8 +201,8 @@ def open_scene(
     check_scale(scale, unit)
     if bands is not None and len(files.paths) > 1:
         raise SettingError(
-            f'bands={",".join(bands)} chooses bands of one file, but {files.name} are '
-            f'{len(files.paths)} files: leave it away.'
+            f'bands={",".join(bands)} selects bands of one file, but {files.name} are '
+            f'{len(files.paths)} files: omit it.'
         )
     with ExitStack() as stack:
         opened = []

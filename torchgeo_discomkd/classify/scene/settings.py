@@ -47,29 +47,29 @@ def make_settings(
     workers: int,
     min_confidence: float,
 ) -> SceneSettings:
-    """Check settings and fill in what the user left open.
+    """Check settings and fill in their defaults.
 
     Args:
         predictor: The classifier.
-        stride: As for :func:`.classify_scene`, like all others.
-        max_nodata: Likewise.
-        batch_size: Likewise.
-        workers: Likewise, only to be checked.
-        min_confidence: Likewise.
+        stride: As for :func:`.classify_scene`.
+        max_nodata: As for :func:`.classify_scene`.
+        batch_size: As for :func:`.classify_scene`.
+        workers: As for :func:`.classify_scene`; it is only checked.
+        min_confidence: As for :func:`.classify_scene`.
 
     Returns:
         The settings.
 
     Raises:
-        SettingError: If one is out of range, or the classifier does not say how large
-            its windows are.
+        SettingError: If one is out of range, or the classifier file does not state its
+            tile size.
     """
     tile = predictor.size
     if tile is None:
         raise SettingError(
-            'The classifier does not say on tiles of which size it was trained, which '
-            'is the size of the windows: classify tiles into a table instead, or fit '
-            'again with a data module of this package.'
+            'The classifier file does not state the tile size of its training data, '
+            'which is the size of the windows: classify tiles into a table instead, or '
+            'train again with a data module of this package.'
         )
     if stride is None:
         stride = max(min(tile) // 2, 1)
@@ -87,7 +87,7 @@ def make_settings(
 def split_panels(
     columns: WindowAxis, settings: SceneSettings, bands: int, block: int, classes: int
 ) -> list[WindowAxis]:
-    """Split a scene into panels that fit into the memory, mostly a single one.
+    """Split a scene into panels that fit into memory, usually a single one.
 
     Windows that cover cells of two panels are classified in both.
 
