@@ -3,11 +3,13 @@
 
 import subprocess
 import sys
+from dataclasses import fields
 from importlib.metadata import entry_points
 
 import pytest
 
 from torchgeo_discomkd import __version__
+from torchgeo_discomkd.benchmark import BenchmarkConfig
 from torchgeo_discomkd.commands import COMMANDS, main
 
 LIGHTNINGS = ('fit', 'validate', 'test', 'predict')
@@ -80,6 +82,23 @@ def test_no_such_command(args: list[str], capsys: pytest.CaptureFixture[str]) ->
     assert not args or args[0] in error
 
 
+@pytest.mark.parametrize(
+    ('option', 'value', 'message'),
+    [
+        ('--units', '{sar: null}', 'give a name for each modality'),
+        ('--tile-size', '{sar: true}', 'give a whole number'),
+        ('--bands', '{sar: VV}', 'give a list of names'),
+    ],
+)
+def test_values_of_another_type(
+    option: str, value: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fixed = ['import', 'W.pth', '--output', 'x', '--modalities', 'a', 'b']
+    with pytest.raises(SystemExit):
+        main([*fixed, option, value])
+    assert message in capsys.readouterr().err
+
+
 def test_bad_options(capsys: pytest.CaptureFixture[str]) -> None:
     for option in ('--bands', '--units', '--tile-size'):
         with pytest.raises(SystemExit) as info:
@@ -93,3 +112,8 @@ def test_bad_options(capsys: pytest.CaptureFixture[str]) -> None:
         assert f'argument {option}: {{sar: [[}}: give a mapping' in (
             capsys.readouterr().err
         )
+
+
+def test_help_of_benchmark_names_every_field() -> None:
+    listed = EPILOG.partition('--runs 1:')[2].strip(' .\n').replace(',', '').split()
+    assert listed == [field.name for field in fields(BenchmarkConfig)]

@@ -270,8 +270,6 @@ def read_config(
             fields[name] = _class_config(fields[name])
         return BenchmarkConfig(**fields)
     except (ArgumentError, ValueError) as error:
-        if isinstance(error, SettingError):
-            raise
         raise SettingError(f'{path}: {error}') from error
 
 

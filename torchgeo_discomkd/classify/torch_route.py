@@ -23,11 +23,11 @@ class TorchClassifier:
     which makes convolutions faster. Both change results by rounding only.
 
     Attributes:
+        size: Required height and width: none, it accepts any.
         metadata: Metadata of the classifier.
         device: Device that it runs on.
     """
 
-    #: Required height and width: none, it accepts any.
     size: tuple[int, int] | None = None
 
     def __init__(

@@ -94,14 +94,17 @@ def _names_by_modality(text: str) -> dict[str, list[str]]:
 
 
 def _name_by_modality(text: str) -> dict[str, str]:
-    return {modality: str(name) for modality, name in _mapping(text).items()}
+    values = _mapping(text)
+    if not all(isinstance(name, str) for name in values.values()):
+        raise ArgumentTypeError(f'{text}: give a name for each modality')
+    return values
 
 
 def _size_by_modality(text: str) -> int | dict[str, int]:
-    if text.isdecimal():
+    if text.removeprefix('-').isdecimal():
         return int(text)
     values = _mapping(text)
-    if not all(isinstance(size, int) for size in values.values()):
+    if not all(type(size) is int for size in values.values()):
         raise ArgumentTypeError(f'{text}: give a whole number for each modality')
     return values
 

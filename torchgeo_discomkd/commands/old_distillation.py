@@ -32,14 +32,18 @@ def refuse_old_distillation(args: list[str]) -> None:
     # still an option of the task
     given = sorted(settings.keys() & (names - {'num_classes'}))
     if class_path.rpartition('.')[2] == 'Distillation' and given:
-        loss = _new_loss(settings)
+        loss, known = _new_loss(settings)
         lines = yaml.safe_dump({'loss': loss}, sort_keys=False)
         options = [f'--model.loss {loss["class_path"]}']
         options += [f"--model.loss.{k} '{v}'" for k, v in loss['init_args'].items()]
+        unknown = sorted(set(given) - known)
+        note = (
+            f'({", ".join(unknown)} had no effect on this method.)' if unknown else ''
+        )
         raise SettingError(
             f'Distillation no longer has {", ".join(given)}: its method is a loss '
             'with its own settings. Replace them in init_args of the model by\n\n'
-            f'{lines}\nor on the command line by\n\n{" ".join(options)}\n'
+            f'{lines}\nor on the command line by\n\n{" ".join(options)}\n{note}'
         )
 
 
@@ -51,7 +55,8 @@ def _model(args: list[str]) -> tuple[str, dict[str, Any]]:
         if name in {'-c', '--config'}:
             model = _model_of_file(Path(value), args[0])
             class_path = model.get('class_path') or class_path
-            settings |= dict(model.get('init_args') or {})
+            init_args = model.get('init_args')
+            settings |= init_args if isinstance(init_args, dict) else {}
         elif name in {'--model', '--model.class_path'}:
             class_path = value
         elif name.startswith('--model.'):
@@ -77,9 +82,9 @@ def _value(text: str) -> Any:
         return text
 
 
-def _new_loss(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return class name and those settings that differ from their defaults."""
-    method = settings.get('method', 'kd')
+def _new_loss(settings: dict[str, Any]) -> tuple[dict[str, Any], set[str]]:
+    """Return class name and changed settings, and the options that it replaces."""
+    method = str(settings.get('method', 'kd'))
     if method not in LOSSES:
         raise SettingError(
             f'method={method}: set --model.loss to one of '
@@ -93,4 +98,5 @@ def _new_loss(settings: dict[str, Any]) -> dict[str, Any]:
     if not values.get('instance_temperature'):
         values.pop('num_classes', None)
     changed = {k: v for k, v in values.items() if v != defaults[k]}
-    return {'class_path': type(loss).__name__, 'init_args': changed}
+    config = {'class_path': type(loss).__name__, 'init_args': changed}
+    return config, {'method', 'preset', *defaults}

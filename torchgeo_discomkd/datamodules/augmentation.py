@@ -6,7 +6,6 @@
 import warnings
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 from torchgeo.datasets.utils import Sample
 
@@ -92,8 +91,5 @@ def warn_if_rescaled(before: Sample, after: Sample, name: str) -> None:
 def _moments(images: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation of each band, missing pixels left out."""
     pixels = images.float().movedim(1, 0).flatten(1)
-    valid = pixels.isfinite()
-    count = valid.sum(1).clamp(min=1)
-    mean = torch.where(valid, pixels, 0).sum(1) / count
-    deviation = torch.where(valid, pixels - mean[:, None], 0)
-    return mean, (deviation.square().sum(1) / count).sqrt()
+    mean = pixels.nanmean(1)
+    return mean, (pixels - mean[:, None]).square().nanmean(1).sqrt()

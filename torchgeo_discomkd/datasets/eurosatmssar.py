@@ -56,6 +56,12 @@ class EuroSATMSSAR(PairedFolders):
     * https://ieeexplore.ieee.org/document/8736785
     * https://doi.org/10.1109/JSTARS.2024.3493237
 
+    Attributes:
+        modality_bands: Names of the bands of each modality in the order of the files.
+        modality_units: Units of the pixel values.
+        class_names: Names of the classes in the order of the labels.
+        layouts: Folder of each modality in its original release, and in TorchGeo.
+
     Example:
         Simulated tiles stand in for the real ones, which ``download=True`` fetches:
 
@@ -72,19 +78,14 @@ class EuroSATMSSAR(PairedFolders):
         ('Forest/Forest_2', 'dB')
     """
 
-    #: Names of the bands of each modality in the order of the files.
     modality_bands: ClassVar[dict[str, tuple[str, ...]]] = {
         'ms': EuroSAT.all_band_names,
         'sar': CopernicusBenchEuroSATS1.all_bands,
     }
-
-    #: Units of the pixel values.
     modality_units: ClassVar[dict[str, str]] = {
         'ms': 'reflectance * 10000',
         'sar': 'dB',
     }
-
-    #: Names of the classes in the order of the labels.
     class_names = (
         'AnnualCrop',
         'Forest',
@@ -97,8 +98,6 @@ class EuroSATMSSAR(PairedFolders):
         'River',
         'SeaLake',
     )
-
-    #: Folder of each modality in its original release, and in TorchGeo.
     layouts: ClassVar[dict[str, tuple[str, str]]] = {
         'ms': ('EuroSAT_MS', EuroSAT.base_dir),
         'sar': ('EuroSAT-SAR', f'{CopernicusBenchEuroSATS1.directory}/all_imgs'),

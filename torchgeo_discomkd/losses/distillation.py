@@ -60,6 +60,18 @@ class DistillationLoss(nn.Module, ABC):
     Parameters of the loss itself belong in the optimizer of the student.
 
     Attributes:
+        two_views: Whether the loss compares a weak and a strong view of each image.
+            :meth:`forward` then also takes *strong*, the logits of student and teacher
+            for the strong view.
+        PRESETS: Settings of each preset: 'authors' (what the authors of DisCoM-KD
+            changed for the tables of their paper), 'official' (what the method's own
+            repository uses instead, for CIFAR-100 if it has that) and
+            'official_standardized' (what the repository of LSKD changes on top).
+        NEEDS: Condition on each setting. Default: numbers are 0 or more.
+        cross_entropy_weight: Weights of cross-entropy and distillation loss.
+        standardize: Whether the logits are standardised before they are compared
+            (LSKD).
+        lr: Learning rate of the parameters of the loss itself. Default: the student's.
         monitored: Values of the last call that are worth plotting: scalars by name.
 
     Example:
@@ -77,27 +89,12 @@ class DistillationLoss(nn.Module, ABC):
         {'distillation_weight': 2.0}
     """
 
-    #: Whether the loss compares a weak and a strong view of each image. :meth:`forward`
-    #: then also takes *strong*, the logits of student and teacher for the strong view.
     two_views: ClassVar[bool] = False
-
-    #: Settings of each preset: 'authors' (what the authors of DisCoM-KD changed for the
-    #: tables of their paper), 'official' (what the method's own repository uses
-    #: instead, for CIFAR-100 if it has that) and 'official_standardized' (what the
-    #: repository of LSKD changes on top).
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-
-    #: Condition on each setting. Default: numbers are 0 or more.
     NEEDS: ClassVar[Mapping[str, Need]] = {}
-
-    #: Weights of cross-entropy and distillation loss.
     cross_entropy_weight: float = 1.0
     distillation_weight: float = 1.0
-
-    #: Whether the logits are standardised before they are compared (LSKD).
     standardize: bool = False
-
-    #: Learning rate of the parameters of the loss itself. Default: the student's.
     lr: float | None = None
 
     def __init__(self) -> None:

@@ -27,6 +27,11 @@ class MultiModalTask(BaseTask):
     classifier takes raw pixel values and has its own scores, ``val_<name>_F1Score`` and
     so on.
 
+    Attributes:
+        ignore: Parameters to ignore when saving hyperparameters.
+        classes: Class names, in the order of their labels.
+        in_channels: Number of bands of each modality of the task.
+
     Example:
         >>> import torch
         >>> from torchgeo_discomkd.tasks import MultiModalTask
@@ -46,13 +51,8 @@ class MultiModalTask(BaseTask):
         {'sar': tensor([[0.5000, 0.5000]])}
     """
 
-    #: Parameters to ignore when saving hyperparameters.
     ignore: Sequence[str] | str | None = ('weights',)
-
-    #: Class names, in the order of their labels.
     classes: tuple[str, ...] = ()
-
-    #: Number of bands of each modality of the task.
     in_channels: dict[str, int]
 
     def setup(self, stage: str) -> None:

@@ -41,6 +41,9 @@ class Distillation(FusionClassification):
     compares what the data module delivers, the weak view, with the strong view that
     :meth:`strong_view` makes of it.
 
+    Attributes:
+        ignore: Parameters to ignore when saving hyperparameters.
+
     Example:
         >>> import tempfile
         >>> from pathlib import Path
@@ -61,7 +64,6 @@ class Distillation(FusionClassification):
         torch.Size([4, 3])
     """
 
-    #: Parameters to ignore when saving hyperparameters.
     ignore: Sequence[str] | str | None = ('weights', 'loss')
 
     # an nn.Module here would be in parameters(), state_dict() and train()

@@ -42,6 +42,10 @@ class MultiModalTrainingTask(MultiModalTask):
     Each classifier is written to a file of its own whenever its weighted F1 on the
     validation split improves.
 
+    Attributes:
+        fingerprint: Hashes of the data and of the training split, and the seed, for the
+            files.
+
     Example:
         >>> import torch
         >>> from torchgeo_discomkd.tasks import DisCoMKD, MultiModalTrainingTask
@@ -57,7 +61,6 @@ class MultiModalTrainingTask(MultiModalTask):
         'AdamW'
     """
 
-    #: Hashes of the data and of the training split, and the seed, for the files.
     fingerprint: str = ''
     split_hash: str = ''
     seed: int | None = None
