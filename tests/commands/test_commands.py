@@ -11,6 +11,7 @@ import pytest
 from torchgeo_discomkd import __version__
 from torchgeo_discomkd.benchmark import BenchmarkConfig
 from torchgeo_discomkd.commands import COMMANDS, main
+from torchgeo_discomkd.commands.benchmark import EPILOG
 
 LIGHTNINGS = ('fit', 'validate', 'test', 'predict')
 

@@ -26,7 +26,7 @@ type Fit = Callable[[dict[str, Any]], LightningCLI]
 USAGE = 2
 
 #: Names of the read-outs in the paper (Table 4).
-READOUTS = {'': 'full', '_invariant': 'only z_inv', '_informative': 'only z_inf'}
+TABLE_4 = {'': 'full', '_invariant': 'only z_inv', '_informative': 'only z_inf'}
 
 
 def fit_config(
@@ -151,7 +151,7 @@ def score(
     for name, path in files.items():
         loaded, metadata = load_classifier(path), load_metadata(path)
         count = sum(p.numel() for p in loaded.classifier.parameters())
-        read_outs = READOUTS if loaded.auxiliary is not None else {'': 'full'}
+        read_outs = TABLE_4 if loaded.auxiliary is not None else {'': 'full'}
         for suffix, readout in read_outs.items():
             rows.append(
                 {

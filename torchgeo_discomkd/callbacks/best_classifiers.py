@@ -10,8 +10,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
 from ..errors import RunFolderExistsError
+from .classifier_task import ClassifierTask
 from .run_folder import keeps_files, run_folder
-from .task import ClassifierTask
 
 
 class BestClassifiers(Callback):
@@ -115,3 +115,12 @@ class BestClassifiers(Callback):
         scores = {f'val_{key}': float(metrics[f'val_{name}_{key}']) for key in keys}
         path = self.path(trainer, name)
         task.save_classifier(name, path, scores, trainer.current_epoch)
+
+
+def best_classifiers(trainer: Trainer) -> BestClassifiers:
+    """Return the callback of a trainer that keeps the best classifiers.
+
+    Args:
+        trainer: The trainer.
+    """
+    return next(c for c in trainer.callbacks if isinstance(c, BestClassifiers))  # ty: ignore[missing-attribute]

@@ -20,8 +20,9 @@ from ..models import (
     load_classifier,
     store_temperature,
 )
+from .best_classifiers import best_classifiers
 from .run_folder import keeps_files
-from .run_manifest import add_to_manifest, best_classifiers
+from .run_manifest import add_to_manifest
 
 logger = logging.getLogger(__name__)
 

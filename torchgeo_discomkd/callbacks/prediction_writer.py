@@ -20,11 +20,11 @@ from ..errors import OutputError, OutputExistsError, SettingError
 from ..rasters.footprints import make_footprint
 from ..tables import Prediction, PredictionTable, TableFormat
 from ..tables.prediction import CLASSIFIED
+from .classifier_task import ClassifierTask
 from .run_folder import run_folder
-from .task import ClassifierTask
 
 
-class _Tile(NamedTuple):
+class _PredictedTile(NamedTuple):
     """A tile of a batch.
 
     Attributes:
@@ -176,11 +176,11 @@ class PredictionWriter(BasePredictionWriter):
         batch: Any,
         indices: Sequence[int] | None,
         dataloader_idx: int,
-    ) -> list[_Tile]:
+    ) -> list[_PredictedTile]:
         if 'windows' in batch:
             columns = [batch[key] for key in ('path', 'status', 'footprint')]
             counts = batch['windows'].tolist()
-            return [_Tile(*row) for row in zip(*columns, counts, strict=True)]
+            return [_PredictedTile(*row) for row in zip(*columns, counts, strict=True)]
         if 'index' in batch:
             indices = batch['index'].tolist()
         if not indices:
@@ -190,14 +190,16 @@ class PredictionWriter(BasePredictionWriter):
             )
         dataset = _dataset(trainer, dataloader_idx)
         if not isinstance(dataset, MultiModalDataset):
-            return [_Tile(str(i)) for i in indices]
+            return [_PredictedTile(str(i)) for i in indices]
         return [
-            _Tile(dataset.identifier(i), footprint=_outline(dataset, i, self._crs))
+            _PredictedTile(
+                dataset.identifier(i), footprint=_outline(dataset, i, self._crs)
+            )
             for i in indices
         ]
 
     def _row(
-        self, tile: _Tile, probabilities: Tensor, classes: Sequence[str]
+        self, tile: _PredictedTile, probabilities: Tensor, classes: Sequence[str]
     ) -> Prediction:
         path, status, footprint, _ = tile
         if status not in CLASSIFIED:

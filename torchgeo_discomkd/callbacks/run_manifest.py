@@ -18,18 +18,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from .. import __version__
 from ..files import write_atomically
-from .best_classifiers import BestClassifiers
+from .best_classifiers import best_classifiers
+from .classifier_task import ClassifierTask
 from .run_folder import keeps_files, run_folder
-from .task import ClassifierTask
-
-
-def best_classifiers(trainer: Trainer) -> BestClassifiers:
-    """Return the callback of a trainer that keeps the best classifiers.
-
-    Args:
-        trainer: The trainer.
-    """
-    return next(c for c in trainer.callbacks if isinstance(c, BestClassifiers))  # ty: ignore[missing-attribute]
 
 
 def git_commit() -> str | None:

@@ -11,10 +11,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.table import Table
 
-from .best_classifiers import BestClassifiers
+from .best_classifiers import BestClassifiers, best_classifiers
 from .calibration import Calibration
 from .run_folder import run_folder
-from .run_manifest import best_classifiers
 
 
 def summary_table(

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import torch
-from lightning.pytorch.trainer.states import RunningStage
 from lightning.pytorch.utilities import CombinedLoader
 from torch import nn
 from torch.utils.data import BatchSampler, DataLoader
@@ -26,15 +25,6 @@ from ..errors import BatchSizeError, SettingError
 from .augmentation import SeededSymmetry, warn_if_rescaled
 from .resident import ResidentImages, RowLoader, resident_images
 from .sampling import RemainderBatchSampler, SeededSampler
-
-#: Split whose augmentation serves each stage of a trainer.
-SPLITS = {
-    RunningStage.TRAINING: 'train',
-    RunningStage.SANITY_CHECKING: 'val',
-    RunningStage.VALIDATING: 'val',
-    RunningStage.TESTING: 'test',
-    RunningStage.PREDICTING: 'predict',
-}
 
 
 class MultiModalDataModule(NonGeoDataModule):
@@ -339,7 +329,7 @@ class MultiModalDataModule(NonGeoDataModule):
         stage = self.trainer.state.stage if self.trainer else None
         if stage is None:
             return batch
-        name = f'{SPLITS[stage]}_aug'
+        name = f'{stage.dataloader_prefix}_aug'
         if (aug := getattr(self, name)) is None:
             name, aug = 'aug', self.aug
         augmented = aug(batch)

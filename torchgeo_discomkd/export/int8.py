@@ -33,7 +33,7 @@ _MOST_CHECKED = 2048
 _BATCH = 16
 
 
-class Tiles(NamedTuple):
+class CalibrationTiles(NamedTuple):
     """Raw values, float32, shape (N, C, H, W) each, missing pixels NaN.
 
     Attributes:
@@ -49,7 +49,7 @@ def read_calibration(
     calibrate: Sequence[str | Path],
     check: Sequence[str | Path],
     loaded: LoadedClassifier,
-) -> Tiles:
+) -> CalibrationTiles:
     """Read the tiles that quantization needs.
 
     Args:
@@ -73,14 +73,16 @@ def read_calibration(
             f'{len(tiles)} tiles are too few for calibration: give {LEAST} or more '
             'tiles of the training data, of all classes.'
         )
-    return Tiles(tiles, read_tiles(check, loaded, _MOST_CHECKED) if check else tiles)
+    return CalibrationTiles(
+        tiles, read_tiles(check, loaded, _MOST_CHECKED) if check else tiles
+    )
 
 
 def to_int8(
     content: bytes,
     loaded: LoadedClassifier,
     properties: Mapping[str, str],
-    tiles: Tiles,
+    tiles: CalibrationTiles,
 ) -> tuple[bytes, Agreement]:
     """Quantize an exported classifier and measure the effect.
 

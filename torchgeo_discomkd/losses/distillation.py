@@ -68,7 +68,8 @@ class DistillationLoss(nn.Module, ABC):
             repository uses instead, for CIFAR-100 if it has that) and
             'official_standardized' (what the repository of LSKD changes on top).
         NEEDS: Condition on each setting. Default: numbers are 0 or more.
-        cross_entropy_weight: Weights of cross-entropy and distillation loss.
+        cross_entropy_weight: Weight of the cross-entropy.
+        distillation_weight: Weight of the distillation loss.
         standardize: Whether the logits are standardised before they are compared
             (LSKD).
         lr: Learning rate of the parameters of the loss itself. Default: the student's.

@@ -85,7 +85,7 @@ def write_table(
                     writer.write_table(_with_text(table))
         case '.gpkg':
             _write_layer(path, 'GPKG', map(_with_multipolygons, tables), schema, crs)
-        case _:
+        case '.geojson':
             _write_layer(path, 'GeoJSON', tables, schema, crs)
 
 
