@@ -27,6 +27,8 @@ myst_heading_anchors = 3
 autodoc_default_options = {'members': True, 'show-inheritance': True}
 autodoc_typehints = 'description'
 autodoc_member_order = 'bysource'
+# the arguments of a class are explained in its __init__
+autoclass_content = 'both'
 
 # attributes are told in the docstring of their class
 napoleon_use_ivar = True
