@@ -384,7 +384,7 @@ class TestCheckpoint:
         path = tmp_path / 'alone' / 'colleague.ckpt'
         path.parent.mkdir()
         shutil.copy(folder / 'last.ckpt', path)
-        with pytest.warns(UserWarning, match='give the 2 bands in the order of train'):
+        with pytest.warns(UserWarning, match='give the 2 bands in the order and the'):
             predictor = load_predictor(path, 'sar')
         described = predictor.metadata.modalities['sar']
         assert described.bands == ('B1', 'B2')

@@ -252,9 +252,7 @@ class TestCheck:
     def test_size(self, sar_file: Path, tmp_path: Path) -> None:
         path = tmp_path / 'large.tif'
         write_tile(path, sar(1, size=(64, 32))[0])
-        with pytest.raises(
-            TileSizeError, match=r'64x32 pixels, but to check takes 32x32'
-        ):
+        with pytest.raises(TileSizeError, match=r'64x32 pixels instead of 32x32'):
             export_classifier(sar_file, tmp_path / 'sar.pt2', [path])
 
     def test_bands(self, sar_file: Path, tmp_path: Path) -> None:

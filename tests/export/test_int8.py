@@ -161,7 +161,9 @@ class TestRefused:
 
     def test_too_few_tiles(self, sar_file: Path, tmp_path: Path) -> None:
         tiles = write(tmp_path / 'tiles', sar(31))
-        with pytest.raises(SettingError, match=r'31 tiles .* are too few: give 32'):
+        with pytest.raises(
+            SettingError, match=r'31 tiles are too few for calibration: give 32'
+        ):
             self.export(sar_file, tmp_path / 'sar.onnx', tiles)
         assert not (tmp_path / 'sar.onnx').exists()
 

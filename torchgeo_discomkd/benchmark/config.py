@@ -90,7 +90,7 @@ class BenchmarkConfig:
 
     Example:
         >>> config = BenchmarkConfig(
-        ...     results='runs/benchmark', data={'class_path': 'SimulatedMSSARDataModule'},
+        ...     results='runs/mine', data={'class_path': 'SimulatedMSSARDataModule'},
         ...     in_channels={'ms': 13, 'sar': 2}, num_classes=10, runs=1)
         >>> config.cross_modal_teacher, config.students('cross-modal')
         ('ms', ['sar'])

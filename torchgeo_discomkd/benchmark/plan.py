@@ -85,11 +85,16 @@ def plan(config: BenchmarkConfig) -> list[Training]:
     Example:
         >>> from torchgeo_discomkd.benchmark import BenchmarkConfig
         >>> config = BenchmarkConfig(
-        ...     results='runs/benchmark', data={'class_path': 'SimulatedMSSARDataModule'},
+        ...     results='runs/mine', data={'class_path': 'SimulatedMSSARDataModule'},
         ...     in_channels={'ms': 13, 'sar': 2}, num_classes=10, runs=1,
         ...     scenarios=['cross-modal'], methods=['KDv1'], ablations=[])
-        >>> [training.name for training in plan(config)]
-        ['student-ms', 'student-sar', 'discomkd-paper', 'kdv1-sar-from-ms', 'kdv1-lskd-sar-from-ms']
+        >>> for training in plan(config):
+        ...     print(training.name)
+        student-ms
+        student-sar
+        discomkd-paper
+        kdv1-sar-from-ms
+        kdv1-lskd-sar-from-ms
     """
     trainings = []
     for run in range(config.runs):

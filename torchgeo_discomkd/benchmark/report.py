@@ -47,7 +47,7 @@ def write_report(results: Results) -> list[Path]:
         >>> config = BenchmarkConfig(
         ...     results=folder.name, data={'class_path': 'SimulatedMSSARDataModule'},
         ...     in_channels={'ms': 13, 'sar': 2}, num_classes=10, runs=1)
-        >>> [path.name for path in write_report(Results(config))]  # nothing is trained yet
+        >>> [path.name for path in write_report(Results(config))]  # no results yet
         ['tables.md', 'tables.tex']
         >>> folder.cleanup()
     """

@@ -58,7 +58,8 @@ class Results:
         ...     in_channels={'ms': 13, 'sar': 2}, num_classes=10, runs=1)
         >>> results, training = Results(config), plan(config)[0]
         >>> results.claim()
-        >>> results.add(training, [dict.fromkeys(COLUMNS, 0) | {'training': training.name}])
+        >>> row = dict.fromkeys(COLUMNS, 0) | {'training': training.name}
+        >>> results.add(training, [row])
         >>> results.finished(training), len(Results(config).rows)
         (True, 1)
         >>> folder.cleanup()

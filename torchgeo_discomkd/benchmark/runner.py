@@ -181,7 +181,8 @@ def estimate_seconds(config: BenchmarkConfig, trainings: list[Training]) -> floa
         >>> folder = TemporaryDirectory()
         >>> root = folder.name
         >>> for prefix in ('RGB', 'DEPTH'):
-        ...     np.save(f'{root}/{prefix}_data_normalized.npy', np.zeros((30, 1, 16, 16)))
+        ...     images = np.zeros((30, 1, 16, 16))
+        ...     np.save(f'{root}/{prefix}_data_normalized.npy', images)
         >>> np.save(f'{root}/labels.npy', np.arange(30) % 2)
         >>> for name, first in (('train', 0), ('valid', 10), ('test', 20)):
         ...     np.save(f'{root}/{name}_idx.npy', np.arange(first, first + 10))

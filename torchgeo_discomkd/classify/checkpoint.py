@@ -131,7 +131,7 @@ def _choose(path: Path, modality: str | None, names: list[str]) -> str:
     if modality is None and len(names) == 1:
         return names[0]
     if modality not in names:
-        problem = 'none was selected' if modality is None else f"not '{modality}'"
+        problem = 'none is selected' if modality is None else f"'{modality}' is unknown"
         raise ModalityError(
             f'{path} has the modalities {names}, but {problem}: choose one of them, '
             f'for example --modality {names[-1]}.'

@@ -146,14 +146,16 @@ def load_predictor(
     Example:
         >>> from tempfile import TemporaryDirectory
         >>> from torchgeo_discomkd.models import (
-        ...     ClassifierMetadata, DisentangledClassifier, ModalityMetadata, save_classifier)
+        ...     ClassifierMetadata, DisentangledClassifier, ModalityMetadata,
+        ...     save_classifier)
         >>> sar = ModalityMetadata(2, ('VV', 'VH'), 'dB', tile_size=(32, 32))
         >>> metadata = ClassifierMetadata(
         ...     'disentangled', 'test_resnet', ('Land', 'Water'), {'sar': sar},
         ...     'linear_bn_relu', 'none', 1.0, {}, None, '', '', None, '')
+        >>> network = DisentangledClassifier(2, 2, 'test_resnet')
         >>> with TemporaryDirectory() as folder:
         ...     path = Path(folder, 'sar.safetensors')
-        ...     save_classifier(path, DisentangledClassifier(2, 2, 'test_resnet'), metadata)
+        ...     save_classifier(path, network, metadata)
         ...     predictor = load_predictor(path, device='cpu')
         >>> predictor.probabilities(np.zeros((5, 2, 32, 32), np.float32)).shape
         (5, 2)
@@ -165,8 +167,8 @@ def load_predictor(
         )
     if not path.is_file():
         raise ClassifierFileError(
-            f'{path}: there is no such file. Give best/<modality>.safetensors of a run, '
-            'an exported .onnx or .pt2 file, or last.ckpt.'
+            f'{path}: there is no such file. Give best/<modality>.safetensors of a '
+            'run, an exported .onnx or .pt2 file, or last.ckpt.'
         )
     match path.suffix.lower():
         case '.onnx':

@@ -117,7 +117,7 @@ def read_tiles(
         if image.shape[1:] != expected:
             raise TileSizeError(
                 f'{file} has {image.shape[1]}x{image.shape[2]} pixels instead of '
-                f'{expected[0]}x{expected[1]}: give tiles of one size to {purpose}.'
+                f'{expected[0]}x{expected[1]}: give such tiles to {purpose} with.'
             )
     return np.stack(images)
 

@@ -121,7 +121,8 @@ class OpenvinoClassifier:
         ...     'probabilities = Softmax(flat) }')
         >>> onnx.helper.set_model_props(model, to_properties(metadata, {}))
         >>> content = model.SerializeToString()
-        >>> classifier = OpenvinoClassifier(content, OnnxClassifier(content, device='cpu'))
+        >>> known = OnnxClassifier(content, device='cpu')
+        >>> classifier = OpenvinoClassifier(content, known)
         >>> classifier(np.zeros((1, 2, 32, 32), np.float32))
         array([[0.5, 0.5]], dtype=float32)
     """

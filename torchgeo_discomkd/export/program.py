@@ -26,7 +26,8 @@ class ProbabilityModel(nn.Module):
     classifier, which is only needed for read-outs from one embedding.
 
     Example:
-        >>> from torchgeo_discomkd.models import DisentangledClassifier, ModalityMetadata
+        >>> from torchgeo_discomkd.models import (
+        ...     DisentangledClassifier, ModalityMetadata)
         >>> sar = ModalityMetadata(2, ('VV', 'VH'), 'dB', tile_size=(32, 32))
         >>> metadata = ClassifierMetadata(
         ...     'disentangled', 'test_resnet', ('Land', 'Water'), {'sar': sar},

@@ -122,8 +122,9 @@ def classify_scene(
         >>> pixels[:, :, 32:] = -20
         >>> with TemporaryDirectory() as folder:
         ...     with rasterio.open(
-        ...         f'{folder}/scene.tif', 'w', width=64, height=64, count=2, dtype='float32',
-        ...         crs='EPSG:32633', transform=Affine(10, 0, 500000, 0, -10, 5000000)
+        ...         f'{folder}/scene.tif', 'w', width=64, height=64, count=2,
+        ...         dtype='float32', crs='EPSG:32633',
+        ...         transform=Affine(10, 0, 500000, 0, -10, 5000000)
         ...     ) as file:
         ...         file.write(pixels)
         ...     [scene] = find_images([f'{folder}/scene.tif'], predictor.bands)

@@ -30,7 +30,8 @@ class SceneOutputs:
         preview: Figure; None to omit it.
 
     Example:
-        >>> outputs = SceneOutputs(Path('map.tif'), polygons=None, preview=Path('map.png'))
+        >>> preview = Path('map.png')
+        >>> outputs = SceneOutputs(Path('map.tif'), polygons=None, preview=preview)
         >>> [path.name for path in outputs.files]
         ['map.tif', 'map.png', 'map_confidence.tif', 'map.tif.aux.xml']
     """
@@ -83,8 +84,10 @@ class SceneSummary:
     Example:
         >>> outputs = SceneOutputs(Path('map.tif'), polygons=None, preview=None)
         >>> cells = {'Land': 9, 'Water': 3}
-        >>> print(SceneSummary(outputs, (4, 4), 16, cells, 4, 9, 0, mean_confidence=0.8))
-        map.tif: 4 x 4 cells of 16 pixels, 4 nodata (Land 75.0 %, Water 25.0 %; mean confidence 0.800)
+        >>> summary = SceneSummary(outputs, (4, 4), 16, cells, 4, 9, 0, 0.8)
+        >>> print(summary)  # doctest: +NORMALIZE_WHITESPACE
+        map.tif: 4 x 4 cells of 16 pixels, 4 nodata
+        (Land 75.0 %, Water 25.0 %; mean confidence 0.800)
     """
 
     outputs: SceneOutputs
