@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from jsonargparse import ArgumentError, ArgumentParser
 
@@ -30,18 +30,8 @@ METHODS: dict[str, Callable[[Preset, bool], DistillationLoss]] = {
 
 #: Fields that may be extended later without invalidating existing results.
 EXTENSIBLE = frozenset(
-    {
-        'ablations',
-        'formulations',
-        'methods',
-        'paper_dataset',
-        'results',
-        'run_data',
-        'runs',
-        'scenarios',
-        'targets',
-        'variants',
-    }
+    {'ablations', 'formulations', 'methods', 'paper_dataset', 'results'}
+    | {'run_data', 'runs', 'scenarios', 'targets', 'variants'}
 )
 
 
@@ -104,20 +94,11 @@ class BenchmarkConfig:
     num_classes: int
     teacher: str | None = None
     targets: list[str] | None = None
-    scenarios: list[Scenario] = field(
-        default_factory=lambda: ['cross-modal', 'multi-modal']
-    )
+    scenarios: list[Scenario] = field(default_factory=lambda: list(get_args(Scenario)))
     methods: list[str] = field(default_factory=lambda: list(METHODS))
     variants: list[Variant] = field(default_factory=lambda: ['ORIG', 'LSKD'])
     formulations: list[Formulation] = field(default_factory=lambda: ['paper'])
-    ablations: list[Term] = field(
-        default_factory=lambda: [
-            'adversarial',
-            'modality',
-            'auxiliary',
-            'orthogonality',
-        ]
-    )
+    ablations: list[Term] = field(default_factory=lambda: list(get_args(Term)))
     runs: int = 5
     seed: int = 0
     run_data: list[dict[str, Any]] | None = None

@@ -18,26 +18,18 @@ from .plan import Training
 
 #: Columns that every row has; further ones are 'F1_<class>'.
 COLUMNS = (
-    'run',
-    'seed',
-    'scenario',
-    'method',
-    'variant',
-    'ablation',
-    'readout',
-    'modality',
-    'teacher',
-    'F1',
-    'OverallAccuracy',
-    'AverageAccuracy',
-    'val_F1',
-    'epoch',
-    'seconds',
-    'gflop',
-    'teacher_seconds',
-    'teacher_gflop',
-    'parameters',
-    'training',
+    *(
+        'run',
+        'seed',
+        'scenario',
+        'method',
+        'variant',
+        'ablation',
+        'readout',
+        'modality',
+    ),
+    *('teacher', 'F1', 'OverallAccuracy', 'AverageAccuracy', 'val_F1', 'epoch'),
+    *('seconds', 'gflop', 'teacher_seconds', 'teacher_gflop', 'parameters', 'training'),
 )
 
 

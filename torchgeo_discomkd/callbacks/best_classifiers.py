@@ -13,6 +13,9 @@ from ..errors import RunFolderExistsError
 from .classifier_task import ClassifierTask
 from .run_folder import keeps_files, run_folder
 
+#: Scores that a classifier file keeps.
+SCORES = ('F1Score', 'OverallAccuracy', 'AverageAccuracy')
+
 
 class BestClassifiers(Callback):
     """Write a classifier file whenever its validation score improves.
@@ -99,22 +102,19 @@ class BestClassifiers(Callback):
         fitting = trainer.state.fn == TrainerFn.FITTING
         if trainer.sanity_checking or not fitting or not keeps_files(trainer):
             return
-        task = cast(ClassifierTask, pl_module)
+        task, metrics = cast(ClassifierTask, pl_module), trainer.callback_metrics
         for name in [*task.classifier_names(), *task.comparison_names()]:
-            value = trainer.callback_metrics.get(f'val_{name}_F1Score')
+            value = metrics.get(f'val_{name}_F1Score')
             # a first score of 0 is written too: a run should never end without a file
             if value is not None and float(value) > self.scores.get(name, -1.0):
                 self.scores[name] = float(value)
                 self.epochs[name] = trainer.current_epoch
                 if trainer.is_global_zero:
-                    self._write(trainer, task, name)
-
-    def _write(self, trainer: Trainer, task: ClassifierTask, name: str) -> None:
-        metrics = trainer.callback_metrics
-        keys = ('F1Score', 'OverallAccuracy', 'AverageAccuracy')
-        scores = {f'val_{key}': float(metrics[f'val_{name}_{key}']) for key in keys}
-        path = self.path(trainer, name)
-        task.save_classifier(name, path, scores, trainer.current_epoch)
+                    scores = {
+                        f'val_{k}': float(metrics[f'val_{name}_{k}']) for k in SCORES
+                    }
+                    path = self.path(trainer, name)
+                    task.save_classifier(name, path, scores, trainer.current_epoch)
 
 
 def best_classifiers(trainer: Trainer) -> BestClassifiers:

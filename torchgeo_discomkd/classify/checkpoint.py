@@ -108,11 +108,13 @@ def _take(
     channels = dict(checkpoint['in_channels'])
     modality = _choose(path, modality, list(channels))
     kind, prefix = _locate(path, state, modality, list(channels))
+    count = channels[modality]
+    bands = tuple(f'B{i + 1}' for i in range(count))
     metadata = ClassifierMetadata(
         kind=kind,
         model=hparams['model'],
         classes=tuple(checkpoint['classes']),
-        modalities={modality: _unnamed(channels[modality])},
+        modalities={modality: ModalityMetadata(count, bands, 'unknown', None)},
         head=hparams['head'] if kind == 'disentangled' else None,
         normalization=hparams['normalization'],
         temperature=1.0,
@@ -152,11 +154,6 @@ def _locate(
             f"alone: use a run of DisCoM-KD or of '{modality}' only."
         )
     return 'fusion', 'model.'
-
-
-def _unnamed(channels: int) -> ModalityMetadata:
-    bands = tuple(f'B{i + 1}' for i in range(channels))
-    return ModalityMetadata(channels, bands, 'unknown', None)
 
 
 def _known(path: Path, metadata: ClassifierMetadata) -> ClassifierMetadata | None:

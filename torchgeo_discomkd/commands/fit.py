@@ -35,11 +35,10 @@ from .old_distillation import refuse_old_distillation
 GDAL_SETTINGS = {'GDAL_DISABLE_READDIR_ON_OPEN': 'EMPTY_DIR'}
 
 #: System errors that the user can fix: no permission, no space, no folder.
-NOT_WRITABLE = (
-    {errno.EACCES, errno.EPERM, errno.EROFS}
-    | {errno.EDQUOT, errno.ENOSPC}
-    | {errno.EEXIST, errno.ENOTDIR}
-)
+NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR} | {
+    errno.EDQUOT,
+    errno.ENOSPC,
+}
 
 
 def quickstart_config() -> Path:

@@ -6,6 +6,7 @@
 import sys
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 
@@ -66,50 +67,28 @@ def _parser() -> ArgumentParser:
     )
     add(
         '--bands',
-        type=_names_by_modality,
+        type=partial(_by_modality, kind=list, need='a list of names'),
         metavar='YAML',
         help="band names, e.g. '{sar: [VV, VH]}' (default: B1, B2, ...)",
     )
     add(
         '--units',
-        type=_name_by_modality,
+        type=partial(_by_modality, kind=str, need='a name'),
         metavar='YAML',
         help="unit of the values of each modality, e.g. '{sar: dB}' (default: "
         'normalised)',
     )
     add(
         '--tile-size',
-        type=_size_by_modality,
+        type=_size,
         metavar='YAML',
         help="side in pixels, e.g. 64 or '{ms: 64, sar: 32}' (default: unknown)",
     )
     return parser
 
 
-def _names_by_modality(text: str) -> dict[str, list[str]]:
-    values = _mapping(text)
-    if not all(isinstance(names, list) for names in values.values()):
-        raise ArgumentTypeError(f'{text}: give a list of names for each modality')
-    return {modality: [str(n) for n in names] for modality, names in values.items()}
-
-
-def _name_by_modality(text: str) -> dict[str, str]:
-    values = _mapping(text)
-    if not all(isinstance(name, str) for name in values.values()):
-        raise ArgumentTypeError(f'{text}: give a name for each modality')
-    return values
-
-
-def _size_by_modality(text: str) -> int | dict[str, int]:
-    if text.removeprefix('-').isdecimal():
-        return int(text)
-    values = _mapping(text)
-    if not all(type(size) is int for size in values.values()):
-        raise ArgumentTypeError(f'{text}: give a whole number for each modality')
-    return values
-
-
-def _mapping(text: str) -> dict[str, Any]:
+def _by_modality(text: str, kind: type, need: str) -> dict[str, Any]:
+    """Read a YAML mapping from modality to values of one type."""
     import yaml
 
     try:
@@ -118,4 +97,12 @@ def _mapping(text: str) -> dict[str, Any]:
         value = None
     if not isinstance(value, dict):
         raise ArgumentTypeError(f'{text}: give a mapping, e.g. {{sar: ...}}')
+    if not all(type(item) is kind for item in value.values()):
+        raise ArgumentTypeError(f'{text}: give {need} for each modality')
     return {str(key): item for key, item in value.items()}
+
+
+def _size(text: str) -> int | dict[str, int]:
+    if text.removeprefix('-').isdecimal():
+        return int(text)
+    return _by_modality(text, int, 'a whole number')

@@ -70,7 +70,8 @@ def create_encoder(
     # some models of timm end in a hidden layer that is wider than num_features
     encoder.num_features = getattr(encoder, 'head_hidden_size', encoder.num_features)
     if isinstance(weights, str):
-        state_dict = _read(weights) if _is_path(weights) else _fetch(weights)
+        is_path = weights.endswith(SUFFIXES) or Path(weights).exists()
+        state_dict = _read(weights) if is_path else _fetch(weights)
         _load(encoder, model, in_channels, state_dict, weights)
     elif weights is not True and isinstance(encoder, timm.models.ResNet):
         stem = encoder.get_submodule(_config(encoder)['first_conv'])
@@ -102,10 +103,6 @@ def _create_timm_model(model: str, in_channels: int, pretrained: bool) -> nn.Mod
             f"timm cannot create '{model}' with pretrained={pretrained}: {error} "
             'Choose another model, or weights=None.'
         ) from error
-
-
-def _is_path(weights: str) -> bool:
-    return weights.endswith(SUFFIXES) or Path(weights).exists()
 
 
 def _unreachable(what: str, error: OSError) -> str:

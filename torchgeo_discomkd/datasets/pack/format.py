@@ -94,10 +94,10 @@ class PackMetadata:
                 raise ValueError(f'format {number}, but this version reads {FORMAT}')
             for name in ('bases', 'crs'):
                 values[name] = tuple(values[name])
-            values['modalities'] = {
-                m: PackedModality(v['folder'], _as_tuple(v['descriptions']), v['unit'])
-                for m, v in values['modalities'].items()
-            }
+            for modality, described in values['modalities'].items():
+                if described['descriptions'] is not None:
+                    described['descriptions'] = tuple(described['descriptions'])
+                values['modalities'][modality] = PackedModality(**described)
             return cls(**values)
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f'not a description of a pack: {error!r}') from error
@@ -115,7 +115,3 @@ def is_pack(root: str | Path) -> bool:
     """
     path = Path(root)
     return path.suffix == SUFFIX and not path.is_dir()
-
-
-def _as_tuple(names: list[str] | None) -> tuple[str, ...] | None:
-    return None if names is None else tuple(names)

@@ -3,24 +3,19 @@
 
 """Classifier files from a checkpoint of the released code."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
 from ... import __version__
-from ...errors import (
-    BandError,
-    LabelError,
-    ModalityError,
-    RunFolderExistsError,
-    SettingError,
-)
+from ...errors import BandError, LabelError, RunFolderExistsError, SettingError
 from .. import (
     ClassifierMetadata,
     DisentangledClassifier,
     ModalityMetadata,
     save_classifier,
 )
+from ..modalities import check_known
 from .checkpoint import load_released_checkpoint
 
 #: Unit of the images that the released code takes.
@@ -87,8 +82,9 @@ def import_released_checkpoint(
     """
     keep = list(modalities if keep is None else keep)
     sizes = _sizes(tile_size, modalities)
-    for names in (keep, bands or {}, units or {}, sizes):
-        _check_known(names, modalities)
+    given = {'keep': keep, 'bands': bands or {}, 'units': units or {}}
+    for what, names in (given | {'tile_size': sizes}).items():
+        check_known(names, modalities, what)
     files = {m: Path(folder) / 'best' / f'{m}.safetensors' for m in keep}
     if existing := [str(file) for file in files.values() if file.exists()]:
         raise RunFolderExistsError(
@@ -151,7 +147,7 @@ def _bands(modality: str, names: Sequence[str] | None, count: int) -> tuple[str,
     if len(names) != count or len(set(names)) != count:
         raise BandError(
             f"bands of '{modality}' are {list(names)}, but the checkpoint has {count}: "
-            'give each band its own name.'
+            'give each band a unique name.'
         )
     return tuple(names)
 
@@ -171,10 +167,3 @@ def _sizes(
             f'tile_size={tile_size}: give a number of pixels, 1 or more.'
         )
     return sizes
-
-
-def _check_known(names: Collection[str], modalities: Sequence[str]) -> None:
-    if unknown := [name for name in names if name not in modalities]:
-        raise ModalityError(
-            f'Unknown modality {unknown}: modalities={list(modalities)}.'
-        )

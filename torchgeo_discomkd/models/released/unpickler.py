@@ -25,19 +25,9 @@ from ...errors import ClassifierFileError
 #: What is raised for a broken archive, and by PyTorch for a pickle that is broken or
 #: asks for more than tensors.
 UNREADABLE = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    pickle.UnpicklingError,
-    struct.error,
-    zipfile.BadZipFile,
-    zlib.error,
+    *(ArithmeticError, AssertionError, AttributeError, EOFError, LookupError),
+    *(OSError, RuntimeError, TypeError, ValueError),
+    *(pickle.UnpicklingError, struct.error, zipfile.BadZipFile, zlib.error),
 )
 
 
