@@ -15,8 +15,8 @@ PACKAGE = Path(torchgeo_discomkd.__file__).parent
 #: What every room may import.
 COMMON = {'__init__', 'errors', 'files', 'metadata'}
 
-#: Rooms of this package, and files beside them, with the rooms that each imports: neither
-#: more nor fewer. Nothing here imports what stands below it.
+#: Packages and modules at the top of this package, with what each of them imports,
+#: neither more nor less. Nothing here imports what stands below it.
 ROOMS: dict[str, set[str]] = {
     '__init__': set(),
     'errors': set(),

@@ -5,9 +5,9 @@
 
     python score_map.py map.tif label.tif --class Water --value 1 --columns 384 512
 
-A cell of the map is scored if all of its pixels are labelled; it is of the class if half
-of them or more have the value. ``--columns`` are pixels of the label raster, first and
-last + 1: scene columns that the classifier was trained on are no test.
+A cell of the map is scored if all of its pixels are labelled; it belongs to the class
+if at least half of them have the value. ``--columns`` are pixels of the label raster,
+first and last + 1: columns that the classifier was trained on are not a test.
 """
 
 import argparse

@@ -6,8 +6,8 @@
 Simulated EuroSAT tiles (13 bands uint16 and 2 bands float32, 64x64 pixels, GeoTIFF) in
 the layout of TorchGeo's own data sets, batches of 128, all files in the page cache. An
 epoch of the training split is timed, from the loader to one float32 batch of both
-modalities; augmentation is part of the training step. Every alternative has a process of
-its own, as a training has; they take turns.
+modalities; augmentation is part of the training step. Every alternative has its own
+process, as a training has; they take turns.
 """
 
 import tempfile

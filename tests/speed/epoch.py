@@ -3,8 +3,8 @@
 
 """Whole epochs of DisCoM-KD by the trainer of the command line, from a pack.
 
-Four ResNet-18 on random tiles of 64x64 pixels, 13 + 2 bands; 70 % of the samples are for
-training. On a GPU the pack lives there as a whole. The epoch that counts is the last one.
+Four ResNet-18 on random tiles of 64x64 pixels, 13 + 2 bands; 70 % of the samples are
+for training. On a GPU, the whole pack resides there. Only the last epoch counts.
 
 python -m tests.speed.epoch --samples 27000
 """

@@ -3,10 +3,10 @@
 
 """How cost and memory grow with the number of samples.
 
-For each size a pack of random 32x32 tiles (13 bands uint16, 2 bands float32) is made and
-the same number of steps trained from it, each in a process of its own: setup (listing,
-split, statistics), seconds per sample, and the most memory. What a process has for itself
-is told apart from the mapped file, whose pages the system takes back when it needs them.
+For each size, a pack of random 32x32 tiles (13 bands uint16, 2 bands float32) is made
+and the same number of steps trained from it, each in its own process: setup (listing,
+split, statistics), seconds per sample, and the most memory. Memory of the process is
+distinguished from the mapped file, whose pages the system reclaims when it needs them.
 """
 
 import json

@@ -54,7 +54,8 @@ def timed(self, strip):
 
 PanelAverage.add = timed
 summary = classify_scene(
-    predictor, ImageFiles((path,)), output, stride=int(stride), workers=2, progress=False
+    predictor, ImageFiles((path,)), output,
+    stride=int(stride), workers=2, progress=False,
 )
 print(json.dumps({
     'seconds': perf_counter() - start,

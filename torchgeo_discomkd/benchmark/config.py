@@ -129,7 +129,7 @@ class BenchmarkConfig:
             ),
             f'runs={self.runs}: set it to 1 or more': self.runs < 1,
             f'scenarios={self.scenarios}: name one or more': not self.scenarios,
-            f"formulations={self.formulations}: 'released' is defined for two modalities": (
+            f"formulations={self.formulations}: 'released' needs two modalities": (
                 'released' in self.formulations and len(modalities) != 2
             ),
             f'formulations={self.formulations}: name one or more': (

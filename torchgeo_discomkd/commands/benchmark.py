@@ -21,9 +21,10 @@ interruption, run the same command again.
 
 EPILOG = """\
 You can override any value of the file, for example --results my_results --runs 1:
-results, data, in_channels, num_classes, teacher, targets, scenarios, methods, variants,
-formulations, ablations, runs, seed, run_data, preset, model, normalization, lr, trainer,
-optimizer, lr_scheduler, teacher_in_training_mode, augment_students, paper_dataset.
+results, data, in_channels, num_classes, teacher, targets, scenarios, methods,
+variants, formulations, ablations, runs, seed, run_data, preset, model, normalization,
+lr, trainer, optimizer, lr_scheduler, teacher_in_training_mode, augment_students,
+paper_dataset.
 """
 
 

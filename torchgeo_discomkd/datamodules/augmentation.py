@@ -81,7 +81,7 @@ def warn_if_rescaled(before: Sample, after: Sample, name: str) -> None:
                 f"{name} changes the scale of '{key}': from mean "
                 f'{mean.mean():.4g} and standard deviation {std.mean():.4g} to '
                 f'{new_mean.mean():.4g} and {new_std.mean():.4g}. The classifier '
-                'normalises raw values itself, by the statistics of the training split: '
+                'normalises raw values itself, with the statistics of training: '
                 f'remove Normalize from {name}, or set --model.normalization none.',
                 stacklevel=2,
             )

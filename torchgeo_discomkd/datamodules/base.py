@@ -37,10 +37,10 @@ class MultiModalDataModule(NonGeoDataModule):
     and all batches of validation, test and prediction, share ``'label'`` and
     ``'index'``. Normalisation belongs to the classifier and is not done here.
 
-    As in TorchGeo, ``train_aug``, ``val_aug``, ``test_aug`` and ``predict_aug``, or else
-    ``aug``, are applied to each flat batch on the device: a Kornia module or any function
-    from batch to batch. The default ``train_aug`` flips and turns; a ``train_aug`` of
-    your own replaces it. The default ``aug`` changes nothing.
+    As in TorchGeo, ``train_aug``, ``val_aug``, ``test_aug`` and ``predict_aug``, or
+    else ``aug``, are applied to each flat batch on the device: a Kornia module or any
+    function from batch to batch. The default ``train_aug`` flips and turns; a
+    ``train_aug`` of your own replaces it. The default ``aug`` changes nothing.
 
     Attributes:
         statistics: Statistics of the training split for each modality, known after
