@@ -236,8 +236,8 @@ def test_a_foreign_folder_is_refused(write_config: WriteConfig, tmp_path: Path) 
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [
-        ({'num_classes': 3}, 'num_classes=3, but the data has 2 classes'),
-        ({'in_channels': {'ms': 13, 'sar': 1}}, 'the data has'),
+        ({'num_classes': 3}, 'num_classes=3, but the data have 2 classes'),
+        ({'in_channels': {'ms': 13, 'sar': 1}}, 'the data have'),
         ({'data': {'class_path': 'EuroSAT'}}, 'data.class_path=EuroSAT'),
     ],
 )

@@ -22,9 +22,7 @@ def test_export(
     card = ['--license', 'MIT', '--data-name', 'Tiles', '--card', 'contact=a=b']
     main(['export', str(sar_file), '--output', str(output), *card])
     first, second = capsys.readouterr().out.splitlines()
-    assert first.startswith(
-        f"{output}: 'sar', a program of PyTorch, 32x32 pixels, 750,"
-    )
+    assert first.startswith(f"{output}: 'sar', PyTorch program, 32x32 pixels, 750,")
     assert second.endswith(' (16 random images)')
     difference = float(second.partition('classifier file: ')[2].split()[0])
     assert 0 <= difference < 1e-5
@@ -42,7 +40,7 @@ def test_any_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     )
     main(['export', str(source), '--output', str(tmp_path / 'sar.pt2')])
     out = capsys.readouterr().out
-    assert "'sar', a program of PyTorch, any height and width, 750" in out
+    assert "'sar', PyTorch program, any height and width, 750" in out
 
 
 @pytest.mark.parametrize(
