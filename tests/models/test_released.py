@@ -450,7 +450,7 @@ def test_another_network(
         ({'tile_size': {'dem': 8}}, ModalityError, "'dem'"),
         ({'tile_size': 0}, SettingError, 'tile_size=0'),
         ({'bands': {'sar': ['VV']}}, BandError, 'the checkpoint has 2'),
-        ({'bands': {'sar': ['VV', 'VV']}}, BandError, 'its own name'),
+        ({'bands': {'sar': ['VV', 'VV']}}, BandError, 'a unique name'),
         ({'classes': ['Crop', 'Water']}, LabelError, 'the checkpoint has 10'),
         ({'classes': ['Crop'] * 10}, LabelError, 'name every class once'),
     ],

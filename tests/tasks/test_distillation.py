@@ -17,6 +17,7 @@ from torchgeo_discomkd.errors import (
     CheckpointError,
     LabelError,
     ModalityError,
+    SettingError,
 )
 from torchgeo_discomkd.losses import (
     CTKD,
@@ -49,10 +50,7 @@ from .distillation import (
 #: Losses are logged, which needs a trainer; some tests take a step without one.
 pytestmark = pytest.mark.filterwarnings('ignore:You are trying to `self.log')
 
-INSTANCE = [
-    *('--model.loss', 'CTKD', '--model.loss.instance_temperature', 'true'),
-    *('--model.loss.num_classes', '2'),
-]
+INSTANCE = ['--model.loss', 'CTKD', '--model.loss.instance_temperature', 'true']
 
 
 def test_student_of_a_disentangled_teacher(
@@ -222,7 +220,7 @@ def test_instance_temperatures_are_trained_but_not_deployed(
         for name, value in checkpoint['state_dict'].items()
         if name.startswith('loss.')
     }
-    start = CTKD(instance_temperature=True).state_dict()
+    start = CTKD(instance_temperature=True, num_classes=2).state_dict()
     assert weights.keys() == start.keys()
     # as it starts, the last layer has weights 0 and bias 1
     assert weights['network.2.weight'].any()
@@ -357,3 +355,9 @@ def test_mistakes_on_the_command_line(
             main(arguments(missing, pairs, tmp_path / 'run', *further))
         assert message in capsys.readouterr().err
         assert not (tmp_path / 'run').exists()
+
+
+def test_loss_of_another_number_of_classes_is_refused() -> None:
+    loss = CTKD(instance_temperature=True, num_classes=5)
+    with pytest.raises(SettingError, match=r'omit --model\.loss\.num_classes'):
+        tiny('unread', loss=loss)
