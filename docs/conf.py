@@ -26,6 +26,7 @@ myst_heading_anchors = 3
 
 autodoc_default_options = {'members': True, 'show-inheritance': True}
 autodoc_typehints = 'description'
+autodoc_typehints_description_target = 'documented'
 autodoc_member_order = 'bysource'
 # the arguments of a class are explained in its __init__
 autoclass_content = 'both'
