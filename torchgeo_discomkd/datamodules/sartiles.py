@@ -55,8 +55,8 @@ class SARTilesDataModule(NonGeoDataModule):
         """Initialize a new SARTilesDataModule instance.
 
         Args:
-            paths: Files, folders (with all subfolders), patterns such as ``tiles/*.tif``,
-                URLs and text files with one path per line.
+            paths: Files, folders (with all subfolders), patterns such as
+                ``tiles/*.tif``, URLs and text files with one path per line.
             modality: Name of the modality.
             bands: Names of the bands that the classifier takes, in order.
             unit: Unit that it takes: 'dB', 'linear' or any other text.
