@@ -5,6 +5,10 @@
 
 from typing import Any
 
+from docutils import nodes
+from sphinx import addnodes
+from sphinx.util import logging
+
 from torchgeo_discomkd import __author__, __version__
 
 project = 'torchgeo_discomkd'
@@ -39,6 +43,24 @@ html_static_path = ['_static']
 html_title = 'torchgeo_discomkd'
 
 
+def check_parameters(app: Any, doctree: nodes.document, docname: str) -> None:
+    """Warn of every parameter that a page names but does not explain."""
+    for description in doctree.findall(addnodes.desc):
+        signature, content = description[0], description[-1]
+        named = {
+            parameter.next_node(addnodes.desc_sig_name).astext()
+            for parameter in signature.findall(addnodes.desc_parameter)
+            if parameter.next_node(addnodes.desc_sig_name) is not None
+        }
+        fields = [n for n in content.children if isinstance(n, nodes.field_list)]
+        texts = [name for f in fields for name in f.findall(nodes.strong)]
+        explained = {name.astext().lstrip('*') for name in texts}
+        public = {name for name in named if not name.startswith('_')}
+        if silent := sorted(public - explained):
+            name = ', '.join(signature.get('ids', ['?']))
+            logging.getLogger(__name__).warning('%s: no text for %s', name, silent)
+
+
 def setup(app: Any) -> None:
     """Leave out what a named tuple says of its fields by itself."""
     app.connect(
@@ -47,3 +69,4 @@ def setup(app: Any) -> None:
             True if 'Alias for field number' in (member.__doc__ or '') else None
         ),
     )
+    app.connect('doctree-resolved', check_parameters)

@@ -101,6 +101,12 @@ def test_old_options(options: str, expected: DistillationLoss) -> None:
         assert loss.config() == expected.config()
 
 
+def test_options_without_effect_are_named() -> None:
+    args = ['--model.method', 'dkd', '--model.alpha', '0.3']
+    with pytest.raises(SettingError, match=r'\(alpha had no effect on this method\.\)'):
+        refuse_old_distillation(['fit', '--model', 'Distillation', *args])
+
+
 def test_unknown_method() -> None:
     args = ['fit', '--model', 'Distillation', '--model.method', 'fitnet']
     with pytest.raises(SettingError, match=r'method=fitnet: set --model\.loss to one'):
@@ -121,6 +127,7 @@ def test_others_are_left_to_the_parser(tmp_path: Path) -> None:
         'model: [',
         'nothing',
         'model: Distillation',
+        'model: {class_path: Distillation, init_args: 5}',
         OLD.replace('Dist', 'X'),
     ):
         path.write_text(text)

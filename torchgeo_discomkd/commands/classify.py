@@ -184,6 +184,14 @@ def _parser() -> ArgumentParser:
         default=0.0,
         help="below this confidence, the label is 'uncertain' (default: %(default)s)",
     )
+    add('--overwrite', action='store_true', help='replace existing files')
+    _add_options_of_one_kind(parser)
+    return parser
+
+
+def _add_options_of_one_kind(parser: ArgumentParser) -> None:
+    """Add what has other defaults, or no meaning, for the other kind of output."""
+    add = parser.add_argument
     add(
         '--max-nodata',
         type=float,
@@ -191,11 +199,7 @@ def _parser() -> ArgumentParser:
         help='nodata if at least this share of the pixels is missing (default: 1 for '
         'tiles, 0.5 for cells of a map)',
     )
-    add(
-        '--crs',
-        default=SUPPRESS,
-        help='CRS of all outlines in a table (default: EPSG:4326)',
-    )
+    add('--crs', default=SUPPRESS, help='CRS of a table (default: EPSG:4326)')
     add(
         '--stride',
         type=int,
@@ -204,14 +208,8 @@ def _parser() -> ArgumentParser:
     )
     add('--polygons', default=SUPPRESS, help='GeoPackage to write: the map as polygons')
     add('--preview', default=SUPPRESS, help='PNG to write: the map with a legend')
-    add('--overwrite', action='store_true', help='replace existing files')
-    add(
-        '--resume',
-        action='store_true',
-        default=SUPPRESS,
-        help='continue an incomplete table',
-    )
-    return parser
+    resume = 'continue an incomplete table'
+    add('--resume', action='store_true', default=SUPPRESS, help=resume)
 
 
 def _show(message: Warning | str, *_: object, **__: object) -> None:

@@ -81,8 +81,12 @@ class RemainderBatchSampler(BatchSampler):
     """Batches with an incomplete last one, but never a last one of a single sample.
 
     Batch normalisation cannot train on one sample: a remainder of one joins the
-    previous batch. The arguments are those of PyTorch's BatchSampler, with
-    *drop_last* False.
+    previous batch.
+
+    Args:
+        sampler: Positions of the samples, in their order.
+        batch_size: Samples in a batch.
+        drop_last: False: a remainder is kept.
 
     Example:
         >>> list(RemainderBatchSampler(range(9), batch_size=4, drop_last=False))

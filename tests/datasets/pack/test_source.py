@@ -19,7 +19,7 @@ from torchgeo_discomkd.datasets import (
     cached_statistics,
     write_pack,
 )
-from torchgeo_discomkd.errors import ModalityError, PackError
+from torchgeo_discomkd.errors import LayoutError, ModalityError, PackError, PairingError
 
 from ..conftest import statistics_of
 from .conftest import assert_same
@@ -118,3 +118,23 @@ def test_modality_that_is_not_on_disk(tmp_path: Path) -> None:
     )
     with pytest.raises(ModalityError, match="not \\['ms'\\]"):
         EuroSATMSSAR(str(packed))
+
+
+def test_index_files_next_to_a_pack_of_arrays_are_not_its_own(tmp_path: Path) -> None:
+    source = write_arrays(tmp_path / 'arrays')
+    (source / 'valid_idx.npy').rename(tmp_path / 'valid_idx.npy')
+    pack = tmp_path / 'pack.safetensors'
+    write_pack(PairedArrays(str(source)), pack)
+    assert len(PairedArrays(str(pack))) == 12
+    with pytest.raises(LayoutError, match='valid_idx'):
+        PairedArrays(str(pack), split='val')
+
+
+def test_arrays_of_different_lengths_are_not_packed(tmp_path: Path) -> None:
+    source = write_arrays(tmp_path / 'arrays')
+    path = source / 'MS_data_normalized.npy'
+    np.save(path, np.load(path)[:-3])
+    dataset = PairedArrays(str(source), modalities=['sar'])
+    with pytest.raises(PairingError, match="'ms': 17"):
+        write_pack(dataset, tmp_path / 'pack.safetensors')
+    assert not (tmp_path / 'pack.safetensors').exists()
