@@ -33,7 +33,7 @@ FUSION = replace(METADATA, kind='fusion', head=None, modalities={'sar': SAR, 'ms
 @pytest.mark.parametrize('metadata', [METADATA, FUSION])
 def test_json(metadata: ClassifierMetadata) -> None:
     text = metadata.to_json()
-    assert json.loads(text)['format_version'] == 1
+    assert json.loads(text)['format_version'] == 2
     assert ClassifierMetadata.from_json(text) == metadata
 
 
@@ -56,7 +56,7 @@ def test_contradiction(changes: dict[str, Any], message: str) -> None:
         replace(METADATA, **changes)
 
 
-@pytest.mark.parametrize('version', [None, 0, 2, '1'])
+@pytest.mark.parametrize('version', [None, 0, 3, '1'])
 def test_unknown_format_version(version: Any) -> None:
     values = json.loads(METADATA.to_json()) | {'format_version': version}
     with pytest.raises(ClassifierFileError, match=f'format version {version}, but'):

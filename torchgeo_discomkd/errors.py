@@ -40,6 +40,10 @@ class UnitError(UserError, ValueError):
     """Raised when pixel values contradict the stated unit (dB or linear power)."""
 
 
+class UnusualImageError(UserError, ValueError):
+    """Raised when an image differs from the training images and is to be refused."""
+
+
 class SplitError(UserError, ValueError):
     """Raised when a split is empty, lacks a class, overlaps or is out of range."""
 

@@ -4,7 +4,7 @@
 """What a classifier file says about its classifier; read without PyTorch."""
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, Literal, Self, cast
 
 from .errors import ClassifierFileError
@@ -13,7 +13,49 @@ from .errors import ClassifierFileError
 KEY = 'torchgeo_discomkd'
 
 #: Version of the layout of the metadata; a change that old readers misread raises it.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+
+#: Versions that can be read: the first has no profiles.
+READABLE_VERSIONS = (1, 2)
+
+#: Quantiles of the pixel values that a profile keeps.
+QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
+
+
+@dataclass(frozen=True)
+class ImageProfile:
+    """What the training images of one modality look like, to recognise others.
+
+    Every tuple has one entry per band; values are in the unit of the modality.
+
+    Attributes:
+        quantiles: Pixel values at :data:`QUANTILES`.
+        means: 0.5th and 99.5th percentile of the mean of a tile.
+        stds: 0.5th and 99.5th percentile of the standard deviation within a tile.
+        tiles: Number of tiles.
+        pixel_size: Side of a pixel in metres; None if the tiles do not say.
+        crs_kind: 'projected' or 'geographic'; None if the tiles do not say.
+
+    Example:
+        >>> from torchgeo_discomkd.metadata import ImageProfile
+        >>> profile = ImageProfile(
+        ...     quantiles=((-30.0, -25.0, -22.0, -15.0, -11.0, -9.0, -6.0, -4.0, 8.0),),
+        ...     means=((-20.9, -5.1),),
+        ...     stds=((2.1, 7.4),),
+        ...     tiles=173,
+        ...     pixel_size=10.0,
+        ...     crs_kind='projected',
+        ... )
+        >>> profile.means[0]
+        (-20.9, -5.1)
+    """
+
+    quantiles: tuple[tuple[float, ...], ...]
+    means: tuple[tuple[float, float], ...]
+    stds: tuple[tuple[float, float], ...]
+    tiles: int
+    pixel_size: float | None = None
+    crs_kind: Literal['projected', 'geographic'] | None = None
 
 
 @dataclass(frozen=True)
@@ -25,6 +67,8 @@ class ModalityMetadata:
         bands: Names of the bands, in order.
         unit: Unit of the raw pixel values: 'dB', 'linear' or any text.
         tile_size: Height and width of the training tiles in pixels; None if unknown.
+        profile: What the training tiles look like; None if unknown, as in the files of
+            earlier versions.
 
     Example:
         >>> from torchgeo_discomkd.models import ModalityMetadata
@@ -37,6 +81,7 @@ class ModalityMetadata:
     bands: tuple[str, ...]
     unit: str
     tile_size: tuple[int, int] | None
+    profile: ImageProfile | None = None
 
 
 @dataclass(frozen=True)
@@ -149,11 +194,11 @@ class ClassifierMetadata:
         version = (
             values.pop('format_version', None) if isinstance(values, dict) else None
         )
-        if version != FORMAT_VERSION:
+        if version not in READABLE_VERSIONS:
             raise ClassifierFileError(
                 f'The metadata have format version {version}, but this '
-                f'torchgeo_discomkd reads version {FORMAT_VERSION}: use the version of '
-                'the package that wrote them.'
+                f'torchgeo_discomkd reads versions {READABLE_VERSIONS[0]} to '
+                f'{FORMAT_VERSION}: use the version of the package that wrote them.'
             )
         _check_fields(cls, values)
         try:
@@ -169,10 +214,12 @@ class ClassifierMetadata:
 
 
 def _check_fields(
-    cls: type[ClassifierMetadata] | type[ModalityMetadata], values: dict[str, Any]
+    cls: type[ClassifierMetadata] | type[ModalityMetadata] | type[ImageProfile],
+    values: dict[str, Any],
 ) -> None:
     names = {field.name for field in fields(cls)}
-    missing, unknown = sorted(names - set(values)), sorted(set(values) - names)
+    needed = {field.name for field in fields(cls) if field.default is MISSING}
+    missing, unknown = sorted(needed - set(values)), sorted(set(values) - names)
     if missing or unknown:
         raise ClassifierFileError(
             f'The metadata lack the fields {missing} and have the unknown fields '
@@ -182,10 +229,18 @@ def _check_fields(
 
 def _modality(values: dict[str, Any]) -> ModalityMetadata:
     _check_fields(ModalityMetadata, values)
-    size = values['tile_size']
+    size, profile = values['tile_size'], values.get('profile')
     return ModalityMetadata(
         in_channels=values['in_channels'],
         bands=tuple(values['bands']),
         unit=values['unit'],
         tile_size=None if size is None else cast(tuple[int, int], tuple(size)),
+        profile=None if profile is None else _profile(profile),
     )
+
+
+def _profile(values: dict[str, Any]) -> ImageProfile:
+    _check_fields(ImageProfile, values)
+    for name in ('quantiles', 'means', 'stds'):
+        values[name] = tuple(map(tuple, values[name]))
+    return ImageProfile(**values)

@@ -59,7 +59,7 @@ def test_georeference_and_names(tmp_path: Path) -> None:
     assert tuple(transform)[:6] == (10, 0, 500000, 0, -10, 4000000)
     assert read_header(path).descriptions == ('VV', 'VH')
     write_tile(path, COLOUR[:2], descriptions=['VV', 'VV'])
-    assert read_header(path).descriptions is None
+    assert read_header(path).descriptions == ('VV', 'VV')
 
 
 def test_nodata_and_infinite_become_nan(tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def test_other_units_are_left_alone() -> None:
     assert to_unit(NUMBERS, 'auto', 'unknown') is NUMBERS
     with pytest.raises(SettingError, match="in the unit 'unknown'"):
         check_scale('db', 'unknown')
-    with pytest.raises(SettingError, match="scale='dB': use 'auto'"):
+    with pytest.raises(SettingError, match="scale='dB': use one of auto"):
         check_scale('dB', 'dB')
 
 

@@ -5,6 +5,7 @@
 
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -32,12 +33,16 @@ class _PredictedTile(NamedTuple):
         status: 'ok', or what is unusual about it.
         footprint: Outline; None if unknown.
         images: Number of its images in the batch, one after the other.
+        unusual: How it differs from the tiles of training; None if it does not.
+        reading: How the numbers in its files were understood.
     """
 
     path: str
     status: str = 'ok'
     footprint: Polygon | MultiPolygon | None = None
     images: int = 1
+    unusual: str | None = None
+    reading: str | None = None
 
 
 class PredictionWriter(BasePredictionWriter):
@@ -178,9 +183,9 @@ class PredictionWriter(BasePredictionWriter):
         dataloader_idx: int,
     ) -> list[_PredictedTile]:
         if 'windows' in batch:
-            columns = [batch[key] for key in ('path', 'status', 'footprint')]
-            counts = batch['windows'].tolist()
-            return [_PredictedTile(*row) for row in zip(*columns, counts, strict=True)]
+            batch = {**batch, 'images': batch['windows'].tolist()}
+            columns = (batch[key] for key in _PredictedTile._fields)
+            return [_PredictedTile(*row) for row in zip(*columns, strict=True)]
         if 'index' in batch:
             indices = batch['index'].tolist()
         if not indices:
@@ -201,13 +206,18 @@ class PredictionWriter(BasePredictionWriter):
     def _row(
         self, tile: _PredictedTile, probabilities: Tensor, classes: Sequence[str]
     ) -> Prediction:
-        path, status, footprint, _ = tile
-        if status not in CLASSIFIED:
-            return Prediction.missing(path, status, footprint)
-        values = probabilities.mean(dim=0).tolist()
-        return Prediction.from_probabilities(
-            path, values, classes, status, footprint, self.min_confidence
-        )
+        if tile.status in CLASSIFIED:
+            row = Prediction.from_probabilities(
+                tile.path,
+                probabilities.mean(dim=0).tolist(),
+                classes,
+                tile.status,
+                tile.footprint,
+                self.min_confidence,
+            )
+        else:
+            row = Prediction.missing(tile.path, tile.status, tile.footprint)
+        return replace(row, unusual=tile.unusual, reading=tile.reading)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Complete the tables and print where they are.
@@ -218,6 +228,9 @@ class PredictionWriter(BasePredictionWriter):
 
         Raises:
             OutputError: If a table cannot be written; its rows are kept.
+
+        Warns:
+            UserWarning: If tiles are unusual.
         """
         self._close()
         trainer.strategy.barrier('rows')
@@ -230,6 +243,7 @@ class PredictionWriter(BasePredictionWriter):
                 # its modality is not in the data
                 shutil.rmtree(_partial_folder(table.path))
                 continue
+            table.warn_of_unusual()
             failed = sum(status not in CLASSIFIED for status in statuses)
             text = f'{len(statuses)} predictions: {table.finish()}'
             if failed:

@@ -24,7 +24,8 @@ from ..errors import (
     TileSizeError,
 )
 from ..export.onnx_file import Precision, open_onnx
-from ..metadata import ClassifierMetadata
+from ..metadata import ClassifierMetadata, ImageProfile
+from ..rasters.scale import parse_unit
 
 #: Precision of the computation.
 PRECISIONS = ('auto', 'float32', 'bfloat16')
@@ -74,7 +75,12 @@ class Predictor:
     @property
     def unit(self) -> str:
         """Unit of the images: 'dB', 'linear' or any other text."""
-        return self.metadata.modalities[self.modality].unit
+        return parse_unit(self.metadata.modalities[self.modality].unit)
+
+    @property
+    def profile(self) -> ImageProfile | None:
+        """What the training tiles look like; None if the file does not say."""
+        return self.metadata.modalities[self.modality].profile
 
     @property
     def size(self) -> tuple[int, int] | None:

@@ -6,7 +6,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +35,8 @@ class TilesSummary:
             'unreadable'.
         example: Path and status of the first tile without a label; None if all have
             one.
+        readings: Number of tiles by how the numbers in their files were understood.
+        unusual: Number of tiles that differ from those of training.
 
     Example:
         >>> summary = TilesSummary(Path('tiles.parquet'))
@@ -47,6 +49,8 @@ class TilesSummary:
     output: Path
     counts: Counter[str] = field(default_factory=Counter)
     example: str | None = None
+    readings: Counter[str] = field(default_factory=Counter)
+    unusual: int = 0
 
     def add(self, path: str, status: str) -> None:
         """Count a tile.
@@ -95,6 +99,9 @@ def classify_tiles(
     overwrite: bool = False,
     resume: bool = False,
     progress: bool = True,
+    nodata: float | None = None,
+    strict: bool = False,
+    resample: bool = False,
 ) -> TilesSummary:
     """Classify tiles into a table with one row each, in the order of *images*.
 
@@ -106,7 +113,9 @@ def classify_tiles(
         predictor: The classifier.
         images: The tiles, each path once, from :func:`.find_images`.
         output: Table to write: .parquet, .gpkg, .geojson or .csv.
-        scale: Unit of the tiles: 'db', 'linear', or 'auto' to guess it for each.
+        scale: Unit of the tiles: 'db', 'linear' (power), 'amplitude', 'db_x10' or
+            'db_x100' (integers that stand for dB); 'auto' tells dB from linear power
+            for each.
         bands: Names or numbers (from 1) of the bands of the files, one for each band of
             the classifier. Default: match them by name, or else by order.
         batch_size: Number of images classified at a time.
@@ -117,6 +126,12 @@ def classify_tiles(
         overwrite: Replace an existing table.
         resume: Continue an interrupted run.
         progress: Show a progress bar.
+        nodata: A number in the files that stands for missing pixels although they do
+            not say so.
+        strict: Give no label to tiles that are unusual: their values or the size of
+            their pixels differ from those of training, or too many pixels have the
+            same value.
+        resample: Read tiles with pixels of the size in training.
 
     Returns:
         Numbers of tiles by status, including those of the resumed run.
@@ -124,11 +139,12 @@ def classify_tiles(
     Raises:
         OutputError: If the table cannot be written.
         OutputExistsError: If it exists.
-        SettingError: If a setting is unknown, out of range, or differs from the run to
-            resume.
+        SettingError: If a setting is unknown, out of range, differs from the run to
+            resume, or needs what the classifier file does not say.
 
     Warns:
-        UserWarning: If the bands of the first tiles seem to be swapped.
+        UserWarning: If the bands of the first tiles seem to be swapped, or tiles are
+            unusual.
 
     Example:
         >>> import pandas
@@ -163,6 +179,10 @@ def classify_tiles(
         override=None if bands is None else tuple(bands),
         crs=crs,
         max_nodata=max_nodata,
+        nodata=nodata,
+        profile=predictor.profile,
+        strict=strict,
+        resample=resample,
     )
     settings = _settings(predictor, spec, images, min_confidence)
     summary = TilesSummary(Path(output))
@@ -184,6 +204,9 @@ def classify_tiles(
                 for row in rows:
                     summary.add(row.path, row.status)
                 bar.update(len(rows))
+        table.close()
+        summary.readings = table.readings()
+        summary.unusual = table.warn_of_unusual()
         table.finish()
     return summary
 
@@ -236,7 +259,10 @@ def _classify_batch(
                 tile.footprint,
                 min_confidence,
             )
-    return rows
+    return [
+        replace(row, unusual=tile.unusual, reading=tile.reading)
+        for row, tile in zip(rows, tiles, strict=True)
+    ]
 
 
 def _settings(
@@ -254,6 +280,9 @@ def _settings(
     return {
         'model': predictor.description,
         'scale': spec.scale,
+        'nodata': '' if spec.nodata is None else f'{spec.nodata:g}',
+        'strict': str(spec.strict),
+        'resample': str(spec.resample),
         'bands': ','.join(spec.override or ()),
         'min_confidence': str(min_confidence),
         'max_nodata': str(spec.max_nodata),

@@ -30,7 +30,9 @@ EPILOG = """statuses of tiles:
                 over windows
   nodata        all pixels missing (see --max-nodata)
   unreadable    truncated, vanished or not an image
-  bands, unit   bands or unit differ from the classifier's
+  bands         bands differ from the classifier's, or are named differently
+  unit          the values contradict the unit, or cannot be backscatter
+  unusual       with --strict: far from the images of training
   too_large     a scene rather than a tile
 
 exit codes:
@@ -108,6 +110,8 @@ def _make_table(
     summary = classify_tiles(predictor, images, **options)
     if summary.failed:
         sys.stderr.write(f'first tile without a label: {summary.example}\n')
+    for reading, count in summary.readings.most_common():
+        sys.stdout.write(f'read {count} tiles: {reading}\n')
     sys.stdout.write(f'{summary}\n')
     if summary.failed:
         sys.exit(3)
@@ -126,6 +130,7 @@ def _make_map(
             f'band ({by_band}), or choose a table (.parquet) as output for tiles.'
         )
     summary = classify_scene(predictor, images[0], output, **options)
+    sys.stdout.write(f'read {images[0].name}: {summary.reading}\n')
     sys.stdout.write(f'{summary}\n')
 
 
@@ -154,9 +159,27 @@ def _parser() -> ArgumentParser:
     add(
         '--scale',
         type=str.lower,
-        choices=('auto', 'db', 'linear'),
+        choices=('auto', 'db', 'linear', 'amplitude', 'db_x10', 'db_x100'),
         default='auto',
-        help='unit of SAR images (default: guessed from the values)',
+        help='unit of SAR images: dB, linear power, its square root, or integers that '
+        'stand for dB (default: auto, which tells dB from linear power)',
+    )
+    add(
+        '--nodata',
+        type=float,
+        help='number in the files that stands for missing pixels, if they do not say '
+        'so themselves: --nodata=-9999',
+    )
+    add(
+        '--strict',
+        action='store_true',
+        help='refuse images that are unusual: values or pixel size far from those of '
+        'training, or the same value in many pixels (default: warn)',
+    )
+    add(
+        '--resample',
+        action='store_true',
+        help='read images with pixels of the size in training',
     )
     add(
         '--bands',

@@ -4,6 +4,7 @@
 """SARTiles data module."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -13,7 +14,7 @@ from ..datasets import SARTiles
 from ..errors import ModalityError, SettingError
 from ..metadata import ClassifierMetadata
 from ..models import load_metadata
-from ..rasters.scale import Scale
+from ..rasters.scale import Scale, parse_unit
 from ..rasters.tiles import TileSpec
 
 
@@ -51,6 +52,9 @@ class SARTilesDataModule(NonGeoDataModule):
         batch_size: int = 256,
         num_workers: int = 0,
         classifier: str | None = None,
+        nodata: float | None = None,
+        strict: bool = False,
+        resample: bool = False,
     ) -> None:
         """Initialize a new SARTilesDataModule instance.
 
@@ -61,7 +65,9 @@ class SARTilesDataModule(NonGeoDataModule):
             bands: Names of the bands that the classifier takes, in order.
             unit: Unit that it takes: 'dB', 'linear' or any other text.
             size: Height and width to which tiles are cut or padded. Default: unchanged.
-            scale: Unit of the files: 'db', 'linear', or 'auto' to guess it for each.
+            scale: Unit of the files: 'db', 'linear' (power), 'amplitude', 'db_x10' or
+                'db_x100' (integers that stand for dB); 'auto' tells dB from linear
+                power for each.
             file_bands: Names or numbers (from 1) of the files' bands, one for each band
                 of the classifier; they take precedence over names and order.
             crs: Coordinate reference system of the outlines.
@@ -70,6 +76,10 @@ class SARTilesDataModule(NonGeoDataModule):
             batch_size: Number of tiles in a batch.
             num_workers: Number of worker processes that read.
             classifier: Classifier file from which to take bands, unit and size.
+            nodata: A number in the files that stands for missing pixels although they
+                do not say so.
+            strict: Whether unusual tiles get the status 'unusual' and no label.
+            resample: Whether tiles are read with pixels of the size in training.
 
         Raises:
             ClassifierFileError: If *classifier* is not a classifier file.
@@ -86,10 +96,13 @@ class SARTilesDataModule(NonGeoDataModule):
             'override': None if file_bands is None else tuple(map(str, file_bands)),
             'crs': crs,
             'max_nodata': max_nodata,
+            'nodata': nodata,
+            'strict': strict,
+            'resample': resample,
         }
         self._known: dict[str, Any] = {
             'bands': None if bands is None else tuple(bands),
-            'unit': unit,
+            'unit': None if unit is None else parse_unit(unit),
             'size': None if size is None else tuple(size),
         }
         if classifier is not None:
@@ -117,7 +130,7 @@ class SARTilesDataModule(NonGeoDataModule):
             )
         known = dict(self._known)
         for images in (c.modalities[self.modality] for c in alone):
-            values = (images.bands, images.unit, images.tile_size)
+            values = (images.bands, parse_unit(images.unit), images.tile_size)
             for name, value in zip(known, values, strict=True):
                 stated = known[name]
                 if None not in (stated, value) and stated != value:
@@ -127,12 +140,18 @@ class SARTilesDataModule(NonGeoDataModule):
                         f'classifier at a time, and omit --data.{name}.'
                     )
                 known[name] = value if stated is None else stated
+            # several classifiers of one run have the same
+            self._files.setdefault('profile', images.profile)
         if self.predict_dataset is not None and known != self._known:
             raise SettingError(
                 f'the tiles are read with {self._known}, but the classifier takes '
                 f'{known}: give its file, SARTilesDataModule(classifier=...).'
             )
         self._known = known
+        if isinstance(self.predict_dataset, SARTiles):
+            spec = self.predict_dataset.spec
+            profile = spec.profile or self._files['profile']
+            self.predict_dataset.spec = replace(spec, profile=profile)
 
     def setup(self, stage: str) -> None:
         """Find the tiles.

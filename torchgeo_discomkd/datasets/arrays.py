@@ -82,7 +82,8 @@ class ArrayImages(StoredImages):
         Args:
             row: Not used: all images are alike.
         """
-        return Header(None, *self.array.shape[1:], self.array.dtype)
+        _, count, height, width = self.array.shape
+        return Header(None, count, height, width, self.array.dtype)
 
     def read(self, row: int, bands: Sequence[int] | None = None) -> NDArray[np.float32]:
         """Read an image; see :meth:`StoredImages.read`.

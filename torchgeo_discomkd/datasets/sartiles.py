@@ -25,9 +25,10 @@ class SARTiles(NonGeoDataset):
     """Unlabelled tiles of one modality, read as ``classify`` reads them.
 
     A sample is ``{'image_<modality>': float32 (N, C, H, W), 'index': int64 (), 'path':
-    str, 'status': str, 'footprint': shapely geometry or None}``: the windows of a tile
-    with missing pixels NaN (one window if the tile has the requested size), and its
-    path, status and outline as in :class:`~torchgeo_discomkd.rasters.tiles.Tile`. A
+    str, 'status': str, 'footprint': shapely geometry or None, 'unusual': str or None,
+    'reading': str or None}``: the windows of a tile with missing pixels NaN (one window
+    if the tile has the requested size), and what
+    :class:`~torchgeo_discomkd.rasters.tiles.Tile` says about it. A
     tile that cannot be classified has no window (N = 0) and a status that says why; it
     never stops a prediction.
 
@@ -86,7 +87,8 @@ class SARTiles(NonGeoDataset):
             index: Position of the tile.
 
         Returns:
-            Windows, index, path, status and outline.
+            Windows, index, path, status, outline, what is unusual, and how the file
+            was understood.
         """
         tile = read_tile(self.images[index], self.spec)
         windows = tile.windows
@@ -99,6 +101,8 @@ class SARTiles(NonGeoDataset):
             'path': tile.files.name,
             'status': tile.status,
             'footprint': tile.footprint,
+            'unusual': tile.unusual,
+            'reading': tile.reading,
         }
         return sample if self.transforms is None else self.transforms(sample)
 

@@ -3,16 +3,10 @@
 
 """Images in files. TorchGeo is not imported here, so that classifying starts fast."""
 
+from .decoding import missing_to_nan
 from .finding import ImageFiles, find_images
 from .opening import open_array
-from .readers import (
-    Header,
-    check_bands,
-    missing_to_nan,
-    read_georeference,
-    read_header,
-    read_image,
-)
+from .readers import Header, check_bands, read_georeference, read_header, read_image
 from .scale import check_unit, convert_scale, guess_scale
 from .selection import select_bands
 

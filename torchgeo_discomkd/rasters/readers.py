@@ -4,19 +4,18 @@
 """Readers of single image files: GeoTIFF, PNG, JPEG (rasterio) and NPY (NumPy)."""
 
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio import CRS
-from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.io import DatasetReader
-from rasterio.vrt import WarpedVRT
-from rasterio.windows import Window
 
 from ..errors import BandError
+from .band_names import canonical, clean_names, contradict, polarization
+from .decoding import alpha_bands, missing_to_nan, read_bands, refuse_complex, scaling
 from .opening import open_image_array, open_raster
 
 #: Suffixes of the files that :func:`read_image` reads, in lower case.
@@ -27,8 +26,10 @@ class Header(NamedTuple):
     """Description of an image in its file, without the pixels.
 
     Attributes:
-        descriptions: Names of the bands; None unless every band has a unique one.
-        count: Number of bands.
+        descriptions: Names of the bands, empty for bands without one; None if the file
+            names none. The band of a file with a single one may be in the file's own
+            name, 's1_VH.tif'.
+        count: Number of bands; the alpha band of a PNG file is not counted.
         height: Number of rows.
         width: Number of columns.
         dtype: Type of the values; if bands differ in type, one that holds them all.
@@ -51,19 +52,19 @@ def read_image(
     path: str | Path,
     indexes: Sequence[int] | None = None,
     expected: Sequence[str] | None = None,
+    nodata: float | None = None,
 ) -> NDArray[np.float32]:
-    """Read an image as raw values.
+    """Read an image as measured values; see :func:`~.decoding.read_bands`.
 
-    Infinite values and those that the file declares as nodata (also by an internal
-    mask) become NaN. A declared scale or offset is not applied. NPY files have shape
-    (H, W) or (C, H, W) and are never unpickled.
+    NPY files have shape (H, W) or (C, H, W) and are never unpickled.
 
     Args:
         path: GeoTIFF, PNG, JPEG or NPY file.
         indexes: Positions of the bands to read, the first being 0; all if None.
         expected: Names of all bands that the file should have, in order. Their number
-            is checked, and a file whose own band names are the same names in another
-            order is refused.
+            is checked, and a file whose own names contradict them is refused.
+        nodata: A number in the file that stands for missing pixels although the file
+            does not say so.
 
     Returns:
         float32 array of shape (C, H, W), missing pixels NaN.
@@ -86,57 +87,15 @@ def read_image(
     """
     if Path(path).suffix.lower() == '.npy':
         array = open_image_array(path)
-        _check_values(path, array.dtype.kind == 'c', palette=False)
-        check_bands(path, _describe_array(array), indexes, expected)
-        return missing_to_nan(array if indexes is None else array[list(indexes)])
+        refuse_complex(str(path), array.dtype.kind == 'c')
+        check_bands(path, describe_array(path, array), indexes, expected)
+        chosen = array if indexes is None else array[list(indexes)]
+        return missing_to_nan(chosen, nodata)
     with open_raster(path) as file:
-        check_bands(path, describe(file), indexes, expected)
-        return read_bands(file, range(file.count) if indexes is None else indexes)
-
-
-def read_bands(
-    file: DatasetReader | WarpedVRT,
-    indexes: Sequence[int],
-    window: Window | None = None,
-) -> NDArray[np.float32]:
-    """Read bands of an open file as raw values, as :func:`read_image` does.
-
-    Args:
-        file: The file.
-        indexes: Positions of the bands to read, the first being 0.
-        window: Part of the image to read. Default: all of it.
-
-    Returns:
-        float32 array of shape (C, H, W), missing pixels NaN.
-
-    Raises:
-        BandError: If values are complex or positions in a colour palette.
-        RasterioError: If the file is truncated.
-    """
-    check_values(file, indexes)
-    array = file.read([band + 1 for band in indexes], window=window)
-    image = missing_to_nan(array)
-    for row, band in enumerate(indexes):
-        if (nodata := file.nodatavals[band]) is not None:
-            image[row][array[row] == nodata] = np.nan
-        elif file.mask_flag_enums[band] == [MaskFlags.per_dataset]:
-            image[row][file.read_masks(band + 1, window=window) == 0] = np.nan
-    return image
-
-
-def check_values(file: DatasetReader | WarpedVRT, indexes: Sequence[int]) -> None:
-    """Check that bands of an open file hold measured values.
-
-    Args:
-        file: The file.
-        indexes: Positions of the bands, the first being 0.
-
-    Raises:
-        BandError: If values are complex or positions in a colour palette.
-    """
-    for band in indexes:
-        palette = file.colorinterp[band] == ColorInterp.palette
-        _check_values(file.name, file.dtypes[band].startswith('complex'), palette)
+        header = describe(file)
+        check_bands(path, header, indexes, expected)
+        bands = range(header.count) if indexes is None else indexes
+        return read_bands(file, bands, nodata=nodata)
 
 
 def read_header(path: str | Path) -> Header:
@@ -146,8 +105,7 @@ def read_header(path: str | Path) -> Header:
         path: GeoTIFF, PNG, JPEG or NPY file.
 
     Returns:
-        Names of the bands (None unless complete and unique), their number, height,
-        width and type.
+        Names of the bands, their number, height, width and type.
 
     Raises:
         CorruptFileError: If the file is truncated or not an image.
@@ -162,7 +120,7 @@ def read_header(path: str | Path) -> Header:
         (2, 64, 48, dtype('float32'))
     """
     if Path(path).suffix.lower() == '.npy':
-        return _describe_array(open_image_array(path))
+        return describe_array(path, open_image_array(path))
     with open_raster(path) as file:
         return describe(file)
 
@@ -176,19 +134,41 @@ def describe(file: DatasetReader) -> Header:
     Returns:
         The same as :func:`read_header`.
     """
-    names = [name for name in file.descriptions if name]
-    unique = len(set(names)) == file.count == len(names)
+    # PNG has no other use for alpha; elsewhere any fourth band is often called that
+    count = file.count - (len(alpha_bands(file)) if file.driver == 'PNG' else 0)
+    scaled = any(scaling(file, band) is not None for band in range(count))
     return Header(
-        descriptions=tuple(names) if unique else None,
-        count=file.count,
+        descriptions=_names(file.name, file.descriptions[:count]),
+        count=count,
         height=file.height,
         width=file.width,
-        dtype=np.result_type(*file.dtypes),
+        dtype=np.dtype('float32') if scaled else np.result_type(*file.dtypes),
     )
 
 
-def _describe_array(array: NDArray[Any]) -> Header:
-    return Header(None, *array.shape, array.dtype)
+def describe_array(path: str | Path, array: NDArray[Any]) -> Header:
+    """Return the description of an image in an array.
+
+    Args:
+        path: Its file.
+        array: The image, (C, H, W).
+
+    Returns:
+        The same as :func:`read_header`.
+    """
+    names = _names(path, [None] * len(array))
+    count, height, width = array.shape
+    return Header(names, count, height, width, array.dtype)
+
+
+def _names(
+    path: str | Path, descriptions: Sequence[str | None]
+) -> tuple[str, ...] | None:
+    names = clean_names(descriptions)
+    if names is None and len(descriptions) == 1:
+        stated = polarization(PurePath(path).stem)
+        return None if stated is None else (stated,)
+    return names
 
 
 def read_georeference(path: str | Path) -> tuple[CRS, Affine] | None:
@@ -239,38 +219,6 @@ def locate(file: DatasetReader) -> tuple[CRS, Affine] | None:
     return file.crs, file.transform
 
 
-def missing_to_nan(array: NDArray[Any]) -> NDArray[np.float32]:
-    """Copy values as float32, with infinite ones as NaN.
-
-    Args:
-        array: Numbers of any type and shape.
-
-    Returns:
-        float32 array of the same shape.
-
-    Example:
-        >>> import numpy as np
-        >>> missing_to_nan(np.array([1.5, np.inf]))
-        array([1.5, nan], dtype=float32)
-    """
-    with np.errstate(over='ignore'):
-        image = np.array(array, np.float32)
-    if array.dtype.kind == 'f':
-        image[~np.isfinite(image)] = np.nan
-    return image
-
-
-def _check_values(path: str | Path, is_complex: bool, palette: bool) -> None:
-    if is_complex:
-        raise BandError(
-            f'{path} holds complex values: detect them first (amplitude, power or dB).'
-        )
-    if palette:
-        raise BandError(
-            f'{path} holds positions in a colour palette: convert it to RGB first.'
-        )
-
-
 def check_bands(
     path: str | Path,
     header: Header,
@@ -305,14 +253,26 @@ def check_bands(
             f'({", ".join(expected)}): fix the file or give the names of its bands.'
         )
     if expected is not None and header.descriptions is not None:
-        names = list(header.descriptions)
-        if names != list(expected) and sorted(names) == sorted(expected):
-            raise BandError(
-                f'{path} has its bands in the order {", ".join(names)}, not '
-                f'{", ".join(expected)}: use one order in all files.'
-            )
+        _refuse_other_names(path, header.descriptions, expected)
     if indexes is not None and not all(0 <= i < header.count for i in indexes):
         raise BandError(
             f'{path} has {header.count} bands, at positions 0 to {header.count - 1}, '
             f'but {list(indexes)} are requested.'
+        )
+
+
+def _refuse_other_names(
+    path: str | Path, names: Sequence[str], expected: Sequence[str]
+) -> None:
+    listed, right = ', '.join(n or 'unnamed' for n in names), ', '.join(expected)
+    found, wanted = (list(map(canonical, n)) for n in (names, expected))
+    if found != wanted and sorted(found) == sorted(wanted):
+        raise BandError(
+            f'{path} has its bands in the order {listed}, not {right}: use one order '
+            'in all files.'
+        )
+    if contradict(names, expected):
+        raise BandError(
+            f'{path} names its bands {listed}, not {right}: use the same bands in all '
+            'files, or correct band_names.'
         )

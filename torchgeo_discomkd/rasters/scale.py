@@ -1,20 +1,25 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""SAR backscatter in dB or linear power: guess, check and convert the unit."""
+"""SAR backscatter in dB, power or amplitude: guess, check and convert the unit."""
 
-from typing import Literal
+from typing import Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import SettingError, UnitError
 
-#: Units of backscatter: 10 * log10(power) and power.
-Unit = Literal['dB', 'linear']
+#: Units of backscatter in files: 10 * log10(power), power, the square root of power,
+#: and dB times 10 or 100, as integers are often stored.
+Unit = Literal['dB', 'linear', 'amplitude', 'db_x10', 'db_x100']
 
-#: Unit of the input as stated by the user; 'auto' guesses it for each image.
-Scale = Literal['auto', 'db', 'linear']
+#: Unit of the input as stated by the user; 'auto' guesses dB or linear power for each
+#: image.
+Scale = Literal['auto', 'db', 'linear', 'amplitude', 'db_x10', 'db_x100']
+
+#: Divisors of integers that stand for dB.
+DIVISORS = {'db_x10': 10, 'db_x100': 100}
 
 # Images in dB reach below this; noise removal never takes linear power there.
 _LOWEST_LINEAR = -1
@@ -24,38 +29,71 @@ _LOWEST_LINEAR = -1
 _BRIGHTEST_LINEAR = 10
 
 
+def parse_unit(text: str) -> str:
+    """Return a unit of backscatter as it is written here.
+
+    Args:
+        text: Any text, such as 'db', 'DB', 'Linear' or 'reflectance'.
+
+    Returns:
+        One of :data:`Unit` if *text* is one in another case, else *text*.
+    """
+    known = {unit.casefold(): unit for unit in get_args(Unit)}
+    return known.get(text.strip().casefold(), text)
+
+
+def unit_after_reading(unit: str) -> str:
+    """Return the unit of samples whose files are in a unit.
+
+    Args:
+        unit: Unit of the files.
+
+    Returns:
+        'dB' for 'amplitude', 'db_x10' and 'db_x100', which are converted on reading,
+        else *unit*.
+    """
+    return 'dB' if unit in ('amplitude', *DIVISORS) else unit
+
+
 def convert_scale(
     image: NDArray[np.float32], given: Unit | None, wanted: str
 ) -> NDArray[np.float32]:
-    """Convert backscatter between dB and linear power.
+    """Convert backscatter to dB or linear power.
 
     Args:
         image: Backscatter of any shape, missing pixels NaN.
         given: Unit of *image*; None to leave it unchanged.
-        wanted: Unit to convert to.
+        wanted: Unit to convert to, 'dB' or 'linear'.
 
     Returns:
         float32 array of the same shape; *image* itself if there is nothing to convert.
-        Linear power of zero or less has no value in dB and becomes NaN.
+        Power or amplitude of zero or less has no value in dB and becomes NaN.
 
     Example:
         >>> import numpy as np
         >>> convert_scale(np.float32([-10, 0, 10]), 'dB', 'linear')
         array([ 0.1,  1. , 10. ], dtype=float32)
+        >>> convert_scale(np.float32([0.1, 1]), 'amplitude', 'dB')
+        array([-20.,   0.], dtype=float32)
     """
     if given in (None, wanted):
         return image
+    if given in DIVISORS:
+        return convert_scale(image / np.float32(DIVISORS[given]), 'dB', wanted)
     if wanted == 'linear':
-        return (10 ** (image / np.float32(10))).astype(np.float32)
-    power = np.where(image > 0, image, np.float32(np.nan))
-    return (10 * np.log10(power)).astype(np.float32)
+        power = image**2 if given == 'amplitude' else 10 ** (image / np.float32(10))
+        return power.astype(np.float32)
+    positive = np.where(image > 0, image, np.float32(np.nan))
+    factor = 20 if given == 'amplitude' else 10
+    return (factor * np.log10(positive)).astype(np.float32)
 
 
 def guess_scale(image: NDArray[np.float32]) -> Unit | None:
     """Guess the unit of backscatter from its values.
 
     Backscatter in dB is mostly negative in any landscape, while linear power is at most
-    slightly negative, where noise was removed: the 2nd percentile decides.
+    slightly negative, where noise was removed: the 2nd percentile decides. Amplitude
+    and multiples of dB cannot be told apart from these two: they must be stated.
 
     Args:
         image: Backscatter of any shape, missing pixels NaN.
@@ -86,10 +124,11 @@ def guess_scale(image: NDArray[np.float32]) -> Unit | None:
 def check_unit(minimum: float, maximum: float, unit: str, where: str) -> None:
     """Refuse values that clearly contradict their unit.
 
-    Backscatter in dB is mostly negative in any landscape, linear power never is:
+    Backscatter in dB is mostly negative in any landscape, power and amplitude never
+    are:
 
     * unit 'dB', but no negative value: the values are linear power;
-    * unit 'linear', but negative values: the values are in dB;
+    * unit 'linear' or 'amplitude', but negative values: the values are in dB;
     * any other unit is not checked.
 
     Noise removal leaves a few negative values in linear power, and corner reflectors
@@ -98,7 +137,7 @@ def check_unit(minimum: float, maximum: float, unit: str, where: str) -> None:
     Args:
         minimum: Lowest value, or a low percentile.
         maximum: Highest value, or a high percentile.
-        unit: 'dB', 'linear' or any other text.
+        unit: Unit of the values.
         where: Origin of the values, for the message: modality and band, or a file.
 
     Raises:
@@ -113,33 +152,39 @@ def check_unit(minimum: float, maximum: float, unit: str, where: str) -> None:
         ...     print(str(error).partition(' without')[0])
         Band VV is said to be in dB, but ranges from 0.01 to 0.3
     """
-    if unit == 'dB' and minimum >= 0:
+    if unit in ('dB', *DIVISORS) and minimum >= 0:
         raise UnitError(
-            f'{where} is said to be in dB, but ranges from {minimum:g} to {maximum:g} '
-            'without negative values, like linear power: convert it by 10 * log10(x), '
-            "or state the unit 'linear'."
+            f'{where} is said to be in {_words(unit)}, but ranges from {minimum:g} to '
+            f'{maximum:g} without negative values, like linear power: convert it by '
+            "10 * log10(x), or state the unit 'linear'."
         )
-    if unit == 'linear' and minimum < 0:
+    if unit in ('linear', 'amplitude') and minimum < 0:
         raise UnitError(
-            f'{where} is said to be linear power, but ranges from {minimum:g} to '
+            f'{where} is said to be {_words(unit)}, but ranges from {minimum:g} to '
             f'{maximum:g}, like values in dB: convert it by 10 ** (x / 10), or state '
             "the unit 'dB'."
         )
+
+
+def _words(unit: str) -> str:
+    words = {'linear': 'linear power'}
+    return words.get(unit) or (f'dB x {DIVISORS[unit]}' if unit in DIVISORS else unit)
 
 
 def check_scale(scale: str, unit: str) -> None:
     """Check the unit that the user states against the classifier's.
 
     Args:
-        scale: 'auto', 'db' or 'linear'.
+        scale: One of :data:`Scale`.
         unit: Unit of the classifier's images: 'dB', 'linear' or any other text.
 
     Raises:
         SettingError: If *scale* is unknown, or *unit* is not a unit of backscatter, so
             that nothing can be converted to it.
     """
-    if scale not in ('auto', 'db', 'linear'):
-        raise SettingError(f"scale='{scale}': use 'auto', 'db' or 'linear'.")
+    known = get_args(Scale)
+    if scale not in known:
+        raise SettingError(f"scale='{scale}': use one of {', '.join(known)}.")
     if scale != 'auto' and unit not in ('dB', 'linear'):
         raise SettingError(
             f"scale='{scale}', but the classifier was trained on values in the unit "
@@ -154,7 +199,7 @@ def find_unit(
     """Find the unit of an image, for conversion to that of a classifier.
 
     Args:
-        image: Raw values of any shape, missing pixels NaN.
+        image: Measured values of any shape, missing pixels NaN.
         scale: Unit of *image* as stated by the user; 'auto' guesses it.
         unit: Unit of the classifier's images.
         where: Name of the image, for the message.
@@ -172,7 +217,7 @@ def find_unit(
     if values.size == 0:
         return None
     if scale != 'auto':
-        given: Unit = 'dB' if scale == 'db' else 'linear'
+        given = cast(Unit, parse_unit(scale))
         low, high = np.percentile(values, [2, 98])
         check_unit(float(low), float(high), given, where)
         return given

@@ -3,10 +3,10 @@
 
 """Find the bands that a classifier needs in a file."""
 
-import re
 from collections.abc import Sequence
 
 from ..errors import BandError
+from .band_names import find_band, only_numbered
 
 
 def select_bands(
@@ -14,25 +14,29 @@ def select_bands(
     count: int,
     wanted: Sequence[str],
     override: Sequence[str] | None = None,
+    alpha: Sequence[int] = (),
 ) -> list[int]:
     """Find bands by name if the file names them, otherwise by order.
 
-    Case is ignored. A longer name matches too if it contains the wanted one between
-    separators, as in 'Sigma0_VV_db', and no second band matches.
+    Names are compared as :func:`~.band_names.find_band` does: 'Sigma0_VV_db' is 'VV'.
+    A file whose names contradict *wanted* is refused; *override* is for files that are
+    right all the same.
 
     Args:
-        descriptions: Names of all bands of the file, in order; None if it has none.
+        descriptions: Names of all bands of the file, in order, empty for bands without
+            one; None if it names none.
         count: Number of bands of the file.
         wanted: Names of the bands that the classifier needs, in its order.
         override: The file's band for each of *wanted*, as stated by the user: names, or
             numbers, the first being 1. It takes precedence over names and order.
+        alpha: Positions of bands that only say which pixels are valid.
 
     Returns:
         Positions of the bands in the file, the first being 0, in the order of *wanted*.
 
     Raises:
-        BandError: If a band is missing, or the file names none of them and its number
-            of bands is not that of *wanted*.
+        BandError: If a band is missing or ambiguous, the file names other bands, or it
+            names none and their number is not that of *wanted*.
 
     Example:
         >>> select_bands(('Sigma0_VH_db', 'Sigma0_VV_db'), 2, wanted=('VV', 'VH'))
@@ -42,17 +46,29 @@ def select_bands(
     """
     if override is not None:
         return _overridden(descriptions, count, wanted, override)
-    found = [_position(name, descriptions or ()) for name in wanted]
-    complete = [position for position in found if position is not None]
-    if len(complete) == len(wanted) == len(set(complete)):
-        return complete
-    if complete or count != len(wanted):
-        raise BandError(
-            f'{_describe(descriptions, count)}, but the classifier needs '
-            f'{len(wanted)} ({", ".join(wanted)}): give images with these bands, or '
-            'state which ones to use with --bands (numbers from 1, or names).'
+    names = descriptions or ()
+    found = [find_band(name, names) for name in wanted]
+    _refuse_ambiguous(wanted, found, descriptions, count)
+    positions = [matches[0] for matches in found if matches]
+    if len(positions) == len(wanted) == len(set(positions)):
+        return positions
+    by_order = not positions and (
+        descriptions is None or only_numbered(descriptions) or only_numbered(wanted)
+    )
+    for usable in ([i for i in range(count) if i not in alpha], [*range(count)]):
+        if by_order and len(usable) == len(wanted):
+            return usable
+    contradicts = not by_order and count - len(alpha) == len(wanted)
+    numbers = ','.join(str(i + 1) for i in range(len(wanted)))
+    raise BandError(
+        f'{_describe(descriptions, count)}, but the classifier needs '
+        f'{len(wanted)} ({", ".join(wanted)}): give images with these bands, or '
+        + (
+            f'add --bands {numbers} if the names are wrong and the bands are right.'
+            if contradicts
+            else 'state which ones to use with --bands (numbers from 1, or names).'
         )
-    return list(range(count))
+    )
 
 
 def named_bands(descriptions: Sequence[str] | None, wanted: Sequence[str]) -> bool:
@@ -65,7 +81,22 @@ def named_bands(descriptions: Sequence[str] | None, wanted: Sequence[str]) -> bo
     Returns:
         True if it names every wanted band.
     """
-    return all(_position(name, descriptions or ()) is not None for name in wanted)
+    return all(len(find_band(name, descriptions or ())) == 1 for name in wanted)
+
+
+def _refuse_ambiguous(
+    wanted: Sequence[str],
+    found: Sequence[Sequence[int]],
+    descriptions: Sequence[str] | None,
+    count: int,
+) -> None:
+    for name, matches in zip(wanted, found, strict=True):
+        if len(matches) > 1:
+            numbers = ' and '.join(str(i + 1) for i in matches)
+            raise BandError(
+                f'{_describe(descriptions, count)}, of which {numbers} could be '
+                f"'{name}': state which ones to use with --bands (numbers from 1)."
+            )
 
 
 def _overridden(
@@ -79,33 +110,23 @@ def _overridden(
             f'bands={",".join(override)} lists {len(override)}, but the classifier '
             f'needs {len(wanted)} ({", ".join(wanted)}): state one for each.'
         )
-    names = [name.casefold() for name in descriptions or ()]
     positions = []
     for band in override:
-        if band.casefold() in names:
-            positions.append(names.index(band.casefold()))
-        elif band.isdecimal() and 1 <= int(band) <= count:
+        matches = find_band(band, descriptions or ())
+        if len(matches) == 1:
+            positions.append(matches[0])
+        elif not matches and band.isdecimal() and 1 <= int(band) <= count:
             positions.append(int(band) - 1)
         else:
+            problem = 'There is no band' if not matches else 'Several bands are named'
             raise BandError(
-                f"There is no band '{band}': {_describe(descriptions, count)}. Use a "
+                f"{problem} '{band}': {_describe(descriptions, count)}. Use a "
                 f'name in the file or a number from 1 to {count} with --bands.'
             )
     return positions
 
 
-def _position(name: str, descriptions: Sequence[str]) -> int | None:
-    names = [description.casefold() for description in descriptions]
-    if name.casefold() in names:
-        return names.index(name.casefold())
-    parts = [
-        i
-        for i, text in enumerate(names)
-        if name.casefold() in re.split(r'[^a-z0-9]+', text)
-    ]
-    return parts[0] if len(parts) == 1 else None
-
-
 def _describe(descriptions: Sequence[str] | None, count: int) -> str:
-    names = f' ({", ".join(descriptions)})' if descriptions else ''
+    listed = ', '.join(name or 'unnamed' for name in descriptions or ())
+    names = f' ({listed})' if listed else ''
     return f'The file has {count} band{"" if count == 1 else "s"}{names}'

@@ -7,9 +7,10 @@ They are read ahead of the classifier, in order, without filling up memory.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,10 +19,21 @@ from numpy.typing import NDArray
 from rasterio import CRS
 
 from ..errors import BandError, SettingError, TileSizeError, UnitError
+from ..metadata import ImageProfile
+from .decoding import alpha_bands, missing_to_nan, read_bands, refuse_complex, scaling
+from .doubts import (
+    check_profile,
+    describe_file,
+    describe_unit,
+    doubt_pixel_size,
+    doubt_tile,
+)
 from .finding import ImageFiles
 from .footprints import make_footprint
 from .opening import open_image_array, open_raster
-from .readers import describe, locate, missing_to_nan, read_bands
+from .pixel_size import resampled
+from .plausibility import check_backscatter
+from .readers import describe, describe_array, locate
 from .scale import Scale, check_scale, convert_scale, find_unit
 from .selection import named_bands, select_bands
 from .sizes import check_pixels, fit_size
@@ -47,6 +59,11 @@ class TileSpec:
         crs: Coordinate reference system of the outlines.
         max_nodata: A tile is 'nodata' if at least this fraction of its pixels is
             missing in some band.
+        nodata: A number in the files that stands for missing pixels although they do
+            not say so.
+        profile: What the training tiles look like; None if that is unknown.
+        strict: Whether unusual tiles get no class.
+        resample: Whether tiles are read with pixels of the size in training.
     """
 
     bands: tuple[str, ...]
@@ -56,16 +73,27 @@ class TileSpec:
     override: tuple[str, ...] | None = None
     crs: str = 'EPSG:4326'
     max_nodata: float = 1.0
+    nodata: float | None = None
+    profile: ImageProfile | None = None
+    strict: bool = False
+    resample: bool = False
 
     def __post_init__(self) -> None:
         """Check the settings.
 
         Raises:
-            SettingError: If *max_nodata* is out of range, or *scale* is unknown or
-                cannot be converted to *unit*.
+            SettingError: If *max_nodata* is out of range, *scale* is unknown or
+                cannot be converted to *unit*, or *profile* lacks what *strict* or
+                *resample* need.
         """
         check_scale(self.scale, self.unit)
         check_max_nodata(self.max_nodata)
+        check_profile(self.profile, self.strict, self.resample)
+
+    @property
+    def pixel_size(self) -> float | None:
+        """Size at which pixels are read, in metres; None for that of the file."""
+        return self.profile.pixel_size if self.resample and self.profile else None
 
 
 @dataclass(frozen=True)
@@ -75,12 +103,14 @@ class Tile:
     Attributes:
         files: Its file or files.
         status: 'ok' or 'mixed_size' (cropped or padded); or the reason why there are no
-            windows: 'nodata', 'unreadable: ...', 'bands: ...', 'unit: ...' or
-            'too_large: ...'.
+            windows: 'nodata', 'unreadable: ...', 'bands: ...', 'unit: ...',
+            'unusual: ...' or 'too_large: ...'.
         windows: Windows in the classifier's unit, float32 (N, C, h, w), missing pixels
             NaN; None if the tile cannot be classified.
         footprint: Outline in the CRS of the spec; None if the file does not say.
         named: Whether the files name their bands, so that their order is certain.
+        unusual: How the tile differs from those of training; None if it does not.
+        reading: How the numbers in the files were understood.
     """
 
     files: ImageFiles
@@ -88,6 +118,8 @@ class Tile:
     windows: NDArray[np.float32] | None = None
     footprint: 'Polygon | MultiPolygon | None' = None
     named: bool = True
+    unusual: str | None = None
+    reading: str | None = None
 
 
 @dataclass(frozen=True)
@@ -99,11 +131,17 @@ class RawImage:
         georeference: CRS and transform from pixels (column, row); None if the files
             lack either.
         named: Whether the files name the bands.
+        scaling: Scale and offset of the bands that declare them, by position.
+        reading: How the numbers in the file are decoded.
+        doubts: What speaks against using it.
     """
 
     values: NDArray[np.float32]
     georeference: tuple[CRS, Affine] | None
     named: bool
+    scaling: Mapping[int, tuple[float, float]] = field(default_factory=dict)
+    reading: Sequence[str] = ()
+    doubts: Sequence[str] = ()
 
 
 def check_max_nodata(max_nodata: float) -> None:
@@ -133,21 +171,31 @@ def read_tile(files: ImageFiles, spec: TileSpec) -> Tile:
     """
     footprint = None
     try:
-        image = read_raw(files, spec.bands, spec.override)
+        image = read_raw(files, spec)
         shape = image.values.shape[1:]
         if image.georeference is not None:
             footprint = make_footprint(*image.georeference, shape, spec.crs)
-        unit = find_unit(image.values, spec.scale, spec.unit, files.name)
-        values = convert_scale(image.values, unit, spec.unit)
+        given = find_unit(image.values, spec.scale, spec.unit, 'The tile')
+        values = convert_scale(image.values, given, spec.unit)
+        doubts = [*image.doubts]
+        doubts += check_backscatter(
+            image.values, values, spec.unit, spec.bands, scaling=image.scaling
+        )
         missing = np.isnan(values).any(axis=0).mean()
         windows = fit_size(values, spec.size)
         if missing >= spec.max_nodata or not len(windows):
             return Tile(files, 'nodata', None, footprint)
+        doubts += doubt_tile(windows, spec.bands, spec.profile)
     # also a CRS that PROJ does not know, a file system that went away
     except (MemoryError, OSError, RuntimeError, ValueError) as error:
         return Tile(files, _status(error), None, footprint)
+    unusual = '; '.join(doubts) or None
+    if unusual is not None and spec.strict:
+        return Tile(files, f'unusual: {unusual}', None, footprint, unusual=unusual)
     status = 'ok' if spec.size in (None, shape) else 'mixed_size'
-    return Tile(files, status, windows, footprint, image.named)
+    how = describe_unit(given, spec.unit, spec.scale != 'auto')
+    reading = '; '.join([*image.reading, how])
+    return Tile(files, status, windows, footprint, image.named, unusual, reading)
 
 
 def read_ahead(
@@ -204,15 +252,12 @@ def batch_tiles(tiles: Iterable[Tile], size: int) -> Iterator[list[Tile]]:
         yield batch
 
 
-def read_raw(
-    files: ImageFiles, bands: Sequence[str], override: Sequence[str] | None = None
-) -> RawImage:
+def read_raw(files: ImageFiles, spec: TileSpec) -> RawImage:
     """Read the bands of an image from its file, or from one file per band.
 
     Args:
         files: The file or files.
-        bands: Names of the bands, in order.
-        override: As for :func:`select_bands`; for images of one file only.
+        spec: What the classifier needs.
 
     Returns:
         The image, with the requested bands.
@@ -223,41 +268,64 @@ def read_raw(
         TileSizeError: If the image is too large for a tile.
     """
     if len(files.paths) == 1:
-        return _read_file(files.paths[0], bands, override)
-    if override is not None:
+        return _read_file(files.paths[0], spec, spec.bands, spec.override)
+    if spec.override is not None:
         raise BandError(
-            f'bands={",".join(override)} selects from one file, but {files.name} are '
-            'one file for each band: omit --bands.'
+            f'bands={",".join(spec.override)} selects from one file, but {files.name} '
+            'are one file for each band: omit --bands.'
         )
     images = [
-        _read_file(path, [band], None)
-        for path, band in zip(files.paths, bands, strict=True)
+        _read_file(path, spec, [band], None)
+        for path, band in zip(files.paths, spec.bands, strict=True)
     ]
     places = [(image.values.shape, image.georeference) for image in images]
     if any(place != places[0] for place in places):
         raise BandError(
             f'{files.name} differ in size, transform or CRS: warp them to one grid.'
         )
-    values = np.concatenate([image.values for image in images])
-    return RawImage(values, images[0].georeference, named=True)
+    return replace(
+        images[0],
+        values=np.concatenate([image.values for image in images]),
+        named=True,
+        scaling={i: x.scaling[0] for i, x in enumerate(images) if 0 in x.scaling},
+        reading=['one file for each band', *images[0].reading[1:]],
+    )
 
 
 def _read_file(
-    path: str, bands: Sequence[str], override: Sequence[str] | None
+    path: str, spec: TileSpec, bands: Sequence[str], override: Sequence[str] | None
 ) -> RawImage:
     if path.lower().endswith('.npy'):
         array = open_image_array(path)
         check_pixels(*array.shape[1:])
-        chosen = select_bands(None, len(array), bands, override)
-        if array.dtype.kind == 'c':
-            raise BandError('The array holds complex values: detect them first.')
-        return RawImage(missing_to_nan(array[chosen]), None, override is not None)
-    with open_raster(path) as file:
+        refuse_complex(path, array.dtype.kind == 'c')
+        chosen = select_bands(
+            describe_array(path, array).descriptions, len(array), bands, override
+        )
+        values = missing_to_nan(array[chosen], spec.nodata)
+        return RawImage(values, None, override is not None, reading=['bands by order'])
+    with ExitStack() as stack:
+        file = stack.enter_context(open_raster(path))
         header = describe(file)
-        check_pixels(header.height, header.width)
-        chosen = select_bands(header.descriptions, header.count, bands, override)
+        chosen = select_bands(
+            header.descriptions, file.count, bands, override, alpha_bands(file)
+        )
         named = override is not None or named_bands(header.descriptions, bands)
-        return RawImage(read_bands(file, chosen), locate(file), named)
+        own = file.crs, file.transform, (file.height, file.width)
+        reader = stack.enter_context(resampled(file, spec.pixel_size, spec.nodata))
+        check_pixels(reader.height, reader.width)
+        return RawImage(
+            values=read_bands(reader, chosen, nodata=spec.nodata),
+            georeference=locate(reader),
+            named=named,
+            scaling={
+                row: tag
+                for row, band in enumerate(chosen)
+                if (tag := scaling(file, band)) is not None
+            },
+            reading=describe_file(file, chosen, named, spec.nodata),
+            doubts=[] if spec.resample else doubt_pixel_size(*own, spec.profile),
+        )
 
 
 def _status(error: BaseException) -> str:

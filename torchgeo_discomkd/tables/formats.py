@@ -5,13 +5,14 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 from pyarrow import csv
 from pyarrow import parquet as pq
 
 from ..errors import SettingError
+from ..metadata import KEY
 
 #: Name of the column of outlines.
 GEOMETRY = 'geometry'
@@ -60,7 +61,12 @@ def check_format(path: Path, classes: Sequence[str]) -> None:
 
 
 def write_table(
-    path: Path, suffix: str, tables: Iterator[pa.Table], schema: pa.Schema, crs: str
+    path: Path,
+    suffix: str,
+    tables: Iterator[pa.Table],
+    schema: pa.Schema,
+    crs: str,
+    metadata: str = '{}',
 ) -> None:
     """Write rows to a new file.
 
@@ -70,12 +76,15 @@ def write_table(
         tables: The rows, a few thousand at a time.
         schema: Their columns.
         crs: Coordinate reference system of the outlines.
+        metadata: JSON that describes the table, for formats that can keep it: all but
+            comma-separated values.
 
     Raises:
         OSError: If the file cannot be written.
     """
     match suffix:
         case '.parquet':
+            schema = schema.with_metadata({**schema.metadata, KEY: metadata})
             with pq.ParquetWriter(path, schema, compression='zstd') as writer:
                 for table in _join(tables, schema):
                     writer.write_table(table)
@@ -84,9 +93,13 @@ def write_table(
                 for table in tables:
                     writer.write_table(_with_text(table))
         case '.gpkg':
-            _write_layer(path, 'GPKG', map(_with_multipolygons, tables), schema, crs)
+            rows = map(_with_multipolygons, tables)
+            kept: dict[str, Any] = {'layer_metadata': {KEY: metadata}}
+            _write_layer(path, 'GPKG', rows, schema, crs, kept)
         case '.geojson':
-            _write_layer(path, 'GeoJSON', tables, schema, crs)
+            _write_layer(
+                path, 'GeoJSON', tables, schema, crs, {'DESCRIPTION': metadata}
+            )
 
 
 def _join(tables: Iterator[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
@@ -101,7 +114,12 @@ def _join(tables: Iterator[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
 
 
 def _write_layer(
-    path: Path, driver: str, tables: Iterator[pa.Table], schema: pa.Schema, crs: str
+    path: Path,
+    driver: str,
+    tables: Iterator[pa.Table],
+    schema: pa.Schema,
+    crs: str,
+    options: dict[str, Any],
 ) -> None:
     # imported here because it takes a second
     import pyogrio
@@ -119,6 +137,7 @@ def _write_layer(
             geometry_type='MultiPolygon' if driver == 'GPKG' else 'Unknown',
             # PROJ accepts more notations than GDAL
             crs=pyproj.CRS.from_user_input(crs).to_wkt(),
+            **options,
         )
     except RuntimeError as error:
         raise OSError(str(error)) from error

@@ -34,6 +34,9 @@ class Prediction:
             prediction.
         status: 'ok', or a word for what is unusual, with a reason after a colon.
         footprint: Outline of the tile in the table's CRS; None if it is not known.
+        unusual: How the tile differs from those of training; None if it does not.
+        reading: How the numbers in its files were understood. The metadata of a table
+            count the different readings.
 
     Example:
         >>> row = Prediction.from_probabilities(
@@ -52,6 +55,8 @@ class Prediction:
     probabilities: tuple[float, ...] | None
     status: str
     footprint: 'Polygon | MultiPolygon | None' = None
+    unusual: str | None = None
+    reading: str | None = None
 
     @classmethod
     def from_probabilities(

@@ -5,6 +5,8 @@
 
 import json
 import time
+import warnings
+from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,11 +14,15 @@ from types import TracebackType
 from typing import Self
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ..errors import OutputError, OutputExistsError, SettingError, UserError
 from .formats import GEOMETRY, check_format, write_table
 from .prediction import Prediction
 from .shards import Shards
+
+#: Column of shards that becomes metadata of the table.
+READING = 'reading'
 
 # A shard is written once it has this many rows or is this old: a kill loses no more.
 _ROWS = 4096
@@ -98,9 +104,13 @@ class PredictionTable:
                 f'{self.path} exists: choose another name, or replace it with '
                 '--overwrite.'
             )
-        settings = {**(settings or {}), 'classes': ', '.join(self.classes), 'crs': crs}
+        self._settings = {
+            **(settings or {}),
+            'classes': ', '.join(self.classes),
+            'crs': crs,
+        }
         with self._writing():
-            self._shards.open(settings, overwrite, resume)
+            self._shards.open(self._settings, overwrite, resume)
         self._rows: list[Prediction] = []
         self._since = time.monotonic()
 
@@ -116,6 +126,48 @@ class PredictionTable:
         for table in self._shards.read(['path', 'status']):
             columns = (table[name].to_pylist() for name in ('path', 'status'))
             yield from zip(*columns, strict=True)
+
+    def warn_of_unusual(self) -> int:
+        """Warn of rows on disk whose tiles are unusual.
+
+        Returns:
+            Their number.
+
+        Raises:
+            CorruptFileError: If a file of rows is damaged.
+
+        Warns:
+            UserWarning: If there are some, with the first one.
+        """
+        total, first, number = 0, None, 0
+        for table in self._shards.read(['path', 'unusual']):
+            rows = table.filter(pc.field('unusual').is_valid())
+            total, number = total + len(table), number + len(rows)
+            if first is None and len(rows):
+                first = '{path}: {unusual}'.format(**rows.slice(0, 1).to_pylist()[0])
+        if first is not None:
+            warnings.warn(
+                f'{number} of {total} tiles are unusual, see the column of this name; '
+                f'the first is {first}. Their labels may be wrong: check the unit of '
+                'the files, their bands, and whether the classifier was trained on '
+                'such tiles.',
+                stacklevel=3,
+            )
+        return number
+
+    def readings(self) -> Counter[str]:
+        """Count how the files of all rows on disk were understood.
+
+        Returns:
+            Number of tiles by description.
+
+        Raises:
+            CorruptFileError: If a file of rows is damaged.
+        """
+        readings: Counter[str] = Counter()
+        for table in self._shards.read([READING]):
+            readings.update(r for r in table[READING].to_pylist() if r is not None)
+        return readings
 
     def write(self, rows: Iterable[Prediction]) -> None:
         """Add rows; they are on disk after 5 seconds, 4096 rows or :meth:`close`.
@@ -139,14 +191,16 @@ class PredictionTable:
         """
         if self._rows:
             with self._writing():
-                self._shards.write(_to_arrow(self._rows, self.classes, self._schema))
+                schema = self._schema.append(pa.field(READING, pa.string()))
+                self._shards.write(_to_arrow(self._rows, self.classes, schema))
             self._rows = []
         self._since = time.monotonic()
 
     def finish(self) -> Path:
         """Write the table from the rows of all parts and remove their folder.
 
-        The rows are in the order of writing, those of part 0 first.
+        The rows are in the order of writing, those of part 0 first. Settings and
+        readings become metadata of the file, under the key 'torchgeo_discomkd'.
 
         Returns:
             The table.
@@ -161,7 +215,15 @@ class PredictionTable:
         complete = self._shards.folder / f'complete{suffix}'
         with self._writing():
             complete.unlink(missing_ok=True)
-            write_table(complete, suffix, self._shards.read(), self._schema, self.crs)
+            described = {'settings': self._settings, 'readings': self.readings()}
+            write_table(
+                complete,
+                suffix,
+                self._shards.read(self._schema.names),
+                self._schema,
+                self.crs,
+                json.dumps(described),
+            )
             complete.replace(self.path)
             self._shards.remove()
         return self.path
@@ -202,7 +264,7 @@ class PredictionTable:
 
 
 def _make_schema(classes: Sequence[str], crs: str) -> pa.Schema:
-    """Return the columns: path, label, confidence, entropy, one for each class, status.
+    """Return the columns: path, label, confidence, entropy, one for each class, ...
 
     The last column is the outline as well-known binary, with the metadata of
     GeoParquet 1.1 (https://geoparquet.org/releases/v1.1.0/).
@@ -233,6 +295,7 @@ def _make_schema(classes: Sequence[str], crs: str) -> pa.Schema:
         pa.field('entropy', pa.float32()),
         *(pa.field(f'probability_{name}', pa.float32()) for name in classes),
         pa.field('status', pa.string(), nullable=False),
+        pa.field('unusual', pa.string()),
         pa.field(GEOMETRY, pa.binary()),
     ]
     return pa.schema(fields, {'geo': json.dumps(geo)})
@@ -252,7 +315,9 @@ def _to_arrow(
         [row.entropy for row in rows],
         *map(list, probabilities),
         [row.status for row in rows],
+        [row.unusual for row in rows],
         [None if row.footprint is None else to_wkb(row.footprint) for row in rows],
+        [row.reading for row in rows],
     ]
     arrays = [
         pa.array(values, field.type)

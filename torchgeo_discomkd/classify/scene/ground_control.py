@@ -11,6 +11,7 @@ from rasterio.io import DatasetReader
 from rasterio.vrt import WarpedVRT
 
 from ...errors import CorruptFileError
+from ...rasters.decoding import has_mask
 
 # UTM ends here; the grids beyond are those of the ice services (NSIDC).
 _UTM_SOUTH, _UTM_NORTH = -80, 84
@@ -55,8 +56,9 @@ def warp_to_grid(file: DatasetReader, path: str) -> WarpedVRT:
                 f'{path} has ground control points on both sides of the antimeridian: '
                 f'warp it first, for example with "gdalwarp -t_srs {target} -tps".'
             )
+    masked = has_mask(file)
     nodata = file.nodata
-    if nodata is None:
+    if nodata is None and not masked:
         nodata = np.nan if np.dtype(file.dtypes[0]).kind == 'f' else 0
     return WarpedVRT(
         file,
@@ -65,6 +67,8 @@ def warp_to_grid(file: DatasetReader, path: str) -> WarpedVRT:
         src_nodata=nodata,
         nodata=nodata,
         resampling=Resampling.nearest,
+        # a mask does not survive warping, an alpha band does
+        add_alpha=masked,
     )
 
 

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from ... import __version__
 from ...files import partial_folder
 from ...rasters.finding import ImageFiles
 from ...rasters.scale import Scale
+from ...rasters.tiles import TileSpec
 from ..band_order import warn_of_swapped_scene
 from ..options import CACHE_BYTES
 from ..predictor import Predictor
@@ -26,6 +28,7 @@ from .map_writer import MapWriter
 from .outputs import SceneOutputs, SceneSummary, finish_outputs, plan_outputs
 from .panels import MapRow, PanelAverage, Strip, iterate_strips
 from .reader import Grid, SceneReader, open_scene
+from .report import report_doubts
 from .settings import SceneSettings, make_settings, split_panels
 from .windows import place_windows
 
@@ -46,6 +49,9 @@ def classify_scene(
     preview: str | Path | None = None,
     overwrite: bool = False,
     progress: bool = True,
+    nodata: float | None = None,
+    strict: bool = False,
+    resample: bool = False,
 ) -> SceneSummary:
     """Classify a scene into a map of classes and a map of confidence.
 
@@ -90,6 +96,10 @@ def classify_scene(
         preview: Figure to write, .png: classes with legend, and confidence.
         overwrite: Replace existing files.
         progress: Show a progress bar.
+        nodata: As for :func:`.classify_tiles`.
+        strict: Refuse the scene if it is unusual, see :func:`.classify_tiles`.
+        resample: As for :func:`.classify_tiles`; the cells of the map are *stride*
+            pixels of this size.
 
     Returns:
         The files, and a summary of the map.
@@ -100,11 +110,13 @@ def classify_scene(
         OutputError: If a file cannot be written.
         OutputExistsError: If a file exists, or is the scene itself.
         SettingError: If a setting is unknown or out of range.
-        UnitError: If the values contradict *scale* or the classifier's unit.
+        UnitError: If the values contradict *scale* or the classifier's unit, or cannot
+            be backscatter.
+        UnusualImageError: If *strict* is set and the scene is unusual.
 
     Warns:
-        UserWarning: If the scene has no georeference or CRS, or its bands seem to be
-            swapped.
+        UserWarning: If the scene has no georeference or CRS, its bands seem to be
+            swapped, or it is unusual.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -138,16 +150,30 @@ def classify_scene(
     )
     legend = make_legend(predictor.metadata.classes, min_confidence > 0)
     outputs = plan_outputs(output, polygons, preview, scene, overwrite)
+    spec = TileSpec(
+        bands=predictor.bands,
+        unit=predictor.unit,
+        size=settings.tile,
+        scale=scale,
+        override=None if bands is None else tuple(bands),
+        max_nodata=max_nodata,
+        nodata=nodata,
+        profile=predictor.profile,
+        strict=strict,
+        resample=resample,
+    )
     gdal = {'GDAL_CACHEMAX': CACHE_BYTES, 'GDAL_NUM_THREADS': f'{workers}'}
     with rasterio.Env(**gdal), ExitStack() as stack:
-        reader = stack.enter_context(
-            open_scene(scene, predictor.bands, bands, scale, predictor.unit)
-        )
+        reader = stack.enter_context(open_scene(scene, spec))
         sample = reader.sample()
         if not reader.named:
-            warn_of_swapped_scene(sample, predictor.bands, scene.name)
+            flat = sample.windows.swapaxes(0, 1).reshape(reader.bands, -1)
+            warn_of_swapped_scene(flat, predictor.bands, scene.name)
+        unusual = report_doubts(reader.name, sample, spec)
         grid = _map_grid(reader, settings.stride)
-        tags = _tags(predictor, scene, settings)
+        tags = _tags(predictor, scene, settings) | {'READING': reader.reading}
+        if unusual is not None:
+            tags['UNUSUAL'] = unusual
         folders = {p: stack.enter_context(partial_folder(p)) for p in outputs.asked}
         writer = stack.enter_context(
             closing(MapWriter(folders[outputs.classes], grid, legend, tags, workers))
@@ -155,6 +181,7 @@ def classify_scene(
         windows = _classify(predictor, reader, settings, writer, progress)
         writer.finish()
         summary = _summarize(outputs, settings, legend, grid, writer, windows)
+        summary = replace(summary, reading=reader.reading, unusual=unusual)
         finish_outputs(summary, folders, writer, legend, reader.grid)
     return summary
 

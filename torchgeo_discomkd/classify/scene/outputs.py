@@ -80,6 +80,8 @@ class SceneSummary:
             pixels.
         mean_confidence: Mean confidence of all cells with a class; NaN if there is
             none.
+        reading: How the numbers in the files were understood.
+        unusual: What speaks against the map; None if nothing does.
 
     Example:
         >>> outputs = SceneOutputs(Path('map.tif'), polygons=None, preview=None)
@@ -98,6 +100,8 @@ class SceneSummary:
     windows: int
     skipped: int
     mean_confidence: float
+    reading: str = ''
+    unusual: str | None = None
 
     def __str__(self) -> str:
         """Return a summary in one line."""

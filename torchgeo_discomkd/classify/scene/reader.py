@@ -6,6 +6,7 @@
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from affine import Affine
@@ -16,16 +17,26 @@ from rasterio.io import DatasetReader
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
-from ...errors import BandError, CorruptFileError, SettingError
+from ...errors import BandError, CorruptFileError, SettingError, UnitError
+from ...rasters.decoding import alpha_bands, check_values, read_bands, scaling
+from ...rasters.doubts import describe_file, describe_unit, doubt_pixel_size
 from ...rasters.finding import ImageFiles
 from ...rasters.opening import open_raster
-from ...rasters.readers import check_values, describe, read_bands
-from ...rasters.scale import Scale, Unit, check_scale, convert_scale, find_unit
+from ...rasters.pixel_size import resampled
+from ...rasters.plausibility import check_backscatter
+from ...rasters.readers import describe
+from ...rasters.scale import Unit, convert_scale, find_unit
 from ...rasters.selection import named_bands, select_bands
+from ...rasters.tiles import TileSpec
 from .ground_control import has_ground_control, warp_to_grid
 
 # Rows of a compressed file are best read in whole blocks, but a file may be one block.
 _MOST_BLOCK_ROWS = 1024
+
+# A scene is sampled at up to 8 x 8 places, in pieces of the size of a window, as far as
+# they are small enough to keep; if all are empty, at up to 32 x 32.
+_PIECES, _LARGEST_PIECE = 8, 128
+_MANY_PIECES, _SMALL_PIECE = 32, (16, 16)
 
 
 @dataclass(frozen=True)
@@ -46,6 +57,20 @@ class Grid:
     transform: Affine | None
 
 
+@dataclass(frozen=True)
+class SceneSample:
+    """Pieces from all over a scene.
+
+    Attributes:
+        windows: Values in the unit of the classifier, float32, shape (N, bands, rows,
+            columns), missing pixels NaN.
+        doubts: What speaks against mapping the scene.
+    """
+
+    windows: NDArray[np.float32]
+    doubts: list[str]
+
+
 class SceneReader:
     """A scene that is open for reading.
 
@@ -64,8 +89,7 @@ class SceneReader:
         name: str,
         files: Sequence[tuple[DatasetReader | WarpedVRT, list[int]]],
         named: bool,
-        scale: Scale,
-        unit: str,
+        spec: TileSpec,
     ) -> None:
         """Initialize a new SceneReader instance.
 
@@ -74,12 +98,10 @@ class SceneReader:
             files: Open files on one grid, each with the positions of its bands (from
                 0), together in the order of the classifier.
             named: Whether the order of the bands is certain.
-            scale: Unit of the scene as stated by the user.
-            unit: Unit to deliver, that of the classifier.
+            spec: What the classifier needs, and what the user states.
         """
         self._files = files
-        self._scale = scale
-        self._unit = unit
+        self._spec = spec
 
         # decided by the first data for the whole scene
         self._given: Unit | None = None
@@ -94,9 +116,8 @@ class SceneReader:
     def read(self, top: int, bottom: int, left: int, right: int) -> NDArray[np.float32]:
         """Read a part of the scene.
 
-        Nodata values, pixels that an internal mask hides, and infinite ones become
-        NaN. A declared scale or offset is not applied. The first values that are not
-        missing determine the unit of the scene.
+        Missing pixels become NaN, see :func:`~.decoding.read_bands`. The first values
+        that are not missing determine the unit of the scene.
 
         Args:
             top: First row.
@@ -115,11 +136,12 @@ class SceneReader:
         """
         image = self._read(top, bottom, left, right)
         self._decide_unit(image)
-        return convert_scale(image, self._given, self._unit)
+        return convert_scale(image, self._given, self._spec.unit)
 
     def _decide_unit(self, image: NDArray[np.float32]) -> None:
         if self._given is None:
-            self._given = find_unit(image, self._scale, self._unit, self.name)
+            spec = self._spec
+            self._given = find_unit(image, spec.scale, spec.unit, self.name)
 
     def _read(
         self, top: int, bottom: int, left: int, right: int
@@ -127,7 +149,8 @@ class SceneReader:
         window = Window.from_slices((top, bottom), (left, right))
         try:
             parts = [
-                read_bands(file, positions, window) for file, positions in self._files
+                read_bands(file, positions, window, self._spec.nodata)
+                for file, positions in self._files
             ]
         except RasterioError as error:
             raise CorruptFileError(
@@ -136,45 +159,75 @@ class SceneReader:
             ) from error
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
-    def sample(self) -> NDArray[np.float32]:
-        """Read small pieces from all over the scene and use them to determine its unit.
+    def sample(self) -> SceneSample:
+        """Read pieces from all over the scene and use them to determine its unit.
 
         Returns:
-            Raw values, float32, shape (bands, N); all NaN or few if the scene is mostly
-            missing.
+            The pieces, and what speaks against them.
 
         Raises:
-            UnitError: As for :meth:`read`.
+            UnitError: As for :meth:`read`, or if the values are physically impossible.
         """
-        for pieces, size in ((8, 64), (32, 16)):
-            values = self._pieces(pieces, size)
-            if np.isfinite(values).any():
+        for most, size in ((_PIECES, self._piece), (_MANY_PIECES, _SMALL_PIECE)):
+            pieces = self._pieces(most, size)
+            if np.isfinite(pieces).any():
                 break
-        self._decide_unit(values)
-        return values
+        self._decide_unit(pieces)
+        spec = self._spec
+        values = convert_scale(pieces, self._given, spec.unit)
+        flat = pieces.swapaxes(0, 1), values.swapaxes(0, 1)
+        try:
+            doubts = check_backscatter(
+                *flat, spec.unit, spec.bands, scaling=self._scaling()
+            )
+        except UnitError as error:
+            raise UnitError(f'{self.name}: {error}') from error
+        return SceneSample(values, [*self._doubt_pixels(), *doubts])
 
-    def _pieces(self, pieces: int, size: int) -> NDArray[np.float32]:
-        height, width = self.grid.height, self.grid.width
-        tops = np.unique(np.linspace(0, max(height - size, 0), pieces).astype(int))
-        lefts = np.unique(np.linspace(0, max(width - size, 0), pieces).astype(int))
-        found = [
-            self._read(t, min(t + size, height), x, min(x + size, width))
-            for t in tops.tolist()
-            for x in lefts.tolist()
-        ]
-        return np.concatenate(
-            [piece.reshape(self.bands, -1) for piece in found], axis=1
+    @property
+    def reading(self) -> str:
+        """How the numbers in the files are understood, known after :meth:`sample`."""
+        spec, (file, positions) = self._spec, self._files[0]
+        parts = describe_file(file, positions, self.named, spec.nodata)
+        how = describe_unit(self._given, spec.unit, spec.scale != 'auto')
+        return '; '.join([*parts, how])
+
+    def _scaling(self) -> dict[int, tuple[float, float]]:
+        tags = [scaling(file, i) for file, found in self._files for i in found]
+        return {row: tag for row, tag in enumerate(tags) if tag is not None}
+
+    def _doubt_pixels(self) -> list[str]:
+        grid = self.grid
+        return doubt_pixel_size(
+            grid.crs, grid.transform, (grid.height, grid.width), self._spec.profile
         )
+
+    @property
+    def _piece(self) -> tuple[int, int]:
+        height, width = self._spec.size or (_LARGEST_PIECE, _LARGEST_PIECE)
+        return min(height, _LARGEST_PIECE), min(width, _LARGEST_PIECE)
+
+    def _pieces(self, most: int, size: tuple[int, int]) -> NDArray[np.float32]:
+        """Return pieces of a size, *most* in each direction: (N, bands, rows, columns).
+
+        Pieces reach beyond a scene that is smaller than they are; missing pixels.
+        """
+        height, width = self.grid.height, self.grid.width
+        tops = np.unique(np.linspace(0, max(height - size[0], 0), most).astype(int))
+        lefts = np.unique(np.linspace(0, max(width - size[1], 0), most).astype(int))
+        pieces = np.full(
+            (len(tops) * len(lefts), self.bands, *size), np.nan, np.float32
+        )
+        for piece, (top, left) in zip(pieces, product(tops, lefts), strict=True):
+            bottom, right = min(top + size[0], height), min(left + size[1], width)
+            piece[:, : bottom - top, : right - left] = self._read(
+                int(top), int(bottom), int(left), int(right)
+            )
+        return pieces
 
 
 @contextmanager
-def open_scene(
-    files: ImageFiles,
-    wanted: Sequence[str],
-    bands: Sequence[str] | None,
-    scale: Scale,
-    unit: str,
-) -> Generator[SceneReader]:
+def open_scene(files: ImageFiles, spec: TileSpec) -> Generator[SceneReader]:
     """Open a scene.
 
     A scene with ground control points only, such as a Sentinel-1 GRD measurement, is
@@ -182,11 +235,8 @@ def open_scene(
 
     Args:
         files: One file, or one file per band on the same grid.
-        wanted: Names of the bands that the classifier needs, in its order.
-        bands: The file's band for each of *wanted* (names, or numbers from 1), which
-            overrules names and order; only for one file.
-        scale: Unit of the scene as stated by the user; 'auto' guesses it.
-        unit: Unit of the classifier's images.
+        spec: What the classifier needs, and what the user states; ``spec.override`` is
+            for one file only.
 
     Yields:
         The scene.
@@ -195,10 +245,9 @@ def open_scene(
         BandError: If bands are missing, complex, or positions in a colour palette, or
             the files of the bands do not lie on the same grid.
         CorruptFileError: If a file cannot be read as an image.
-        SettingError: If *bands* is given for several files, or *scale* is unknown or
-            does not go with *unit*.
+        SettingError: If ``spec.override`` is given for several files.
     """
-    check_scale(scale, unit)
+    bands = spec.override
     if bands is not None and len(files.paths) > 1:
         raise SettingError(
             f'bands={",".join(bands)} selects bands of one file, but {files.name} are '
@@ -207,17 +256,20 @@ def open_scene(
     with ExitStack() as stack:
         opened = []
         named = bands is not None or len(files.paths) > 1
-        for path, names in _names_by_file(files, wanted):
+        for path, names in _names_by_file(files, spec.bands):
             file = stack.enter_context(open_raster(path))
             header = describe(file)
-            positions = select_bands(header.descriptions, header.count, names, bands)
+            positions = select_bands(
+                header.descriptions, file.count, names, bands, alpha_bands(file)
+            )
             named = named or named_bands(header.descriptions, names)
             check_values(file, positions)
             if has_ground_control(file):
                 file = stack.enter_context(warp_to_grid(file, path))
+            file = stack.enter_context(resampled(file, spec.pixel_size, spec.nodata))
             opened.append((file, positions))
         _check_grids(files, [_grid(file) for file, _ in opened])
-        yield SceneReader(files.name, opened, named, scale, unit)
+        yield SceneReader(files.name, opened, named, spec)
 
 
 def _names_by_file(

@@ -71,14 +71,15 @@ class PackLayout:
         described: dict[str, PackedModality] = {}
         self._shapes: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {}
         for modality, images in dataset.images.items():
-            names, *shape, stored = images.header(0)
+            header = images.header(0)
+            shape = header.count, header.height, header.width
             described[modality] = PackedModality(
-                images.folder, names, dataset.units.get(modality)
+                images.folder, header.descriptions, dataset.units.get(modality)
             )
-            keep = stored.name in KEPT and modality not in widened
-            dtype = stored.newbyteorder('<') if keep else np.dtype('<f4')
+            keep = header.dtype.name in KEPT and modality not in widened
+            dtype = header.dtype.newbyteorder('<') if keep else np.dtype('<f4')
             count = len(images)
-            self.images[modality] = dtype, tuple(shape)
+            self.images[modality] = dtype, shape
             self.small[f'path.{modality}'] = json.dumps(list(images.paths)).encode()
             self._shapes[f'image.{modality}'] = (dtype, (count, *shape))
             if dataset.store.layout == 'folders':

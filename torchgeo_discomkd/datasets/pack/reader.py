@@ -192,7 +192,8 @@ class PackedImages(StoredImages):
         Args:
             row: Not used: all images are alike.
         """
-        return Header(self._descriptions, *self.mapped.shape[1:], self.mapped.dtype)
+        _, count, height, width = self.mapped.shape
+        return Header(self._descriptions, count, height, width, self.mapped.dtype)
 
     def read(self, row: int, bands: Sequence[int] | None = None) -> NDArray[np.float32]:
         """Return an image; see :meth:`StoredImages.read`.

@@ -1,0 +1,168 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""How an image was understood, and what speaks against it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio import CRS
+from rasterio.io import DatasetReader
+from rasterio.vrt import WarpedVRT
+
+from ..errors import SettingError
+from ..metadata import ImageProfile
+from .decoding import alpha_bands, has_mask, scaling
+from .pixel_size import pixel_size, same_size
+from .scale import DIVISORS, Unit
+from .unusual import distances
+
+#: A scene is unusual if more than this share of its windows are.
+MOST_UNUSUAL = 0.1
+
+
+def check_profile(profile: ImageProfile | None, strict: bool, resample: bool) -> None:
+    """Check that a classifier file says what the options need.
+
+    Args:
+        profile: What the training tiles look like; None if the file does not say.
+        strict: Whether unusual images are refused.
+        resample: Whether images are read with pixels of the size in training.
+
+    Raises:
+        SettingError: If it does not.
+    """
+    again = 'omit it, or train again with this version and georeferenced tiles.'
+    if strict and profile is None:
+        raise SettingError(
+            'strict=True: the classifier file does not say what its training tiles '
+            f'look like: {again}'
+        )
+    if resample and (profile is None or profile.pixel_size is None):
+        raise SettingError(
+            'resample=True: the classifier file does not say how large the pixels of '
+            f'its training tiles are: {again}'
+        )
+
+
+def doubt_tile(
+    windows: NDArray[np.float32], bands: tuple[str, ...], profile: ImageProfile | None
+) -> list[str]:
+    """Say how the values of a tile differ from those of training tiles.
+
+    Args:
+        windows: The tile in the unit of the classifier, in N windows: shape (N, C, H,
+            W), missing pixels NaN.
+        bands: Names of the C bands.
+        profile: What the training tiles look like; None if that is unknown.
+
+    Returns:
+        One sentence; none unless the median window is unusual.
+    """
+    if profile is None:
+        return []
+    found = sorted(distances(windows, bands, profile))[len(windows) // 2]
+    return [found.reason] if found.unusual else []
+
+
+def doubt_scene(
+    windows: NDArray[np.float32], bands: tuple[str, ...], profile: ImageProfile | None
+) -> list[str]:
+    """Say how the values of a scene differ from those of training tiles.
+
+    Args:
+        windows: Windows from all over the scene, shape (N, C, H, W), missing pixels
+            NaN.
+        bands: Names of the C bands.
+        profile: What the training tiles look like; None if that is unknown.
+
+    Returns:
+        One sentence; none unless more than :data:`MOST_UNUSUAL` of the windows are
+        unusual.
+    """
+    if profile is None:
+        return []
+    present = windows[np.isfinite(windows).any(axis=(1, 2, 3))]
+    unusual = sorted(d for d in distances(present, bands, profile) if d.unusual)
+    if len(unusual) <= MOST_UNUSUAL * len(present):
+        return []
+    share, typical = len(unusual) / len(present), unusual[len(unusual) // 2]
+    return [f'{100 * share:.0f} % of the windows are unusual ({typical.reason})']
+
+
+def doubt_pixel_size(
+    crs: CRS | None,
+    transform: Affine | None,
+    shape: tuple[int, int],
+    profile: ImageProfile | None,
+) -> list[str]:
+    """Say if the pixels of an image differ in size from those of training tiles.
+
+    Args:
+        crs: Coordinate reference system of the image.
+        transform: Its transform.
+        shape: Its height and width.
+        profile: What the training tiles look like.
+
+    Returns:
+        One sentence; none if the sizes are the same within a quarter, or one is
+        unknown.
+    """
+    own = pixel_size(crs, transform, *shape)
+    trained = None if profile is None else profile.pixel_size
+    if own is None or trained is None or same_size(own, trained):
+        return []
+    return [f'pixels of {own:.3g} m, in training {trained:.3g} m']
+
+
+def describe_file(
+    file: DatasetReader | WarpedVRT,
+    positions: Sequence[int],
+    named: bool,
+    nodata: float | None,
+) -> list[str]:
+    """Describe how the numbers in a file are decoded.
+
+    Args:
+        file: The file.
+        positions: Positions of the bands that are read.
+        named: Whether the bands are identified by name.
+        nodata: The nodata value that the user states.
+
+    Returns:
+        Parts of a sentence.
+    """
+    parts = ['bands by name' if named else 'bands by order']
+    for tag in dict.fromkeys(scaling(file, band) for band in positions):
+        if tag is not None:
+            scale, offset = tag
+            plus = f' and offset {offset:g}' if offset else ''
+            parts.append(f'scale {scale:g}{plus} from the file')
+    values = dict.fromkeys(file.nodatavals[band] for band in positions)
+    parts += [f'nodata {v:g} from the file' for v in values if v is not None]
+    if has_mask(file) or alpha_bands(file):
+        parts.append('mask from the file')
+    if nodata is not None:
+        parts.append(f'nodata {nodata:g} as stated')
+    return parts
+
+
+def describe_unit(given: Unit | None, unit: str, stated: bool) -> str:
+    """Describe in which unit values are, and what becomes of them.
+
+    Args:
+        given: Unit in the file; None if it was not looked for.
+        unit: Unit of the classifier.
+        stated: Whether the user stated *given*, which is otherwise guessed.
+
+    Returns:
+        Part of a sentence.
+    """
+    if given is None:
+        return f'values taken as they are ({unit or "unknown"})'
+    words = {'linear': 'linear power'} | {k: f'dB x {v}' for k, v in DIVISORS.items()}
+    source = 'as stated' if stated else 'by its values'
+    converted = '' if given == unit else f', converted to {words.get(unit, unit)}'
+    return f'{words.get(given, given)} {source}{converted}'

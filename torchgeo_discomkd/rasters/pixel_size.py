@@ -1,0 +1,109 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""The size of a pixel on the ground, and reading at another one."""
+
+import math
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from affine import Affine
+from rasterio import CRS
+from rasterio.enums import Resampling
+from rasterio.io import DatasetReader
+from rasterio.vrt import WarpedVRT
+
+from ..errors import SettingError
+from .decoding import has_mask
+
+#: Relative difference from which the sizes of two pixels are not the same.
+TOLERANCE = 0.25
+
+# Relative difference below which an image is not resampled.
+_SAME = 0.01
+
+# Length of a degree on the Earth in metres.
+_DEGREE = 111_320.0
+
+
+def pixel_size(
+    crs: CRS | None, transform: Affine | None, height: int, width: int
+) -> float | None:
+    """Return the side of a pixel in metres.
+
+    Args:
+        crs: Coordinate reference system.
+        transform: From pixel (column, row) to its coordinates.
+        height: Number of rows.
+        width: Number of columns.
+
+    Returns:
+        Square root of the area of a pixel; of the one in the centre, if coordinates are
+        degrees. None if it is unknown.
+    """
+    if crs is None or transform is None:
+        return None
+    side = math.sqrt(abs(transform.determinant))
+    if crs.is_geographic:
+        _, latitude = transform @ (width / 2, height / 2)
+        shrink = math.cos(math.radians(latitude))
+        return side * _DEGREE * math.sqrt(shrink) if shrink > 0 else None
+    return side * crs.linear_units_factor[1] if crs.is_projected else None
+
+
+def same_size(one: float | None, other: float | None) -> bool:
+    """Return whether two sizes differ by at most a quarter, or one is unknown.
+
+    Args:
+        one: Side of a pixel in metres.
+        other: Side of another.
+    """
+    if one is None or other is None:
+        return True
+    return max(one, other) <= (1 + TOLERANCE) * min(one, other)
+
+
+@contextmanager
+def resampled(
+    file: DatasetReader | WarpedVRT, wanted: float | None, nodata: float | None = None
+) -> Generator[DatasetReader | WarpedVRT]:
+    """Read a file as if its pixels had another size, in its own projection.
+
+    GDAL reads the overview that comes closest. Larger pixels are the mean of those that
+    they cover, smaller ones are interpolated, both in the unit of the file.
+
+    Args:
+        file: The open file.
+        wanted: Side of a pixel in metres; None to leave the file as it is.
+        nodata: A number in the file that stands for missing pixels although the file
+            does not say so.
+
+    Yields:
+        The file itself if its pixels already have this size, or it is unknown.
+
+    Raises:
+        SettingError: If *nodata* is not the value that the file declares.
+    """
+    own = pixel_size(file.crs, file.transform, file.height, file.width)
+    factor = 1.0 if wanted is None or own is None else wanted / own
+    if math.isclose(factor, 1, rel_tol=_SAME):
+        yield file
+        return
+    if nodata is not None and file.nodata not in (None, nodata):
+        raise SettingError(
+            f'{file.name} declares {file.nodata:g} as its nodata value, and resampling '
+            f'can leave out only one: omit nodata={nodata:g}, or resample the file '
+            'with gdalwarp.'
+        )
+    with WarpedVRT(
+        file,
+        crs=file.crs,
+        transform=file.transform @ Affine.scale(factor),
+        height=max(round(file.height / factor), 1),
+        width=max(round(file.width / factor), 1),
+        resampling=Resampling.average if factor > 1 else Resampling.bilinear,
+        src_nodata=file.nodata if nodata is None else nodata,
+        # a mask does not survive warping, an alpha band does
+        add_alpha=has_mask(file),
+    ) as other:
+        yield other
