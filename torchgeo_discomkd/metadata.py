@@ -37,7 +37,7 @@ class ImageProfile:
         crs_kind: 'projected' or 'geographic'; None if the tiles do not say.
 
     Example:
-        >>> from torchgeo_discomkd.metadata import ImageProfile
+        >>> from torchgeo_discomkd.models import ImageProfile
         >>> profile = ImageProfile(
         ...     quantiles=((-30.0, -25.0, -22.0, -15.0, -11.0, -9.0, -6.0, -4.0, 8.0),),
         ...     means=((-20.9, -5.1),),

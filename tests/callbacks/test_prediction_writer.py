@@ -26,7 +26,7 @@ from torchgeo_discomkd.errors import OutputExistsError, SettingError
 from torchgeo_discomkd.tasks import DisCoMKD
 
 COLUMNS = ['path', 'label', 'confidence', 'entropy']
-COLUMNS += ['probability_dry', 'probability_flooded', 'status', 'geometry']
+COLUMNS += ['probability_dry', 'probability_flooded', 'status', 'unusual', 'geometry']
 
 
 class Tiles(Dataset[Sample]):

@@ -42,7 +42,9 @@ def test_sample(tmp_path: Path) -> None:
     assert sample['path'] == str(path)
     assert sample['status'] == 'ok'
     assert sample['footprint'].equals(box(5e5, 4e6 - 80, 5e5 + 100, 4e6))
-    assert set(sample) == {'image_sar', 'index', 'path', 'status', 'footprint'}
+    assert set(sample) == {
+        *('image_sar', 'index', 'path', 'status', 'footprint', 'unusual', 'reading')
+    }
 
 
 def test_bands_and_scale(tmp_path: Path) -> None:

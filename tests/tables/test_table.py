@@ -28,7 +28,7 @@ from torchgeo_discomkd.tables.formats import FORMATS
 CLASSES = ('Crop', 'Wet land')
 COLUMNS = [
     *('path', 'label', 'confidence', 'entropy'),
-    *('probability_Crop', 'probability_Wet land', 'status', 'geometry'),
+    *('probability_Crop', 'probability_Wet land', 'status', 'unusual', 'geometry'),
 ]
 BOX = shapely.box(3, 40, 4, 41)
 PARTS = shapely.MultiPolygon(

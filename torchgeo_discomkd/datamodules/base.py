@@ -20,8 +20,10 @@ from ..datasets import (
     MultiModalDataset,
     cached_statistics,
     collate_samples,
+    image_profile,
 )
 from ..errors import BatchSizeError, SettingError
+from ..metadata import ImageProfile
 from .augmentation import SeededSymmetry, warn_if_rescaled
 from .resident import ResidentImages, RowLoader, resident_images
 from .sampling import RemainderBatchSampler, SeededSampler
@@ -45,6 +47,8 @@ class MultiModalDataModule(NonGeoDataModule):
     Attributes:
         statistics: Statistics of the training split for each modality, known after
             setup('fit').
+        profiles: What its tiles look like, which classifiers keep; known at the same
+            time.
 
     Example:
         >>> import tempfile
@@ -133,6 +137,7 @@ class MultiModalDataModule(NonGeoDataModule):
         self.persistent_workers = persistent_workers
         self.resident = resident
         self.statistics: dict[str, BandStatistics] = {}
+        self.profiles: dict[str, ImageProfile] = {}
         self._train_datasets: dict[str, MultiModalDataset] = {}
         self._resident: dict[tuple[str, torch.device], ResidentImages] = {}
         # augmentations that are known to leave the scale of the values alone
@@ -211,6 +216,10 @@ class MultiModalDataModule(NonGeoDataModule):
         self.statistics = {}
         for source in [dataset] if self.paired else self._train_datasets.values():
             self.statistics |= cached_statistics(source)
+        self.profiles = {
+            modality: image_profile(dataset, modality, statistics)
+            for modality, statistics in self.statistics.items()
+        }
 
     def teardown(self, stage: str) -> None:
         """Give back the memory of images on the device.

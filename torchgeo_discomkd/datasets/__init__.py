@@ -8,6 +8,7 @@ from .eurosatmssar import EuroSATMSSAR
 from .pack.writer import PackReport, write_pack
 from .pairedarrays import PairedArrays
 from .pairedfolders import PairedFolders
+from .profile import image_profile
 from .sartiles import SARTiles
 from .simulatedmssar import SimulatedMSSAR
 from .statistics import (
@@ -31,6 +32,7 @@ __all__ = (
     'band_statistics',
     'cached_statistics',
     'collate_samples',
+    'image_profile',
     'statistics_rows',
     'write_pack',
 )

@@ -114,6 +114,39 @@ class MultiModalDataset(NonGeoDataset, ABC):
         """
         return None
 
+    def locate(self, index: int, modality: str) -> tuple[CRS, Affine] | None:
+        """Return the coordinate reference system and transform of one modality.
+
+        Args:
+            index: Position in this split.
+            modality: One of *modalities*.
+
+        Returns:
+            None if the files have no georeference.
+        """
+        return self.georeference(index)
+
+    def encoding(self, modality: str) -> str:
+        """Return what was stated about the numbers in the files of a modality.
+
+        Args:
+            modality: One of *modalities*.
+
+        Returns:
+            A text; different if the same files are read as other values.
+        """
+        return ''
+
+    def number_in_file(self, modality: str, band: int, value: float) -> float:
+        """Return the number that stands for a value in the files.
+
+        Args:
+            modality: One of *modalities*.
+            band: Position of the band in samples.
+            value: Value in samples.
+        """
+        return value
+
     def split_hash(self) -> str:
         """Return a hash of the samples in this split and their order."""
         digest = hashlib.sha256('\n'.join(self.classes).encode())
@@ -207,7 +240,7 @@ class MultiModalDataset(NonGeoDataset, ABC):
             split_hash: Hash of this split.
 
         Returns:
-            float64 (8, C) as from :func:`~.statistics.statistics_rows`; None if none
+            float64 (R, C) as from :func:`~.statistics.statistics_rows`; None if none
             are stored for this split.
         """
         return None

@@ -8,22 +8,32 @@ import hashlib
 import json
 import warnings
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import MissingValueError
 from ..files import write_atomically
+from ..metadata import QUANTILES
 from ..rasters import check_unit
+from ..rasters.plausibility import (
+    describe_repeated,
+    impossible,
+    limits,
+    options_of,
+    repeated_value,
+)
 from .base import MultiModalDataset
-from .pack.format import STATISTICS
+from .pack.format import SEVERAL, STATISTICS, STATISTICS_ROWS
 
 #: Most pixels per band that percentiles are taken from: 4 MB in memory.
 MAXIMUM_SAMPLE = 2**20
 
 # Part of the names of cached files; raise it when the computation changes.
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -43,6 +53,11 @@ class BandStatistics:
         maximum: Highest value.
         missing: Number of missing pixels.
         count: Number of pixels, missing ones included (the same for all bands).
+        quantiles: Pixel values at :data:`~torchgeo_discomkd.metadata.QUANTILES`.
+        means: 0.5th and 99.5th percentile of the mean of a tile.
+        stds: 0.5th and 99.5th percentile of the standard deviation within a tile.
+        repeated: The value that too many pixels share to be measured, and the share of
+            the pixels that have it; NaN and 0 if there is none.
 
     Example:
         >>> statistics = BandStatistics(
@@ -69,10 +84,14 @@ class BandStatistics:
     maximum: tuple[float, ...]
     missing: tuple[int, ...]
     count: int
+    quantiles: tuple[tuple[float, ...], ...] = ()
+    means: tuple[tuple[float, float], ...] = ()
+    stds: tuple[tuple[float, float], ...] = ()
+    repeated: tuple[tuple[float, float], ...] = ()
 
     def to_json(self) -> str:
         """Return the statistics as a JSON object."""
-        return json.dumps(asdict(self), indent=2, allow_nan=False)
+        return json.dumps(asdict(self), indent=2)
 
     @classmethod
     def from_json(cls, text: str) -> 'BandStatistics':
@@ -87,13 +106,17 @@ class BandStatistics:
         try:
             values = json.loads(text)
             count = int(values.pop('count'))
-            columns = {name: tuple(column) for name, column in values.items()}
+            columns = {name: _tuples(column) for name, column in values.items()}
             result = cls(**columns, count=count)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f'not band statistics: {error}') from error
-        if len({len(column) for column in columns.values()}) != 1:
+        if len({len(column) for column in columns.values() if column}) != 1:
             raise ValueError('not band statistics: columns of different lengths')
         return result
+
+
+def _tuples(values: Any) -> Any:
+    return tuple(map(_tuples, values)) if isinstance(values, list) else values
 
 
 def cached_statistics(dataset: MultiModalDataset) -> dict[str, BandStatistics]:
@@ -112,10 +135,12 @@ def cached_statistics(dataset: MultiModalDataset) -> dict[str, BandStatistics]:
 
     Raises:
         MissingValueError: If a band has no valid pixel.
-        UnitError: If values contradict the unit of their modality.
+        UnitError: If values contradict the unit of their modality, or are physically
+            impossible.
 
     Warns:
-        UserWarning: If pixels are missing, with the number for each band.
+        UserWarning: If pixels are missing, with the number for each band, or too many
+            have the same value to be measured.
 
     Example:
         >>> import tempfile
@@ -136,7 +161,10 @@ def cached_statistics(dataset: MultiModalDataset) -> dict[str, BandStatistics]:
     statistics = {}
     for modality in dataset.modalities:
         positions = str(dataset.band_indexes(modality))
-        names = '\n'.join((source, modality, positions, *dataset.bands[modality]))
+        encoding = dataset.encoding(modality)
+        names = '\n'.join(
+            (source, modality, encoding, positions, *dataset.bands[modality])
+        )
         key = hashlib.sha256(names.encode()).hexdigest()[:16]
         path = folder / f'statistics-{key}.json'
         values = _stored(dataset, modality, split_hash) or _read(path)
@@ -156,7 +184,8 @@ def statistics_rows(values: BandStatistics) -> NDArray[np.float64]:
         values: The statistics.
 
     Returns:
-        float64 (8, C): mean, std, low, high, minimum, maximum, missing and count.
+        float64 (R, C): mean, std, low, high, minimum, maximum, missing and count, then
+        one row for each figure in quantiles, means, stds and repeated.
 
     Example:
         >>> statistics = BandStatistics(
@@ -167,7 +196,10 @@ def statistics_rows(values: BandStatistics) -> NDArray[np.float64]:
         [0.5, 0.3, 0.1, 0.9, 0.0, 1.0, 0.0, 64.0]
     """
     columns = asdict(values) | {'count': (values.count,) * len(values.bands)}
-    return np.array([columns[name] for name in STATISTICS], np.float64)
+    rows = [columns[name] for name in STATISTICS]
+    for name in SEVERAL:
+        rows += zip(*columns[name], strict=True)
+    return np.array(rows, np.float64)
 
 
 def _stored(
@@ -175,18 +207,25 @@ def _stored(
 ) -> BandStatistics | None:
     """Return the statistics that are stored with the images; None if there are none."""
     rows = dataset.stored_statistics(modality, split_hash)
-    if rows is None:
+    # earlier versions stored fewer
+    if rows is None or len(rows) != STATISTICS_ROWS:
         return None
     columns = rows if (b := dataset.band_indexes(modality)) is None else rows[:, b]
-    values = dict(zip(STATISTICS, columns.tolist(), strict=True))
+    values = dict(zip(STATISTICS, columns.tolist(), strict=False))
     missing, count = (list(map(int, values.pop(n))) for n in ('missing', 'count'))
     if not all(count):
         return None
+    ends = np.cumsum([len(STATISTICS), *SEVERAL.values()]).tolist()
+    several = {
+        name: _tuples(columns[first:last].T.tolist())
+        for name, (first, last) in zip(SEVERAL, pairwise(ends), strict=True)
+    }
     return BandStatistics(
         bands=dataset.bands[modality],
         missing=tuple(missing),
         count=count[0],
         **{name: tuple(column) for name, column in values.items()},
+        **several,
     )
 
 
@@ -234,7 +273,8 @@ def band_statistics(dataset: MultiModalDataset, modality: str) -> BandStatistics
     drawn = min(pixels, max(1, MAXIMUM_SAMPLE // len(dataset)))
     rng = np.random.default_rng(0)
     sample = np.empty((len(dataset), len(bands), drawn), np.float32)
-    count, mean, squares = (np.zeros(len(bands)) for _ in range(3))
+    tiles = np.empty((2, len(dataset), len(bands)))
+    moments = Moments(*(np.zeros(len(bands)) for _ in range(3)))
     minimum, maximum = (np.full(len(bands), sign * np.inf) for sign in (1, -1))
     for index in range(len(dataset)):
         image = dataset.checked_load(index, modality).numpy().reshape(len(bands), -1)
@@ -242,63 +282,85 @@ def band_statistics(dataset: MultiModalDataset, modality: str) -> BandStatistics
         if drawn < pixels:
             chosen = rng.choice(pixels, drawn, replace=False, shuffle=False)
         sample[index] = image[:, chosen]
-        count, mean, squares = _merge(count, mean, squares, image.astype(np.float64))
+        tile = _moments(image.astype(np.float64))
+        with np.errstate(invalid='ignore'):
+            # NaN if all pixels are missing
+            tiles[:, index] = (
+                tile.mean / (tile.count > 0),
+                np.sqrt(tile.squares / tile.count),
+            )
+        moments = _merge(moments, tile)
         minimum = np.fmin(minimum, np.fmin.reduce(image, axis=1))
         maximum = np.fmax(maximum, np.fmax.reduce(image, axis=1))
     total = len(dataset) * pixels
+    count = moments.count
     if empty := [b for b, n in zip(bands, count, strict=True) if n == 0]:
         raise MissingValueError(
             f"All {total} pixels of band {', '.join(empty)} of '{modality}' are "
             'missing (nodata or NaN): drop the band or repair the files.'
         )
-    low, high = _percentiles(sample)
+    present = [band[np.isfinite(band)] for band in sample.swapaxes(0, 1)]
+    low, high = zip(
+        *(np.percentile(v.astype(np.float64), (2, 98)) for v in present), strict=True
+    )
+    ranges = np.nanpercentile(tiles, (0.5, 99.5), axis=1).transpose(1, 2, 0)
     return BandStatistics(
         bands=bands,
-        mean=tuple(mean.tolist()),
-        std=tuple(np.sqrt(squares / count).tolist()),
-        low=low,
-        high=high,
+        mean=tuple(moments.mean.tolist()),
+        std=tuple(np.sqrt(moments.squares / count).tolist()),
+        low=tuple(map(float, low)),
+        high=tuple(map(float, high)),
         minimum=tuple(minimum.tolist()),
         maximum=tuple(maximum.tolist()),
         missing=tuple((total - count).astype(int).tolist()),
         count=total,
+        quantiles=tuple(tuple(np.quantile(v, QUANTILES).tolist()) for v in present),
+        means=_tuples(ranges[0].tolist()),
+        stds=_tuples(ranges[1].tolist()),
+        repeated=tuple(repeated_value(v) or (np.nan, 0.0) for v in present),
     )
 
 
-def _merge(
-    count: NDArray[np.float64],
-    mean: NDArray[np.float64],
-    squares: NDArray[np.float64],
-    image: NDArray[np.float64],
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+class Moments(NamedTuple):
+    """Moments of the bands of a set of pixels, each float64 of shape (C,).
+
+    Attributes:
+        count: Number of valid pixels.
+        mean: Their mean; 0 if there are none.
+        squares: Sum of the squared differences from the mean.
+    """
+
+    count: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    squares: NDArray[np.float64]
+
+
+def _moments(image: NDArray[np.float64]) -> Moments:
     valid = np.isfinite(image)
-    added = valid.sum(axis=1)
+    count = valid.sum(axis=1).astype(np.float64)
     if not valid.all():
         image = np.where(valid, image, 0)
-    tile_mean = image.sum(axis=1) / np.maximum(added, 1)
-    deviation = np.where(valid, image - tile_mean[:, None], 0)
-    total = np.maximum(count + added, 1)
-    step = tile_mean - mean
-    squares = squares + (deviation**2).sum(axis=1) + step**2 * count * added / total
-    return count + added, mean + step * added / total, squares
+    mean = image.sum(axis=1) / np.maximum(count, 1)
+    deviation = np.where(valid, image - mean[:, None], 0)
+    return Moments(count, mean, (deviation**2).sum(axis=1))
 
 
-def _percentiles(
-    sample: NDArray[np.float32],
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    pairs = []
-    for band in range(sample.shape[1]):
-        values = sample[:, band].ravel()
-        values = values[np.isfinite(values)].astype(np.float64)
-        pairs.append(np.percentile(values, (2, 98)).tolist())
-    low, high = zip(*pairs, strict=True)
-    return low, high
+def _merge(one: Moments, other: Moments) -> Moments:
+    total = np.maximum(one.count + other.count, 1)
+    step = other.mean - one.mean
+    between = step**2 * one.count * other.count / total
+    return Moments(
+        one.count + other.count,
+        one.mean + step * other.count / total,
+        one.squares + other.squares + between,
+    )
 
 
 def _check(dataset: MultiModalDataset, modality: str, values: BandStatistics) -> None:
     unit = dataset.units[modality]
     for band, low, high in zip(values.bands, values.low, values.high, strict=True):
         check_unit(low, high, unit, f"Band {band} of '{modality}'")
+    _check_plausible(dataset, modality, values)
     if any(values.missing):
         bands = {b: n for b, n in zip(values.bands, values.missing, strict=True) if n}
         numbers = ', '.join(f'{band} {count}' for band, count in bands.items())
@@ -308,3 +370,30 @@ def _check(dataset: MultiModalDataset, modality: str, values: BandStatistics) ->
             UserWarning,
             stacklevel=3,
         )
+
+
+def _check_plausible(
+    dataset: MultiModalDataset, modality: str, values: BandStatistics
+) -> None:
+    unit = dataset.units[modality]
+    if unit not in ('dB', 'linear'):
+        return
+    (low, high), options = limits(unit), options_of(modality)
+    bands = zip(values.bands, values.quantiles, values.repeated, strict=True)
+    for position, (band, quantiles, (value, share)) in enumerate(bands):
+        of = dict(zip(QUANTILES, quantiles, strict=True))
+        quarters = [
+            dataset.number_in_file(modality, position, of[q]) for q in (0.25, 0.5, 0.75)
+        ]
+        number = f'{dataset.number_in_file(modality, position, value):.7g}'
+        repeated = (number, share) if share else None
+        what = f"band {band} of '{modality}'"
+        if of[0.01] < low or of[0.99] > high:
+            raise impossible(what, quarters, repeated, options)
+        if repeated is not None:
+            warnings.warn(
+                f'{describe_repeated(what, *repeated, options)}. Otherwise the '
+                'classifier learns it as a measurement.',
+                UserWarning,
+                stacklevel=4,
+            )

@@ -149,11 +149,20 @@ class StoredDataset(MultiModalDataset):
         Returns:
             Those of the first modality that has them; None if no modality does.
         """
-        for modality, rows in self.rows.items():
-            found = self.images[modality].locate(int(rows[index]))
-            if found is not None:
-                return found
-        return None
+        places = (self.locate(index, modality) for modality in self.rows)
+        return next((place for place in places if place is not None), None)
+
+    def locate(self, index: int, modality: str) -> tuple[CRS, Affine] | None:
+        """Return the coordinate reference system and transform of one modality.
+
+        Args:
+            index: Position in this split.
+            modality: One of *modalities*.
+
+        Returns:
+            None if its file has no georeference.
+        """
+        return self.images[modality].locate(int(self.rows[modality][index]))
 
     def from_pack(self, path: Path) -> Self:
         """Return this split with all bands, read from a pack of its images.

@@ -229,7 +229,7 @@ class Store(ABC):
             split_hash: Hash of the split that they must belong to.
 
         Returns:
-            float64 (8, C); None if there are none.
+            float64 (R, C); None if there are none.
         """
         return None
 

@@ -3,7 +3,7 @@
 
 """Encoders, the DisCoM-KD network and the classifiers that it leaves behind."""
 
-from ..metadata import ClassifierMetadata, ModalityMetadata
+from ..metadata import ClassifierMetadata, ImageProfile, ModalityMetadata
 from .calibration import fit_temperature, store_temperature
 from .classifier_file import (
     LoadedClassifier,
@@ -32,6 +32,7 @@ __all__ = (
     'DisentangledEncoder',
     'Embeddings',
     'FusionClassifier',
+    'ImageProfile',
     'LoadedClassifier',
     'ModalityMetadata',
     'Normalization',

@@ -22,8 +22,12 @@ MOST_OUTSIDE = 0.01
 #: Share of the pixels of a band from which a value is too frequent to be measured.
 MOST_EQUAL = 0.05
 
-# More than half of the other pixels are unique in a band that is not quantised.
-_MOST_QUANTISED = 0.5
+# Such a value is also this many times as frequent as ordinary ones: in a band that is
+# quantised, such as an 8-bit image, all values are frequent.
+_TIMES_ORDINARY = 5
+
+# Up to three values may stand for something else than a measurement.
+_EXTRAORDINARY = 3
 
 
 @dataclass(frozen=True)
@@ -55,29 +59,25 @@ def options_of(modality: str) -> Options:
     )
 
 
-def outside(values: NDArray[np.float32], unit: str) -> float:
-    """Return which share of the pixels of a band cannot be backscatter.
+def limits(unit: str) -> tuple[float, float]:
+    """Return between which values backscatter is possible.
 
     Args:
-        values: Values without missing pixels, shape (N,).
-        unit: 'dB' or 'linear'.
+        unit: Unit of the values.
 
     Returns:
-        Share, 0 to 1; 0 for another unit, or without values. Linear power may be zero
-        or slightly negative, where noise was removed.
+        Lowest and highest value; infinite if the unit is neither 'dB' nor 'linear'.
+        Linear power may be slightly negative, where noise was removed.
     """
-    if unit not in ('dB', 'linear') or not values.size:
-        return 0.0
-    lowest, highest = LOWEST, HIGHEST
-    if unit == 'linear':
-        lowest, highest = -1, 10 ** (HIGHEST / 10)
-    return float(np.mean((values < lowest) | (values > highest)))
+    if unit == 'dB':
+        return LOWEST, HIGHEST
+    return (-1, 10 ** (HIGHEST / 10)) if unit == 'linear' else (-math.inf, math.inf)
 
 
 def repeated_value(values: NDArray[np.float32]) -> tuple[float, float] | None:
     """Return the value that too many pixels of a band share to be measured.
 
-    A band that is quantised, such as an 8-bit image, has none.
+    Values of a band that is quantised, such as an 8-bit image, are all frequent.
 
     Args:
         values: Values without missing pixels, shape (N,).
@@ -92,10 +92,8 @@ def repeated_value(values: NDArray[np.float32]) -> tuple[float, float] | None:
     if size < 2 or not (ordered[lag:] == ordered[:-lag]).any():
         return None
     found, counts = np.unique(ordered, return_counts=True)
-    most = counts.argmax()
-    others = size - counts[most]
-    alone = (counts == 1).sum() - (counts[most] == 1)
-    if others and alone < _MOST_QUANTISED * others:
+    most, ordinary = counts.argmax(), np.sort(counts)[:-_EXTRAORDINARY]
+    if ordinary.size and counts[most] < _TIMES_ORDINARY * ordinary[-1]:
         return None
     return float(found[most]), float(counts[most] / size)
 
@@ -126,64 +124,77 @@ def check_backscatter(
     """
     if unit not in ('dB', 'linear'):
         return []
+    low, high = limits(unit)
     doubts = []
     for row, band in enumerate(bands):
         present = np.isfinite(values[row])
         measured, stored = values[row][present], raw[row][present]
-        share = outside(measured, unit)
-        repeated = repeated_value(measured)
-        fill = ''
-        if repeated is not None:
-            value = stored[measured == np.float32(repeated[0])][0]
-            fill = _number_in_file(value, (scaling or {}).get(row))
+        share = np.mean((measured < low) | (measured > high)) if measured.size else 0
+        repeated = None
+        if (found := repeated_value(measured)) is not None:
+            value = stored[measured == np.float32(found[0])][0]
+            scale, offset = (scaling or {}).get(row, (1.0, 0.0))
+            repeated = f'{(float(value) - offset) / scale:.7g}', found[1]
         if share > MOST_OUTSIDE:
-            raise UnitError(
-                f'{_percent(share)} of {band} are outside {LOWEST} to '
-                f'{HIGHEST} dB, where backscatter cannot be (half of its values are '
-                f'{_half(stored)}). {_cause(stored, share, repeated, fill, options)}'
-            )
+            quarters = np.percentile(stored, (25, 50, 75)).tolist()
+            raise impossible(f'{band}, {_percent(share)},', quarters, repeated, options)
         if repeated is not None:
-            doubts.append(
-                f'{_percent(repeated[1])} of {band} have the same value, {fill} (if it '
-                f'stands for missing pixels, add {options.nodata(fill)})'
-            )
+            doubts.append(describe_repeated(band, *repeated, options))
     return doubts
 
 
-def _cause(
-    stored: NDArray[np.float32],
-    share: float,
-    repeated: tuple[float, float] | None,
-    fill: str,
+def impossible(
+    what: str,
+    quarters: Sequence[float],
+    repeated: tuple[str, float] | None,
     options: Options,
-) -> str:
-    if repeated is not None and repeated[1] > share / 2:
-        return (
-            f'{_percent(repeated[1])} are {fill}, probably a value for missing pixels '
-            f'that the file does not declare: add {options.nodata(fill)}.'
+) -> UnitError:
+    """Return the error for values that cannot be backscatter.
+
+    Args:
+        what: Which values, for the message.
+        quarters: 25th, 50th and 75th percentile of the band, as in the file.
+        repeated: The value that too many pixels share, and their share of the pixels.
+        options: How options that help are written.
+    """
+    low, middle, high = quarters
+    multiples = [u for u, n in DIVISORS.items() if LOWEST < middle / n < 0]
+    if repeated is not None:
+        advice = (
+            f'{_percent(repeated[1])} are {repeated[0]}, probably a value for missing '
+            f'pixels that the file does not declare: add {options.nodata(repeated[0])}.'
         )
-    middle = float(np.median(stored))
-    for unit, divisor in DIVISORS.items():
-        if LOWEST < middle / divisor < 0:
-            return (
-                f'They look like dB times {divisor}, without a tag that says so: add '
-                f'{options.scale(unit)}.'
-            )
-    return (
-        'Calibrate the image to backscatter (sigma or gamma nought), or state its '
-        f'unit: {options.scale("...")}.'
+    elif multiples:
+        unit = multiples[0]
+        advice = (
+            f'They look like dB times {DIVISORS[unit]}, without a tag that says so: '
+            f'add {options.scale(unit)}.'
+        )
+    else:
+        advice = (
+            'Calibrate the image to backscatter (sigma or gamma nought), or state its '
+            f'unit: {options.scale("...")}.'
+        )
+    return UnitError(
+        f'Values of {what} are outside {LOWEST} to {HIGHEST} dB, where backscatter '
+        f'cannot be (half of the band is between {low:.4g} and {high:.4g}). {advice}'
     )
 
 
-def _number_in_file(value: float, scaling: tuple[float, float] | None) -> str:
-    scale, offset = scaling or (1.0, 0.0)
-    return f'{(float(value) - offset) / scale:.6g}'
+def describe_repeated(band: str, value: str, share: float, options: Options) -> str:
+    """Describe a value that too many pixels share to be measured.
 
-
-def _half(values: NDArray[np.float32]) -> str:
-    low, high = np.percentile(values, [25, 75])
-    return f'{low:.4g} to {high:.4g}'
+    Args:
+        band: Name of the band.
+        value: The value, as in the file.
+        share: Share of the pixels that have it.
+        options: How options that help are written.
+    """
+    return (
+        f'{_percent(share)} of {band} have the same value, {value} (if it stands for '
+        f'missing pixels, add {options.nodata(value)})'
+    )
 
 
 def _percent(share: float) -> str:
-    return f'{100 * share:.0f} %' if share >= 0.01 else f'{100 * share:.1f} %'
+    return f'{100 * share:.0f} %'

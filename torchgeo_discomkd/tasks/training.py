@@ -5,8 +5,9 @@
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from lightning.pytorch import Callback
@@ -32,6 +33,7 @@ from ..errors import (
     ModalityError,
     SettingError,
 )
+from ..metadata import ImageProfile
 from ..models import ClassifierMetadata, ModalityMetadata, Normalization
 from .base import MultiModalTask
 
@@ -66,6 +68,7 @@ class MultiModalTrainingTask(MultiModalTask):
     seed: int | None = None
 
     _dataset: MultiModalDataset | None = None
+    _profiles: Mapping[str, ImageProfile] = MappingProxyType({})
 
     def setup(self, stage: str) -> None:
         """Check the data and adopt its class names and, for training, its statistics.
@@ -88,6 +91,7 @@ class MultiModalTrainingTask(MultiModalTask):
             self.fingerprint = self._dataset.fingerprint()
             self.split_hash = self._dataset.split_hash()
             self._adopt_statistics(datamodule)
+            self._profiles = datamodule.profiles
 
     def _adopt_statistics(self, datamodule: MultiModalDataModule) -> None:
         for modality, normalization in self.normalizations():
@@ -180,7 +184,7 @@ class MultiModalTrainingTask(MultiModalTask):
             epoch: Epoch of the classifier.
 
         Returns:
-            The metadata. Bands, units and tile sizes are those of the data.
+            The metadata. Bands, units, tile sizes and profiles are those of the data.
         """
         return ClassifierMetadata(
             kind=kind,
@@ -208,6 +212,7 @@ class MultiModalTrainingTask(MultiModalTask):
             self._dataset.bands[modality],
             self._dataset.units[modality],
             self._dataset.tile_size(modality),
+            self._profiles.get(modality),
         )
 
     def labels_of(self, batch: Sample, modality: str) -> Tensor:

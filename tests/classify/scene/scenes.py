@@ -87,6 +87,12 @@ def write_scene(
     return ImageFiles((str(path),))
 
 
+def uniform(value: float, *shape: int) -> NDArray[np.float32]:
+    """Return backscatter that is the same everywhere, but for a trace of noise."""
+    noise = np.random.default_rng(0).normal(0, 1e-3 * abs(value), shape)
+    return (value + noise).astype(np.float32)
+
+
 def random_scene(
     height: int, width: int, seed: int = 0, missing: float = 0.0
 ) -> NDArray[np.float32]:

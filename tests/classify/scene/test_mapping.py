@@ -23,6 +23,7 @@ from .scenes import (
     probabilities,
     random_scene,
     read,
+    uniform,
     write_scene,
 )
 
@@ -181,7 +182,7 @@ def test_several_workers_make_the_same_map(tmp_path: Path) -> None:
 def test_nodata_cells_are_those_with_the_given_share_of_missing_pixels(
     tmp_path: Path, kind: str
 ) -> None:
-    array = np.full((2, 16, 16), -12, np.float32)
+    array = uniform(-12, 2, 16, 16)
     missing = np.zeros((16, 16), bool)
     # of 16 pixels each: 8, 7 and 16
     missing[0:2, 0:4] = missing[4:8, 4:8] = True
@@ -215,7 +216,7 @@ def test_nodata_cells_are_those_with_the_given_share_of_missing_pixels(
 
 def test_windows_without_a_cell_to_map_are_not_classified(tmp_path: Path) -> None:
     array = np.full((2, 64, 64), np.nan, np.float32)
-    array[:, 32:40, 16:24] = -20
+    array[:, 32:40, 16:24] = uniform(-20, 2, 8, 8)
     seen = []
 
     def compute(images: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -334,7 +335,7 @@ def test_linear_power_is_converted(tmp_path: Path) -> None:
 def test_one_unit_for_the_whole_scene(tmp_path: Path) -> None:
     # the lower half alone would be taken for linear power
     array = random_scene(64, 64)
-    array[:, 32:] = 0.05
+    array[:, 32:] = uniform(0.05, 2, 32, 64)
     source = write_scene(tmp_path / 'scene.tif', array, blockysize=8)
     classes, _ = classify(source, tmp_path / 'map.tif', stride=8, batch_size=8)
     assert (classes[4:] == 3).all()
@@ -457,7 +458,7 @@ def test_settings_are_checked_first(
 
 
 def test_summary(tmp_path: Path) -> None:
-    array = np.full((2, 16, 16), -20, np.float32)
+    array = uniform(-20, 2, 16, 16)
     array[:, :4, :8] = np.nan
     source = write_scene(tmp_path / 'scene.tif', array)
     summary = classify_scene(

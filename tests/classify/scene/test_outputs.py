@@ -150,7 +150,9 @@ def blocks(labels: Any, cell: int = 8) -> np.ndarray:
     """Return a scene of blocks of known class; -1 is missing."""
     values = np.array([*TYPICAL, np.nan])[np.array(labels)]
     backscatter = np.kron(values, np.ones((cell, cell)))
-    return np.stack([backscatter, backscatter - 6]).astype(np.float32)
+    scene = np.stack([backscatter, backscatter - 6])
+    noise = np.random.default_rng(0).normal(0, 0.01, scene.shape)
+    return (scene + noise).astype(np.float32)
 
 
 def test_polygons_in_utm(tmp_path: Path) -> None:

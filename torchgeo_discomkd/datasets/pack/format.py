@@ -10,7 +10,8 @@ It is a safetensors file (no pickle) with, for every modality m, the tensors
 * ``path.m``: the N paths in the source, as JSON;
 * ``transform.m`` (N, 6) float64 and ``crs.m`` (N,) int32, for images in files: where
   tiles lie on the Earth; the number of the coordinate reference system, or -1;
-* ``statistics.m`` (8, C) float64: :data:`STATISTICS` of each band in training data;
+* ``statistics.m`` (23, C) float64: :data:`STATISTICS` and :data:`SEVERAL` of each band
+  in training data;
 
 and ``table.<name>``, the bytes of each small file with splits and labels. The metadata
 in the header describe the rest.
@@ -20,6 +21,8 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+from ...metadata import QUANTILES
 
 #: Suffix of a pack: a *root* that ends in it is one.
 SUFFIX = '.safetensors'
@@ -32,6 +35,12 @@ FORMAT = 1
 
 #: Rows of the statistics, which are fields of BandStatistics.
 STATISTICS = ('mean', 'std', 'low', 'high', 'minimum', 'maximum', 'missing', 'count')
+
+#: Fields of BandStatistics that have several rows each, which follow.
+SEVERAL = {'quantiles': len(QUANTILES), 'means': 2, 'stds': 2, 'repeated': 2}
+
+#: Number of all rows; packs of earlier versions have only the first eight.
+STATISTICS_ROWS = len(STATISTICS) + sum(SEVERAL.values())
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ import numpy as np
 from ... import __version__
 from ...errors import OutputError
 from ..stored import StoredDataset
-from .format import KEY, STATISTICS, PackedModality, PackMetadata
+from .format import KEY, STATISTICS_ROWS, PackedModality, PackMetadata
 
 #: safetensors' names of types.
 NAMES = {
@@ -86,7 +86,7 @@ class PackLayout:
                 self._shapes[f'crs.{modality}'] = (np.dtype('<i4'), (count,))
                 self._shapes[f'transform.{modality}'] = (np.dtype('<f8'), (count, 6))
             if modality in dataset.modalities:
-                rows = (len(STATISTICS), shape[0])
+                rows = (STATISTICS_ROWS, shape[0])
                 self._shapes[f'statistics.{modality}'] = (np.dtype('<f8'), rows)
         for key, content in self.small.items():
             self._shapes[key] = (np.dtype('u1'), (len(content),))

@@ -376,7 +376,7 @@ class PackStore(Store):
             split_hash: Hash of the split.
 
         Returns:
-            float64 (8, C), the rows in the order of STATISTICS; None if they belong to
+            float64 (R, C), the rows in the order of STATISTICS; None if they belong to
             another split.
         """
         if self._pack.metadata.split_hash != split_hash:
