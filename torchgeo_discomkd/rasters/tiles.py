@@ -145,7 +145,7 @@ def read_tile(files: ImageFiles, spec: TileSpec) -> Tile:
             return Tile(files, 'nodata', None, footprint)
     # also a CRS that PROJ does not know, a file system that went away
     except (MemoryError, OSError, RuntimeError, ValueError) as error:
-        return Tile(files, _status(error), None, footprint)
+        return Tile(files, error_status(error), None, footprint)
     status = 'ok' if spec.size in (None, shape) else 'mixed_size'
     return Tile(files, status, windows, footprint, image.named)
 
@@ -260,7 +260,15 @@ def _read_file(
         return RawImage(read_bands(file, chosen), locate(file), named)
 
 
-def _status(error: BaseException) -> str:
+def error_status(error: BaseException) -> str:
+    """Return the status of an image that cannot be classified.
+
+    Args:
+        error: What happened.
+
+    Returns:
+        A word for the kind of error, a colon and its message in one line.
+    """
     match error:
         case BandError():
             word = 'bands'
@@ -268,6 +276,8 @@ def _status(error: BaseException) -> str:
             word = 'too_large'
         case UnitError():
             word = 'unit'
+        case SettingError():
+            word = 'setting'
         case _:
             word = 'unreadable'
     return f'{word}: {" ".join(str(error).split())}'
