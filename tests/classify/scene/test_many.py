@@ -15,7 +15,7 @@ from torchgeo_discomkd.classify import Predictor, SceneResult, classify_scenes
 from torchgeo_discomkd.classify.scene.folder import scene_name
 from torchgeo_discomkd.commands import main
 from torchgeo_discomkd.errors import OutputError, SettingError
-from torchgeo_discomkd.rasters.finding import ImageFiles
+from torchgeo_discomkd.rasters.finding import ImageFiles, find_images
 
 from ..tile_data import make_metadata, write_model
 from .scenes import make_predictor, random_scene, read, write_scene
@@ -150,7 +150,6 @@ def test_resumed_where_a_map_is_missing(
         (('--min-confidence', '0.6'), "MIN_CONFIDENCE was '0.0' and is '0.6'"),
         (('--scale', 'db'), "SCALE was 'auto' and is 'db'"),
         (('--bands', '2,1'), "BANDS was 'auto' and is '2,1'"),
-        (('--overwrite',), 'overwrite and resume exclude each other'),
         ((), None),
     ],
 )
@@ -194,6 +193,31 @@ def test_not_resumed_after_a_change_of_the_scene_or_the_model(
     (tmp_path / 'maps/a.tif').write_text('no map')
     assert classify('a.tif', '--output', 'maps/', '--resume') == 2
     assert 'maps/a.tif cannot be read' in capsys.readouterr().err
+    assert classify('a.tif', '--output', 'maps/', '--resume', '--overwrite') == 0
+    assert read(tmp_path / 'maps/a.tif').all()
+
+
+def test_only_maps_of_other_settings_are_replaced(
+    classify: Callable[..., int],
+    scenes: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert classify('scenes/b.tif', '--output', 'maps/', '--stride', '8') == 0
+    assert classify('scenes/a.tif', '--output', 'more/') == 0
+    for name in files('a'):
+        (tmp_path / 'more' / name).rename(tmp_path / 'maps' / name)
+    capsys.readouterr()
+    args = 'scenes', '--output', 'maps/', '--resume'
+    assert classify(*args) == 2
+    assert (
+        "maps/b.tif was made by a run with other settings (STRIDE was '8' and is "
+        in (capsys.readouterr().err)
+    )
+    assert classify(*args, '--overwrite') == 0
+    out = capsys.readouterr().out.splitlines()
+    assert [line.endswith(', kept') for line in out] == [True, False, False, False]
+    assert read(tmp_path / 'maps' / 'b.tif').shape == (4, 5)
 
 
 def test_one_bad_scene_does_not_end_the_run(
@@ -270,7 +294,7 @@ def test_names(paths: list[str], name: str) -> None:
         (['a/x.tif', 'a/x.jp2'], [], 'a/x.tif and a/x.jp2 would both become'),
         (['a/x.tif', 'b/X.tif'], [], 'a/x.tif and b/X.tif would both become'),
         (['é.tif', 'e\u0301.tif'], [], 'would both become'),
-        (['x.tif', 'x_confidence.tif'], [], 'maps/x_confidence.tif: rename one'),
+        (['x.tif', 'x_confidence.tif'], [], 'maps/x_confidence.tif: rename or'),
         (['maps/x.tif'], [], 'maps/x.tif is a scene, and a file to write'),
         (['maps/y.tif', 'y.tif'], [], 'maps/y.tif is a scene, and a file to write'),
         (['x.tif'], ['--preview', 'x.tif'], 'preview=x.tif: each scene has its own'),
@@ -346,6 +370,21 @@ def test_full_disk_ends_the_run(scenes: Path, tmp_path: Path) -> None:
     table = pd.read_csv(tmp_path / 'maps/summary.csv')
     assert table.status.tolist() == ['ok', 'pending', 'pending']
     assert names(tmp_path / 'maps') == {*files('a'), 'summary.csv'}
+
+
+def test_scenes_without_georeference(tmp_path: Path) -> None:
+    for name in 'ab':
+        path = tmp_path / f'{name}.tif'
+        write_scene(path, random_scene(8, 8), transform=None, crs=None)
+    found = find_images([tmp_path])
+    with pytest.warns(UserWarning, match='is not georeferenced') as warned:
+        summary = classify_scenes(
+            make_predictor(), found, tmp_path / 'maps', progress=False
+        )
+    assert [result.status for result in summary.results] == ['ok', 'ok']
+    assert [str(w.message).partition(' is')[0] for w in warned] == [
+        scene.name for scene in found
+    ]
 
 
 def test_bands_of_several_files_are_a_status(scenes: Path, tmp_path: Path) -> None:

@@ -126,5 +126,5 @@ def _refuse_shared(scenes: Sequence[ImageFiles], plans: Sequence[SceneOutputs]) 
             if other is not scene:
                 raise SettingError(
                     f'{other.name} and {scene.name} would both become {path}: rename '
-                    'one, or classify them into different folders.'
+                    'or leave out one, or classify them into different folders.'
                 )

@@ -6,7 +6,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from ...errors import OutputError, SettingError, UserError
+from ...errors import OutputError, UserError
 from ...files import refuse_existing
 from ...rasters.finding import ImageFiles
 from ...rasters.scale import Scale
@@ -70,7 +70,8 @@ def classify_scenes(
         min_confidence: As for :func:`classify_scene`.
         polygons: Folder for a GeoPackage per scene.
         preview: Folder for a figure per scene.
-        overwrite: Replace existing files.
+        overwrite: Replace existing files; with *resume*, only maps that were made in
+            another way.
         resume: Keep the maps of an earlier run and classify the other scenes.
         progress: Show a progress bar for each scene.
         report: Called with each result as soon as it is known.
@@ -119,8 +120,6 @@ def classify_scenes(
         >>> [result.summary.cells for result in summary.results]
         [{'Land': 4, 'Water': 0}, {'Land': 0, 'Water': 4}]
     """
-    if overwrite and resume:
-        raise SettingError('overwrite and resume exclude each other: give only one.')
     settings = make_settings(
         predictor,
         scale=scale,
@@ -141,7 +140,7 @@ def classify_scenes(
     )
     # before any work starts: a map of other settings is a mistake
     done = [
-        resume and is_finished(plan, make_tags(predictor, scene, settings))
+        resume and is_finished(plan, make_tags(predictor, scene, settings), overwrite)
         for scene, plan in zip(scenes, plans, strict=True)
     ]
     try:

@@ -5,7 +5,7 @@
 
 from collections.abc import Mapping
 
-from ...errors import SettingError
+from ...errors import CorruptFileError, SettingError
 from ...rasters.opening import open_raster
 from .map_writer import measure
 from .outputs import SceneOutputs, SceneSummary
@@ -13,31 +13,39 @@ from .settings import SceneSettings
 from .tags import find_changes, read_window_tags
 
 
-def is_finished(outputs: SceneOutputs, tags: Mapping[str, str]) -> bool:
+def is_finished(
+    outputs: SceneOutputs, tags: Mapping[str, str], overwrite: bool
+) -> bool:
     """Return whether all files of a scene are there, made with the same settings.
 
     Args:
         outputs: The files.
         tags: Tags that the map would have now.
+        overwrite: Whether another map may be replaced.
 
     Returns:
-        Whether no file is missing.
+        Whether no file is missing and the map has these tags.
 
     Raises:
-        CorruptFileError: If the map cannot be read.
-        SettingError: If it has other tags.
+        CorruptFileError: If the map cannot be read and may not be replaced.
+        SettingError: If it has other tags and may not be replaced.
     """
     if not outputs.classes.exists():
         return False
-    with open_raster(outputs.classes) as file:
-        changes = find_changes(file.tags(), tags)
-    if changes:
+    try:
+        with open_raster(outputs.classes) as file:
+            changes = find_changes(file.tags(), tags)
+    except CorruptFileError:
+        if overwrite:
+            return False
+        raise
+    if changes and not overwrite:
         raise SettingError(
             f'{outputs.classes} was made by a run with other settings '
-            f'({"; ".join(changes)}): resume with the settings of that run, remove the '
-            'map, or start again with --overwrite.'
+            f'({"; ".join(changes)}): resume with the settings of that run, or add '
+            '--overwrite to replace such maps.'
         )
-    return all(path.exists() for path in outputs.files)
+    return not changes and all(path.exists() for path in outputs.files)
 
 
 def read_summary(outputs: SceneOutputs, settings: SceneSettings) -> SceneSummary:
