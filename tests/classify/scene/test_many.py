@@ -137,41 +137,33 @@ def test_resumed_where_a_map_is_missing(
     np.testing.assert_array_equal(read(maps / 'b.tif'), before)
     assert (previews / 'c.png').exists()
     assert (maps / 'summary.csv').read_bytes() == table
-    assert classify(*args, '--overwrite') == 0
+    assert classify('scenes/*.tif', '--output', maps, '--overwrite') == 0
     assert (maps / 'a.tif').stat().st_mtime_ns != old
     assert (maps / 'summary.csv').read_bytes() == table
 
 
-@pytest.mark.parametrize(
-    ('args', 'message'),
-    [
+def test_not_resumed_with_other_settings(
+    classify: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_scene(tmp_path / 'a.tif', random_scene(8, 8))
+    assert classify('a.tif', '--output', 'maps/') == 0
+    write_scene(tmp_path / 'b.tif', random_scene(8, 8))
+    args = 'b.tif', 'a.tif', '--output', 'maps', '--resume'
+    for option, message in (
         (('--stride', '2'), "STRIDE was '4' and is '2'"),
         (('--max-nodata', '0.50000001'), "MAX_NODATA was '0.5' and is '0.50000001'"),
         (('--min-confidence', '0.6'), "MIN_CONFIDENCE was '0.0' and is '0.6'"),
         (('--scale', 'db'), "SCALE was 'auto' and is 'db'"),
         (('--bands', '2,1'), "BANDS was 'auto' and is '2,1'"),
-        ((), None),
-    ],
-)
-def test_not_resumed_with_other_settings(
-    classify: Callable[..., int],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    args: tuple[str, ...],
-    message: str | None,
-) -> None:
-    write_scene(tmp_path / 'a.tif', random_scene(8, 8))
-    assert classify('a.tif', '--output', 'maps/') == 0
-    write_scene(tmp_path / 'b.tif', random_scene(8, 8))
-    code = classify('b.tif', 'a.tif', '--output', 'maps', '--resume', *args)
-    err = capsys.readouterr().err
-    if message is None:
-        assert code == 0
-        assert (tmp_path / 'maps/b.tif').exists()
-    else:
-        assert code == 2
-        assert message in err
+    ):
+        assert classify(*args, *option) == 2
+        assert f'maps/a.tif was made by a run with other settings ({message})' in (
+            capsys.readouterr().err
+        )
         assert not (tmp_path / 'maps/b.tif').exists()
+    # neither changes a map by more than rounding
+    assert classify(*args, '--batch-size', '3', '--workers', '1') == 0
+    assert (tmp_path / 'maps/b.tif').exists()
 
 
 def test_not_resumed_after_a_change_of_the_scene_or_the_model(
@@ -243,6 +235,13 @@ def test_one_bad_scene_does_not_end_the_run(
     assert table.loc[5, ['nodata', 'windows']].tolist() == [4, 0]
     assert table.loc[5, ['mean_confidence', 'share_Water']].isna().all()
     write_scene(scenes / 'b.tif', random_scene(16, 20))
+    # the map cannot be kept if the other one is damaged
+    confidence = tmp_path / 'maps/c_confidence.tif'
+    whole = confidence.read_bytes()
+    confidence.write_text('no map')
+    assert classify('scenes', '--output', 'maps/', '--resume') == 3
+    assert 'scenes/c.tif has no map: unreadable: maps/c_conf' in capsys.readouterr().err
+    confidence.write_bytes(whole)
     assert classify('scenes', '--output', 'maps/', '--resume') == 3
     again = pd.read_csv(tmp_path / 'maps/summary.csv')
     assert again.status[1] == 'ok'

@@ -181,4 +181,5 @@ def _classify(
         # also a CRS that PROJ does not know, a file system that went away
         except (MemoryError, OSError, RuntimeError, ValueError) as error:
             status = f'failed: {type(error).__name__}: {" ".join(str(error).split())}'
-        yield SceneResult(scene.name, status, summary, finished)
+        kept = finished and summary is not None
+        yield SceneResult(scene.name, status, summary, kept)

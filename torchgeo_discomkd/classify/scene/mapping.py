@@ -4,9 +4,10 @@
 """Classify a whole scene into a map."""
 
 import warnings
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -196,11 +197,10 @@ def make_map(
             folders[outputs.classes], grid, settings.legend, tags, settings.workers
         )
         stack.enter_context(closing(writer))
-        bar = tqdm(
-            desc=title, leave=title is None, unit=' windows', disable=not progress
+        new_bar = partial(
+            tqdm, desc=title, leave=title is None, unit=' windows', disable=not progress
         )
-        with bar:
-            windows = _classify(predictor, reader, settings, writer, bar)
+        windows = _classify(predictor, reader, settings, writer, new_bar)
         writer.finish(make_window_tags(windows))
         summary = SceneSummary.from_counts(
             outputs=outputs,
@@ -220,7 +220,7 @@ def _classify(
     reader: SceneReader,
     settings: SceneSettings,
     writer: MapWriter,
-    bar: tqdm,
+    new_bar: Callable[..., tqdm],
 ) -> tuple[int, int]:
     """Write the map; return how many windows were classified and skipped."""
     classes = len(predictor.metadata.classes)
@@ -229,19 +229,19 @@ def _classify(
     columns = place_windows(scene.width, settings.tile[1], settings.stride)
     panels = split_panels(columns, settings, reader.bands, reader.block_rows, classes)
     total = len(rows.starts) * sum(len(panel.starts) for panel in panels)
-    bar.reset(total)
     classified = 0
-    for panel in panels:
-        average = PanelAverage(predictor, rows, panel, settings.batch_size)
-        strips = iterate_strips(reader, rows, panel, settings)
-        left = panel.offset // settings.stride
-        # an error must not leave a thread behind that reads from closed files
-        with closing(_read_ahead(strips)) as ahead:
-            for strip in ahead:
-                for row in average.add(strip):
-                    _write_row(writer, left, row, settings.min_confidence)
-                bar.update((strip.end - strip.begin) * len(panel.starts))
-        classified += average.classified
+    with new_bar(total=total) as bar:
+        for panel in panels:
+            average = PanelAverage(predictor, rows, panel, settings.batch_size)
+            strips = iterate_strips(reader, rows, panel, settings)
+            left = panel.offset // settings.stride
+            # an error must not leave a thread behind that reads from closed files
+            with closing(_read_ahead(strips)) as ahead:
+                for strip in ahead:
+                    for row in average.add(strip):
+                        _write_row(writer, left, row, settings.min_confidence)
+                    bar.update((strip.end - strip.begin) * len(panel.starts))
+            classified += average.classified
     return classified, total - classified
 
 
