@@ -32,12 +32,17 @@ def write_atomically(path: Path, data: bytes) -> None:
         partial.unlink(missing_ok=True)
 
 
-def refuse_existing(paths: Iterable[Path], overwrite: bool) -> None:
+def refuse_existing(
+    paths: Iterable[Path],
+    overwrite: bool,
+    hint: str = 'choose another name, or replace it with --overwrite',
+) -> None:
     """Refuse to replace files unless the user asked for it.
 
     Args:
         paths: Files to be written.
         overwrite: Whether the user asked for it.
+        hint: What to do if one exists.
 
     Raises:
         OutputExistsError: If one exists and may not be replaced, or is a folder.
@@ -46,9 +51,7 @@ def refuse_existing(paths: Iterable[Path], overwrite: bool) -> None:
         if path.is_dir():
             raise OutputExistsError(f'{path} is a folder: give the name of a file.')
         if path.exists() and not overwrite:
-            raise OutputExistsError(
-                f'{path} exists: choose another name, or replace it with --overwrite.'
-            )
+            raise OutputExistsError(f'{path} exists: {hint}.')
 
 
 @contextmanager

@@ -125,7 +125,7 @@ def test_swapped_bands_are_a_line_without_code(
         (['tiles', '--output', 'out.csv', '--stride', '8'], '--stride: only for maps'),
         (['tiles', '--output', 'o.csv', '--overwrite', '--resume'], 'exclude'),
         (['tiles', '--output', 'map.tif'], 'map of one scene, but 6 images'),
-        (['tiles', '--output', 'map.tif', '--resume'], '--resume: only for tables'),
+        (['tiles', '--output', 'map.tif', '--resume'], '--resume: only for tables and'),
         (['tiles', '--output', '/proc/x/out.csv'], '/proc/x/out.csv cannot be written'),
         (['tiles', '--output', 'o.csv', '--modality', 'ms'], "'sar', not 'ms'"),
     ],
@@ -187,10 +187,11 @@ def test_options_of_the_other_kind(
 ) -> None:
     extra = ('--polygons', 'a.gpkg', '--preview', 'a.png')
     _, err = fails(capsys, 2, model, tiles, '--output', tmp_path / 'o.csv', *extra)
-    assert '--polygons, --preview: only for maps of scenes (.tif)' in err
-    extra = ('--crs', 'EPSG:4326', '--resume')
-    _, err = fails(capsys, 2, model, tiles, '--output', tmp_path / 'o.tif', *extra)
-    assert '--crs, --resume: only for tables' in err
+    assert '--polygons, --preview: only for maps of scenes (.tif, or a folder)' in err
+    extra = ('--crs', 'EPSG:4326')
+    for output in ('o.tif', f'{tmp_path}/'):
+        _, err = fails(capsys, 2, model, tiles, '--output', output, *extra)
+        assert '--crs: only for tables;' in err
 
 
 SLOW_MODEL = """

@@ -4,15 +4,25 @@
 """Use a trained classifier on tiles and scenes of one modality."""
 
 from .predictor import Predictor, load_predictor
-from .scene import SceneOutputs, SceneSummary, classify_scene
+from .scene import (
+    SceneOutputs,
+    SceneResult,
+    ScenesSummary,
+    SceneSummary,
+    classify_scene,
+    classify_scenes,
+)
 from .tiles import TilesSummary, classify_tiles
 
 __all__ = (
     'Predictor',
     'SceneOutputs',
+    'SceneResult',
     'SceneSummary',
+    'ScenesSummary',
     'TilesSummary',
     'classify_scene',
+    'classify_scenes',
     'classify_tiles',
     'load_predictor',
 )

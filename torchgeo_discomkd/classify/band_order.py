@@ -71,7 +71,7 @@ def warn_of_swapped_scene(
             f'{name}: {bands[strong]} is generally lower than {bands[weak]}, which '
             'hardly ever happens. The file does not name its bands and seems to store '
             'them in a different order from the classifier. If so, add --bands 2,1.',
-            stacklevel=3,
+            stacklevel=4,
         )
 
 

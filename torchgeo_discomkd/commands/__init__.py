@@ -26,7 +26,7 @@ COMMANDS = {
     'validate': 'score the best classifiers of a run on the validation split',
     'test': 'score the best classifiers of a run on the test split',
     'predict': 'write tables of predictions for a data set or unlabelled tiles',
-    'classify': 'turn tiles into a table, or a scene into a map',
+    'classify': 'turn tiles into a table, or scenes into maps',
     'export': 'write a classifier as one self-contained ONNX or PyTorch file',
     'pack': 'write a data set into one file that loads fast',
     'benchmark': "compare methods on your data: the paper's tables",

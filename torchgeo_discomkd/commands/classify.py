@@ -1,7 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""``classify``: turn tiles into a table, or a scene into a map."""
+"""``classify``: turn tiles into a table, or scenes into maps."""
 
 import os
 import sys
@@ -9,19 +9,32 @@ import warnings
 from argparse import SUPPRESS, ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import SettingError
 
 if TYPE_CHECKING:
-    from ..classify import Predictor
+    from ..classify import Predictor, SceneResult
     from ..rasters.finding import ImageFiles
+
+#: Kind of output: a table of tiles, a map of a scene, or a folder of many maps.
+Kind = Literal['table', 'map', 'folder']
 
 #: Extensions of maps; all others mean tables.
 MAPS = ('.tif', '.tiff')
 
-#: Options for only one kind of output.
-OF_TABLES, OF_MAPS = ('crs', 'resume'), ('stride', 'polygons', 'preview')
+#: Options for only some kinds of output, by what messages call these.
+SOME: dict[str, tuple[set[Kind], tuple[str, ...]]] = {
+    'tables': ({'table'}, ('crs',)),
+    'tables and folders of maps': ({'table', 'folder'}, ('resume',)),
+    'maps of scenes (.tif, or a folder)': (
+        {'map', 'folder'},
+        ('stride', 'polygons', 'preview'),
+    ),
+}
+
+#: Number of different ways to read tiles that are printed.
+MOST_READINGS = 3
 
 EPILOG = """statuses of tiles:
   ok            classified as it is
@@ -35,57 +48,69 @@ EPILOG = """statuses of tiles:
   unusual       with --strict: far from the images of training
   too_large     a scene rather than a tile
 
+many scenes:
+  If the output is a folder, each input is a scene and has its own map there, named
+  after it: a.tif, or s1.tif for s1_VV.tif and s1_VH.tif. Images that are already in
+  an output folder below an input folder are left out. summary.csv has one row per
+  scene, with its status: ok, pending (not reached), or why there is no map
+
 exit codes:
-  0    all tiles have a label
+  0    all tiles have a label, all scenes a map
   2    a mistake in the command
-  3    some tiles have no label: the table states why
-  130  interrupted: continue with --resume
+  3    some tiles have no label, or scenes no map: the table states why
+  130  interrupted: continue with --resume (a single map starts again)
 
 examples:
   discomkd classify sar.safetensors tiles/ --output tiles.parquet
   discomkd classify sar.safetensors VV=vv.tif VH=vh.tif \\
       --output map.tif --preview map.png
+  discomkd classify sar.safetensors scenes/ --output maps/ --preview maps/
 """
 
 
 def run(args: Sequence[str]) -> None:
-    """Classify and report how many tiles failed.
+    """Classify and report how many tiles or scenes failed.
 
     Args:
         args: Arguments after ``classify``.
 
     Raises:
         UserError: If the model, the images, the output or a setting is wrong.
-        SystemExit: With 3 if some tiles have no label, 130 if interrupted, 2 if *args*
-            are invalid, 0 for help.
+        SystemExit: With 3 if some tiles have no label or scenes no map, 130 if
+            interrupted, 2 if *args* are invalid, 0 for help.
     """
     options = vars(_parser().parse_intermixed_args(args))
     if options['bands'] is not None:
         options['bands'] = [band.strip() for band in options['bands'].split(',')]
-    is_map = Path(options['output']).suffix.lower() in MAPS
-    _check_kind(is_map, options)
+    kind = _kind(options['output'])
+    _check_kind(kind, options)
     with warnings.catch_warnings():
         # without the line of code that caused it
         warnings.showwarning = _show  # ty: ignore[invalid-assignment]
         try:
-            _classify(is_map, **options)
+            _classify(kind, **options)
         except KeyboardInterrupt:
-            hint = '' if is_map else ': run the same command with --resume to continue'
+            again = ': run the same command with --resume to continue'
+            hint = '' if kind == 'map' else again
             sys.stderr.write(f'interrupted{hint}\n')
             sys.exit(130)
 
 
-def _check_kind(is_map: bool, options: dict[str, Any]) -> None:
-    wrong, kind = (
-        (OF_TABLES, 'tables') if is_map else (OF_MAPS, 'maps of scenes (.tif)')
-    )
-    if given := [name for name in wrong if name in options]:
-        names = ', '.join(f'--{name}' for name in given)
-        raise SettingError(f'{names}: only for {kind}; omit it for this output.')
+def _kind(output: str) -> Kind:
+    if output.endswith(('/', os.sep)) or Path(output).is_dir():
+        return 'folder'
+    return 'map' if Path(output).suffix.lower() in MAPS else 'table'
+
+
+def _check_kind(kind: Kind, options: dict[str, Any]) -> None:
+    for text, (kinds, names) in SOME.items():
+        given = ', '.join(f'--{name}' for name in names if name in options)
+        if given and kind not in kinds:
+            raise SettingError(f'{given}: only for {text}; omit it for this output.')
 
 
 def _classify(
-    is_map: bool,
+    kind: Kind,
     model: str,
     inputs: list[str],
     modality: str | None,
@@ -98,8 +123,20 @@ def _classify(
     from ..rasters.finding import find_images
 
     predictor = load_predictor(model, modality, device, precision)
+    if predictor.profile is None:
+        sys.stderr.write(
+            f'note: {model} does not say what its training tiles look like, so that '
+            'unusual images are not recognised: train again with this version.\n'
+        )
     images = find_images(inputs, predictor.bands)
-    (_make_map if is_map else _make_table)(predictor, images, **options)
+    match kind:
+        case 'table':
+            _make_table(predictor, images, **options)
+        case 'map':
+            _make_map(predictor, images, **options)
+        case 'folder':
+            images = _without_results(images, inputs, options)
+            _make_maps(predictor, images, **options)
 
 
 def _make_table(
@@ -110,8 +147,10 @@ def _make_table(
     summary = classify_tiles(predictor, images, **options)
     if summary.failed:
         sys.stderr.write(f'first tile without a label: {summary.example}\n')
-    for reading, count in summary.readings.most_common():
+    for reading, count in summary.readings.most_common(MOST_READINGS):
         sys.stdout.write(f'read {count} tiles: {reading}\n')
+    if (others := len(summary.readings) - MOST_READINGS) > 0:
+        sys.stdout.write(f'read the rest in {others} other ways\n')
     sys.stdout.write(f'{summary}\n')
     if summary.failed:
         sys.exit(3)
@@ -127,17 +166,56 @@ def _make_map(
         raise SettingError(
             f'{output} is the map of one scene, but {len(images)} images are given, '
             f'{images[0].name}, {images[1].name}, ...: give one scene, or its files by '
-            f'band ({by_band}), or choose a table (.parquet) as output for tiles.'
+            f'band ({by_band}), or choose another output: a folder (--output maps/) '
+            'for a map of each, or a table (.parquet) for tiles.'
         )
     summary = classify_scene(predictor, images[0], output, **options)
     sys.stdout.write(f'read {images[0].name}: {summary.reading}\n')
     sys.stdout.write(f'{summary}\n')
 
 
+def _without_results(
+    images: 'list[ImageFiles]', inputs: list[str], options: dict[str, Any]
+) -> 'list[ImageFiles]':
+    """Leave out what an earlier run wrote into a folder below one of the inputs."""
+    searched = [Path(text).resolve() for text in inputs if Path(text).is_dir()]
+    given = [options[name] for name in ('output', 'preview') if name in options]
+    folders = [
+        folder
+        for folder in (Path(path).resolve() for path in given)
+        if any(parent in searched for parent in folder.parents)
+    ]
+    scenes = [
+        image
+        for image in images
+        if not any(Path(image.paths[0]).resolve().is_relative_to(f) for f in folders)
+    ]
+    # if nothing is left, the name of a map is refused, which explains more
+    return scenes or images
+
+
+def _make_maps(
+    predictor: 'Predictor', images: 'list[ImageFiles]', output: str, **options: Any
+) -> None:
+    from ..classify import classify_scenes
+
+    summary = classify_scenes(predictor, images, output, report=_report, **options)
+    sys.stdout.write(f'{summary}\n')
+    if summary.failed:
+        sys.exit(3)
+
+
+def _report(result: 'SceneResult') -> None:
+    stream = sys.stderr if result.summary is None else sys.stdout
+    stream.write(f'{result}\n')
+    # a log shows it before the next scene begins
+    stream.flush()
+
+
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog='discomkd classify',
-        description='Classify tiles into a table, or a scene into a map.',
+        description='Classify tiles into a table, or scenes into maps.',
         epilog=EPILOG,
         formatter_class=RawDescriptionHelpFormatter,
     )
@@ -153,7 +231,8 @@ def _parser() -> ArgumentParser:
     add(
         '--output',
         required=True,
-        help='table (.parquet, .gpkg, .geojson, .csv), or map of a scene (.tif)',
+        help='table (.parquet, .gpkg, .geojson, .csv), map of a scene (.tif), or '
+        'folder for a map of each scene (maps/)',
     )
     add('--modality', help='modality of the images, for a checkpoint with several')
     add(
@@ -229,9 +308,17 @@ def _add_options_of_one_kind(parser: ArgumentParser) -> None:
         default=SUPPRESS,
         help='size of a map cell in pixels (default: half of the tile size)',
     )
-    add('--polygons', default=SUPPRESS, help='GeoPackage to write: the map as polygons')
-    add('--preview', default=SUPPRESS, help='PNG to write: the map with a legend')
-    resume = 'continue an incomplete table'
+    add(
+        '--polygons',
+        default=SUPPRESS,
+        help='GeoPackage to write: the map as polygons; for many maps a folder',
+    )
+    add(
+        '--preview',
+        default=SUPPRESS,
+        help='PNG to write: the map with a legend; for many maps a folder',
+    )
+    resume = 'continue an incomplete table or folder of maps'
     add('--resume', action='store_true', default=SUPPRESS, help=resume)
 
 

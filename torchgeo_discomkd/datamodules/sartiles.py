@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 from torchgeo.datamodules import NonGeoDataModule
 
@@ -142,6 +143,11 @@ class SARTilesDataModule(NonGeoDataModule):
                 known[name] = value if stated is None else stated
             # several classifiers of one run have the same
             self._files.setdefault('profile', images.profile)
+        if self._files['profile'] is None:
+            rank_zero_info(
+                'The classifiers do not say what their training tiles look like, so '
+                'that unusual tiles are not recognised: train again with this version.'
+            )
         if self.predict_dataset is not None and known != self._known:
             raise SettingError(
                 f'the tiles are read with {self._known}, but the classifier takes '

@@ -18,7 +18,13 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio import CRS
 
-from ..errors import BandError, SettingError, TileSizeError, UnitError
+from ..errors import (
+    BandError,
+    SettingError,
+    TileSizeError,
+    UnitError,
+    UnusualImageError,
+)
 from ..metadata import ImageProfile
 from .decoding import alpha_bands, missing_to_nan, read_bands, refuse_complex, scaling
 from .doubts import (
@@ -188,7 +194,7 @@ def read_tile(files: ImageFiles, spec: TileSpec) -> Tile:
         doubts += doubt_tile(windows, spec.bands, spec.profile)
     # also a CRS that PROJ does not know, a file system that went away
     except (MemoryError, OSError, RuntimeError, ValueError) as error:
-        return Tile(files, _status(error), None, footprint)
+        return Tile(files, error_status(error), None, footprint)
     unusual = '; '.join(doubts) or None
     if unusual is not None and spec.strict:
         return Tile(files, f'unusual: {unusual}', None, footprint, unusual=unusual)
@@ -328,7 +334,15 @@ def _read_file(
         )
 
 
-def _status(error: BaseException) -> str:
+def error_status(error: BaseException) -> str:
+    """Return the status of an image that cannot be classified.
+
+    Args:
+        error: What happened.
+
+    Returns:
+        A word for the kind of error, a colon and its message in one line.
+    """
     match error:
         case BandError():
             word = 'bands'
@@ -336,6 +350,10 @@ def _status(error: BaseException) -> str:
             word = 'too_large'
         case UnitError():
             word = 'unit'
+        case UnusualImageError():
+            word = 'unusual'
+        case SettingError():
+            word = 'setting'
         case _:
             word = 'unreadable'
     return f'{word}: {" ".join(str(error).split())}'

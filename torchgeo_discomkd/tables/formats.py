@@ -51,7 +51,7 @@ def check_format(path: Path, classes: Sequence[str]) -> None:
         known = ', '.join(f'{key} ({value})' for key, value in FORMATS.items())
         raise SettingError(
             f"{path}: the extension '{path.suffix}' is unknown: use {known}, or .tif "
-            'for the map of a scene.'
+            'for the map of a scene, or a folder (maps/) for those of many.'
         )
     if suffix == '.gpkg' and len({name.casefold() for name in classes}) < len(classes):
         raise SettingError(

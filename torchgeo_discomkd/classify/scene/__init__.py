@@ -1,9 +1,18 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Classify a whole scene into a map."""
+"""Classify whole scenes into maps."""
 
+from .many import classify_scenes
 from .mapping import classify_scene
 from .outputs import SceneOutputs, SceneSummary
+from .results import SceneResult, ScenesSummary
 
-__all__ = ('SceneOutputs', 'SceneSummary', 'classify_scene')
+__all__ = (
+    'SceneOutputs',
+    'SceneResult',
+    'SceneSummary',
+    'ScenesSummary',
+    'classify_scene',
+    'classify_scenes',
+)

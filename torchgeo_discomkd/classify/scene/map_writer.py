@@ -12,7 +12,7 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning
-from rasterio.io import DatasetWriter
+from rasterio.io import DatasetReader, DatasetWriter
 from rasterio.shutil import copy  # ty: ignore[import-not-found]
 from rasterio.windows import Window
 
@@ -140,21 +140,31 @@ class MapWriter:
         self.counts[NODATA] -= len(classes)
         self.total += float(np.nansum(confidence, dtype=np.float64))
 
-    def finish(self) -> None:
+    def finish(self, tags: Mapping[str, str]) -> None:
         """Write the cloud-optimized files and check that they are complete.
+
+        Args:
+            tags: More tags for both files.
 
         Raises:
             OutputError: If the disk is full.
         """
         raw = self._class_file.name, self._confidence_file.name
-        self.close()
+        with writing(self.classes.parent):
+            self._class_file.update_tags(**tags)
+            self._confidence_file.update_tags(**tags)
+            self.close()
         with writing(self.classes.parent), warnings.catch_warnings():
             warnings.simplefilter('ignore', NotGeoreferencedWarning)
             self._optimize(raw[0], self.classes, 'mode', predictor='NO')
             self._optimize(raw[1], self.confidence, 'average', predictor='YES')
             self.aux_xml.write_bytes(self._legend.to_aux_xml(self.counts[1:].tolist()))
             # GDAL does not report each block that it could not write
-            counts, total = self._measure()
+            with (
+                rasterio.open(self.classes) as classes,
+                rasterio.open(self.confidence) as confidence,
+            ):
+                counts, total = measure(classes, confidence, len(self.counts))
         if (counts != self.counts).any() or not np.isclose(total, self.total, 1e-9):
             raise OutputError(
                 f'{self.classes.parent} was not written completely: the disk seems to '
@@ -175,19 +185,31 @@ class MapWriter:
         )
         Path(raw).unlink()
 
-    def _measure(self) -> tuple[NDArray[np.int64], float]:
-        counts, total = np.zeros_like(self.counts), 0.0
-        with (
-            rasterio.open(self.classes) as classes,
-            rasterio.open(self.confidence) as confidence,
-        ):
-            for _, window in classes.block_windows(1):
-                values = classes.read(1, window=window).ravel()
-                counts += np.bincount(values, minlength=len(counts))
-                values = confidence.read(1, window=window)
-                total += float(np.nansum(values, dtype=np.float64))
-        return counts, total
-
     def close(self) -> None:
         """Close the files."""
         self._stack.close()
+
+
+def measure(
+    classes: DatasetReader, confidence: DatasetReader, values: int
+) -> tuple[NDArray[np.int64], float]:
+    """Count the cells of a map and add up their confidence.
+
+    Args:
+        classes: Map of classes.
+        confidence: Map of confidence, on the same grid.
+        values: Number of values that cells may have, nodata included.
+
+    Returns:
+        Number of cells by value, int64, shape (values,), and the sum of the confidence
+        of all cells.
+
+    Raises:
+        RasterioIOError: If a file cannot be read.
+    """
+    counts, total = np.zeros(values, np.int64), 0.0
+    for _, window in classes.block_windows(1):
+        cells = classes.read(1, window=window).ravel()
+        counts += np.bincount(cells, minlength=values)
+        total += float(np.nansum(confidence.read(1, window=window), dtype=np.float64))
+    return counts, total

@@ -4,10 +4,11 @@
 """Classify a whole scene into a map."""
 
 import warnings
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,21 +16,20 @@ import rasterio
 from affine import Affine
 from tqdm import tqdm
 
-from ... import __version__
 from ...files import partial_folder
 from ...rasters.finding import ImageFiles
 from ...rasters.scale import Scale
-from ...rasters.tiles import TileSpec
 from ..band_order import warn_of_swapped_scene
 from ..options import CACHE_BYTES
 from ..predictor import Predictor
-from .legend import NODATA, Legend, make_legend
+from .legend import NODATA
 from .map_writer import MapWriter
 from .outputs import SceneOutputs, SceneSummary, finish_outputs, plan_outputs
 from .panels import MapRow, PanelAverage, Strip, iterate_strips
 from .reader import Grid, SceneReader, open_scene
 from .report import report_doubts
 from .settings import SceneSettings, make_settings, split_panels
+from .tags import make_reading_tags, make_tags, make_window_tags
 from .windows import place_windows
 
 
@@ -146,43 +146,89 @@ def classify_scene(
         ((2, 2), {'Land': 2, 'Water': 2})
     """
     settings = make_settings(
-        predictor, stride, max_nodata, batch_size, workers, min_confidence
-    )
-    legend = make_legend(predictor.metadata.classes, min_confidence > 0)
-    outputs = plan_outputs(output, polygons, preview, scene, overwrite)
-    spec = TileSpec(
-        bands=predictor.bands,
-        unit=predictor.unit,
-        size=settings.tile,
+        predictor,
         scale=scale,
-        override=None if bands is None else tuple(bands),
+        bands=bands,
+        stride=stride,
         max_nodata=max_nodata,
+        batch_size=batch_size,
+        workers=workers,
+        min_confidence=min_confidence,
         nodata=nodata,
-        profile=predictor.profile,
         strict=strict,
         resample=resample,
     )
-    gdal = {'GDAL_CACHEMAX': CACHE_BYTES, 'GDAL_NUM_THREADS': f'{workers}'}
+    outputs = plan_outputs(output, polygons, preview, scene, overwrite)
+    return make_map(predictor, scene, outputs, settings, progress)
+
+
+def make_map(
+    predictor: Predictor,
+    scene: ImageFiles,
+    outputs: SceneOutputs,
+    settings: SceneSettings,
+    progress: bool,
+    title: str | None = None,
+) -> SceneSummary:
+    """Classify a scene as :func:`classify_scene` does; existing files are replaced.
+
+    Args:
+        predictor: The classifier.
+        scene: The scene.
+        outputs: The files to write.
+        settings: How to classify it.
+        progress: Show a progress bar.
+        title: Text in front of a bar that disappears when it is full; None for a bar
+            that stays.
+
+    Returns:
+        The files, and a summary of the map.
+
+    Raises:
+        BandError: As for :func:`classify_scene`.
+        CorruptFileError: If the scene cannot be read.
+        OutputError: If a file cannot be written.
+        SettingError: If bands are selected from several files.
+        UnitError: As for :func:`classify_scene`.
+        UnusualImageError: As for :func:`classify_scene`.
+
+    Warns:
+        UserWarning: As for :func:`classify_scene`.
+    """
+    gdal = {'GDAL_CACHEMAX': CACHE_BYTES, 'GDAL_NUM_THREADS': f'{settings.workers}'}
     with rasterio.Env(**gdal), ExitStack() as stack:
-        reader = stack.enter_context(open_scene(scene, spec))
+        reader = stack.enter_context(open_scene(scene, settings.spec))
         sample = reader.sample()
         if not reader.named:
             flat = sample.windows.swapaxes(0, 1).reshape(reader.bands, -1)
             warn_of_swapped_scene(flat, predictor.bands, scene.name)
-        unusual = report_doubts(reader.name, sample, spec)
+        unusual = report_doubts(reader.name, sample, settings.spec)
         grid = _map_grid(reader, settings.stride)
-        tags = _tags(predictor, scene, settings) | {'READING': reader.reading}
-        if unusual is not None:
-            tags['UNUSUAL'] = unusual
+        tags = make_tags(predictor, scene, settings)
         folders = {p: stack.enter_context(partial_folder(p)) for p in outputs.asked}
-        writer = stack.enter_context(
-            closing(MapWriter(folders[outputs.classes], grid, legend, tags, workers))
+        writer = MapWriter(
+            folders[outputs.classes], grid, settings.legend, tags, settings.workers
         )
-        windows = _classify(predictor, reader, settings, writer, progress)
-        writer.finish()
-        summary = _summarize(outputs, settings, legend, grid, writer, windows)
+        stack.enter_context(closing(writer))
+        new_bar = partial(
+            tqdm, desc=title, leave=title is None, unit=' windows', disable=not progress
+        )
+        windows = _classify(predictor, reader, settings, writer, new_bar)
+        reader.check_all()
+        writer.finish(
+            make_window_tags(windows) | make_reading_tags(reader.reading, unusual)
+        )
+        summary = SceneSummary.from_counts(
+            outputs=outputs,
+            shape=(grid.height, grid.width),
+            stride=settings.stride,
+            names=settings.legend.names,
+            counts=writer.counts,
+            confidence=writer.total,
+            windows=windows,
+        )
         summary = replace(summary, reading=reader.reading, unusual=unusual)
-        finish_outputs(summary, folders, writer, legend, reader.grid)
+        finish_outputs(summary, folders, writer, settings.legend, reader.grid)
     return summary
 
 
@@ -191,7 +237,7 @@ def _classify(
     reader: SceneReader,
     settings: SceneSettings,
     writer: MapWriter,
-    progress: bool,
+    new_bar: Callable[..., tqdm],
 ) -> tuple[int, int]:
     """Write the map; return how many windows were classified and skipped."""
     classes = len(predictor.metadata.classes)
@@ -201,7 +247,7 @@ def _classify(
     panels = split_panels(columns, settings, reader.bands, reader.block_rows, classes)
     total = len(rows.starts) * sum(len(panel.starts) for panel in panels)
     classified = 0
-    with tqdm(total=total, unit=' windows', disable=not progress) as bar:
+    with new_bar(total=total) as bar:
         for panel in panels:
             average = PanelAverage(predictor, rows, panel, settings.batch_size)
             strips = iterate_strips(reader, rows, panel, settings)
@@ -248,50 +294,14 @@ def _map_grid(reader: SceneReader, stride: int) -> Grid:
     if scene.transform is None:
         warnings.warn(
             f'{reader.name} is not georeferenced: the map will not be either.',
-            stacklevel=3,
+            stacklevel=4,
         )
         return Grid(height, width, None, None)
     if scene.crs is None:
         warnings.warn(
             f'{reader.name} has no coordinate reference system: the map will have none '
             'either. If you know it, set it with "rio edit-info --crs EPSG:<code>".',
-            stacklevel=3,
+            stacklevel=4,
         )
     transform = scene.transform @ Affine.scale(stride)
     return Grid(height, width, scene.crs, transform)
-
-
-def _tags(
-    predictor: Predictor, scene: ImageFiles, settings: SceneSettings
-) -> dict[str, str]:
-    return {
-        'TIFFTAG_SOFTWARE': f'torchgeo_discomkd {__version__}',
-        'SCENE': ', '.join(Path(path).name for path in scene.paths),
-        'MODEL': predictor.description,
-        'MODALITY': predictor.modality,
-        'TILE_SIZE': 'x'.join(map(str, settings.tile)),
-        'STRIDE': f'{settings.stride}',
-        'MAX_NODATA': f'{settings.max_nodata:g}',
-        'MIN_CONFIDENCE': f'{settings.min_confidence:g}',
-    }
-
-
-def _summarize(
-    outputs: SceneOutputs,
-    settings: SceneSettings,
-    legend: Legend,
-    grid: Grid,
-    writer: MapWriter,
-    windows: tuple[int, int],
-) -> SceneSummary:
-    nodata, *cells = writer.counts.tolist()
-    return SceneSummary(
-        outputs=outputs,
-        shape=(grid.height, grid.width),
-        stride=settings.stride,
-        cells=dict(zip(legend.names, cells, strict=True)),
-        nodata=nodata,
-        windows=windows[0],
-        skipped=windows[1],
-        mean_confidence=writer.total / sum(cells) if any(cells) else float('nan'),
-    )

@@ -3,9 +3,13 @@
 
 """Output files of a scene, and a summary of the map."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ...errors import OutputExistsError, SettingError
 from ...files import refuse_existing, writing
@@ -103,17 +107,62 @@ class SceneSummary:
     reading: str = ''
     unusual: str | None = None
 
+    @classmethod
+    def from_counts(
+        cls,
+        outputs: SceneOutputs,
+        shape: tuple[int, int],
+        stride: int,
+        names: Sequence[str],
+        counts: NDArray[np.int64],
+        confidence: float,
+        windows: tuple[int, int],
+    ) -> Self:
+        """Summarize a map by the number of its cells.
+
+        Args:
+            outputs: Files that were written.
+            shape: Rows and columns of the map.
+            stride: Height and width of a cell in pixels of the scene.
+            names: Name of each value, beginning with that of 1.
+            counts: Number of cells by value, int64, shape (1 + names,).
+            confidence: Sum of the confidence of all cells.
+            windows: Number of windows that were classified, and that were not.
+
+        Returns:
+            The summary.
+        """
+        nodata, *cells = counts.tolist()
+        return cls(
+            outputs=outputs,
+            shape=shape,
+            stride=stride,
+            cells=dict(zip(names, cells, strict=True)),
+            nodata=nodata,
+            windows=windows[0],
+            skipped=windows[1],
+            mean_confidence=confidence / sum(cells) if any(cells) else float('nan'),
+        )
+
+    def shares(self) -> dict[str, float]:
+        """Return the share of each class in the cells that have one; NaN if none has.
+
+        Returns:
+            Shares from 0 to 1 by class.
+        """
+        mapped = sum(self.cells.values())
+        return {
+            name: count / mapped if mapped else float('nan')
+            for name, count in self.cells.items()
+        }
+
     def __str__(self) -> str:
         """Return a summary in one line."""
-        mapped = sum(self.cells.values())
-        shares = ', '.join(
-            f'{name} {100 * count / max(mapped, 1):.1f} %'
-            for name, count in self.cells.items()
-        )
+        shares = ', '.join(f'{n} {100 * s:.1f} %' for n, s in self.shares().items())
         rows, columns = self.shape
         text = f'{self.outputs.classes}: {rows} x {columns} cells of {self.stride} '
         text += f'pixels, {self.nodata} nodata'
-        if mapped:
+        if any(self.cells.values()):
             text += f' ({shares}; mean confidence {self.mean_confidence:.3f})'
         return text
 
@@ -185,11 +234,7 @@ def finish_outputs(
         OutputError: If a file cannot be written.
     """
     outputs = summary.outputs
-    parts = {
-        outputs.confidence: writer.confidence,
-        outputs.aux_xml: writer.aux_xml,
-        outputs.classes: writer.classes,
-    }
+    parts = {outputs.confidence: writer.confidence, outputs.aux_xml: writer.aux_xml}
     if outputs.polygons is not None:
         part = folders[outputs.polygons] / 'polygons.gpkg'
         extent = scene.height / summary.stride, scene.width / summary.stride
@@ -199,6 +244,8 @@ def finish_outputs(
         part = folders[outputs.preview] / 'preview.png'
         write_preview(writer.classes, writer.confidence, legend, summary.cells, part)
         parts[outputs.preview] = part
+    # the last one: a run is resumed behind the scenes that have a map
+    parts[outputs.classes] = writer.classes
     for path in (outputs.confidence, outputs.classes):
         for suffix in _SIDECARS:
             with writing(path):

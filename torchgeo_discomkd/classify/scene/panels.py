@@ -78,7 +78,7 @@ def iterate_strips(
             pixels = np.concatenate([pixels, new], axis=1) if top < bottom else new
             bottom = stop
         image = pixels[:, : need - top]
-        mapped = _mapped(image, rows, columns, (begin, end), settings.max_nodata)
+        mapped = _mapped(image, rows, columns, (begin, end), settings.spec.max_nodata)
         yield Strip(rows, begin, end, _pad(image, rows, columns), mapped)
 
 

@@ -23,7 +23,13 @@ from ...rasters.doubts import describe_file, describe_unit, doubt_pixel_size
 from ...rasters.finding import ImageFiles
 from ...rasters.opening import open_raster
 from ...rasters.pixel_size import resampled
-from ...rasters.plausibility import check_backscatter
+from ...rasters.plausibility import (
+    HIGHEST,
+    LOWEST,
+    MOST_OUTSIDE,
+    check_backscatter,
+    limits,
+)
 from ...rasters.readers import describe
 from ...rasters.scale import Unit, convert_scale, find_unit
 from ...rasters.selection import named_bands, select_bands
@@ -105,6 +111,8 @@ class SceneReader:
 
         # decided by the first data for the whole scene
         self._given: Unit | None = None
+        self._outside = np.zeros(len(spec.bands), np.int64)
+        self._present = np.zeros(len(spec.bands), np.int64)
         self.name = name
         self.named = named
         self.grid = _grid(files[0][0])
@@ -136,7 +144,27 @@ class SceneReader:
         """
         image = self._read(top, bottom, left, right)
         self._decide_unit(image)
-        return convert_scale(image, self._given, self._spec.unit)
+        values = convert_scale(image, self._given, self._spec.unit)
+        low, high = limits(self._spec.unit)
+        self._outside += ((values < low) | (values > high)).sum(axis=(1, 2))
+        self._present += np.isfinite(values).sum(axis=(1, 2))
+        return values
+
+    def check_all(self) -> None:
+        """Check all values that were read, of which :meth:`sample` saw only a part.
+
+        Raises:
+            UnitError: If too many cannot be backscatter.
+        """
+        shares = self._outside / np.maximum(self._present, 1)
+        if (shares > MOST_OUTSIDE).any():
+            band = self._spec.bands[int(shares.argmax())]
+            raise UnitError(
+                f'{self.name}: {100 * shares.max():.0f} % of {band} are outside '
+                f'{LOWEST} to {HIGHEST} dB, where backscatter cannot be, in parts of '
+                'the scene: set them to nodata, or state the number that stands for '
+                'missing pixels with --nodata.'
+            )
 
     def _decide_unit(self, image: NDArray[np.float32]) -> None:
         if self._given is None:

@@ -3,15 +3,17 @@
 
 """Settings of a scene: checked before anything is read, and sizes derived from them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
 from ...errors import SettingError
-from ...rasters.tiles import check_max_nodata
+from ...rasters.scale import Scale
 from ..options import check_options
 from ..predictor import Predictor
+from .legend import Legend, make_legend
 from .windows import WindowAxis
 
 # Memory for the pixels and the sums of a panel, and for a batch of windows, each.
@@ -27,42 +29,57 @@ class SceneSettings:
     Attributes:
         tile: Height and width of a window in pixels.
         stride: Height and width of a map cell in pixels.
-        max_nodata: A cell with this share of missing pixels or more is nodata.
         batch_size: Windows that are classified together at most.
         min_confidence: Lower confidence makes a cell 'uncertain'.
+        spec: What the classifier needs, and what the user states about the scene.
+        workers: Number of threads that decode and compress.
+        legend: Classes of the map.
     """
 
     tile: tuple[int, int]
     stride: int
-    max_nodata: float
     batch_size: int
     min_confidence: float
+    spec: TileSpec
+    workers: int
+    legend: Legend
 
 
 def make_settings(
     predictor: Predictor,
+    *,
+    scale: Scale,
+    bands: Sequence[str] | None,
     stride: int | None,
     max_nodata: float,
     batch_size: int,
     workers: int,
     min_confidence: float,
+    nodata: float | None,
+    strict: bool,
+    resample: bool,
 ) -> SceneSettings:
     """Check settings and fill in their defaults.
 
     Args:
         predictor: The classifier.
+        scale: As for :func:`.classify_scene`.
+        bands: As for :func:`.classify_scene`.
         stride: As for :func:`.classify_scene`.
         max_nodata: As for :func:`.classify_scene`.
         batch_size: As for :func:`.classify_scene`.
-        workers: As for :func:`.classify_scene`; it is only checked.
+        workers: As for :func:`.classify_scene`.
         min_confidence: As for :func:`.classify_scene`.
+        nodata: As for :func:`.classify_scene`.
+        strict: As for :func:`.classify_scene`.
+        resample: As for :func:`.classify_scene`.
 
     Returns:
         The settings.
 
     Raises:
-        SettingError: If one is out of range, or the classifier file does not state its
-            tile size.
+        SettingError: If one is unknown or out of range, the classifier has too many
+            classes for a map, or its file does not say what is needed.
     """
     tile = predictor.size
     if tile is None:
@@ -77,11 +94,29 @@ def make_settings(
         raise SettingError(
             f'stride={stride}: give 1 to {min(tile)}, the size of the windows.'
         )
-    check_max_nodata(max_nodata)
+    spec = TileSpec(
+        bands=predictor.bands,
+        unit=predictor.unit,
+        size=tile,
+        scale=scale,
+        override=None if bands is None else tuple(bands),
+        max_nodata=max_nodata,
+        nodata=nodata,
+        profile=predictor.profile,
+        strict=strict,
+        resample=resample,
+    )
     check_options(predictor, batch_size, workers, min_confidence)
     window_bytes = len(predictor.bands) * tile[0] * tile[1] * _FLOAT32
-    batch_size = max(min(batch_size, _MEMORY_BYTES // window_bytes), 1)
-    return SceneSettings(tile, stride, max_nodata, batch_size, min_confidence)
+    return SceneSettings(
+        tile=tile,
+        stride=stride,
+        batch_size=max(min(batch_size, _MEMORY_BYTES // window_bytes), 1),
+        min_confidence=min_confidence,
+        spec=spec,
+        workers=workers,
+        legend=make_legend(predictor.metadata.classes, min_confidence > 0),
+    )
 
 
 def split_panels(

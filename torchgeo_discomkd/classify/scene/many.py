@@ -1,0 +1,195 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Classify many scenes into one map each."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from ...errors import OutputError, UserError
+from ...files import refuse_existing
+from ...rasters.finding import ImageFiles
+from ...rasters.scale import Scale
+from ...rasters.tiles import error_status
+from ..predictor import Predictor
+from .folder import TABLE, plan_folder
+from .mapping import make_map
+from .outputs import SceneOutputs
+from .results import PENDING, SceneResult, ScenesSummary, write_results
+from .resuming import is_finished, read_summary
+from .settings import SceneSettings, make_settings
+from .tags import make_tags
+
+
+def classify_scenes(
+    predictor: Predictor,
+    scenes: Sequence[ImageFiles],
+    folder: str | Path,
+    *,
+    scale: Scale = 'auto',
+    bands: Sequence[str] | None = None,
+    stride: int | None = None,
+    max_nodata: float = 0.5,
+    batch_size: int = 128,
+    workers: int = 1,
+    min_confidence: float = 0.0,
+    polygons: str | Path | None = None,
+    preview: str | Path | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    progress: bool = True,
+    report: Callable[[SceneResult], object] | None = None,
+    nodata: float | None = None,
+    strict: bool = False,
+    resample: bool = False,
+) -> ScenesSummary:
+    """Classify many scenes as :func:`classify_scene` does, each into its own map.
+
+    A map has the name of its scene: scenes/a.tif becomes *folder*/a.tif, next to
+    a.tif.aux.xml and a_confidence.tif. A scene of several files has the words that
+    their names share: s1_VV.tif and s1_VH.tif become s1.tif, VV.tif and VH.tif the name
+    of their folder. Names are checked before anything is read.
+
+    If a scene cannot be classified, its status states the reason, and the next one
+    follows. The table *folder*/summary.csv has one row per scene, also after an
+    interrupt or an error: scene, map, status, rows, columns, stride, nodata (cells),
+    windows (classified ones), mean_confidence, unusual, reading, and the share of each
+    class in the cells that have one.
+
+    A resumed run keeps the maps that are there. They must be made by the same model
+    with the same settings from the same files, as their tags show; a file is the same
+    if its name, size and time of modification are.
+
+    Args:
+        predictor: The classifier.
+        scenes: The scenes, from :func:`.find_images`.
+        folder: Folder of the maps; it is created if needed.
+        scale: As for :func:`classify_scene`; 'auto' guesses it for each scene.
+        bands: As for :func:`classify_scene`.
+        stride: As for :func:`classify_scene`.
+        max_nodata: As for :func:`classify_scene`.
+        batch_size: As for :func:`classify_scene`.
+        workers: As for :func:`classify_scene`.
+        min_confidence: As for :func:`classify_scene`.
+        polygons: Folder for a GeoPackage per scene.
+        preview: Folder for a figure per scene.
+        overwrite: Replace existing files; with *resume*, only maps that were made in
+            another way.
+        resume: Keep the maps of an earlier run and classify the other scenes.
+        progress: Show a progress bar for each scene.
+        report: Called with each result as soon as it is known.
+        nodata: As for :func:`classify_scene`.
+        strict: As for :func:`classify_scene`; an unusual scene has no map.
+        resample: As for :func:`classify_scene`.
+
+    Returns:
+        The table and the results, in the order of *scenes*.
+
+    Raises:
+        CorruptFileError: If a map of the run to resume cannot be read.
+        OutputError: If a file cannot be written.
+        OutputExistsError: If a file exists, or is a scene.
+        SettingError: If a setting is unknown, out of range, or differs from the run to
+            resume, or two scenes have the same name.
+
+    Warns:
+        UserWarning: As for :func:`classify_scene`.
+
+    Example:
+        >>> import numpy as np
+        >>> import rasterio
+        >>> from tempfile import TemporaryDirectory
+        >>> from torchgeo_discomkd.models import ClassifierMetadata, ModalityMetadata
+        >>> from torchgeo_discomkd.rasters import find_images
+        >>> sar = ModalityMetadata(2, ('VV', 'VH'), 'dB', tile_size=(32, 32))
+        >>> metadata = ClassifierMetadata(
+        ...     'disentangled', 'test_resnet', ('Land', 'Water'), {'sar': sar},
+        ...     'linear_bn_relu', 'none', 1.0, {}, None, '', '', None, '')
+        >>> def compute(images):  # any function from pixels to probabilities
+        ...     water = np.float32(images.mean(axis=(1, 2, 3)) < -15)
+        ...     return np.stack([1 - water, water], axis=1)
+        >>> predictor = Predictor(metadata, 'sar', 'threshold', None, 'cpu', compute)
+        >>> with TemporaryDirectory() as folder:
+        ...     for name, value in ('land', -10), ('sea', -20):
+        ...         with rasterio.open(
+        ...             f'{folder}/{name}.tif', 'w', width=64, height=64, count=2,
+        ...             dtype='float32', crs='EPSG:32633',
+        ...             transform=rasterio.Affine(10, 0, 500000, 0, -10, 5000000)
+        ...         ) as file:
+        ...             noise = np.random.default_rng(0).normal(0, 1, (2, 64, 64))
+        ...             file.write(np.float32(value + noise))
+        ...     scenes = find_images([folder], predictor.bands)
+        ...     summary = classify_scenes(
+        ...         predictor, scenes, f'{folder}/maps', stride=32, progress=False)
+        ...     files = sorted(path.name for path in summary.table.parent.glob('*.tif'))
+        >>> files
+        ['land.tif', 'land_confidence.tif', 'sea.tif', 'sea_confidence.tif']
+        >>> [result.summary.cells for result in summary.results]
+        [{'Land': 4, 'Water': 0}, {'Land': 0, 'Water': 4}]
+    """
+    settings = make_settings(
+        predictor,
+        scale=scale,
+        bands=bands,
+        stride=stride,
+        max_nodata=max_nodata,
+        batch_size=batch_size,
+        workers=workers,
+        min_confidence=min_confidence,
+        nodata=nodata,
+        strict=strict,
+        resample=resample,
+    )
+    plans = plan_folder(scenes, folder, polygons, preview)
+    summary = ScenesSummary(Path(folder, TABLE))
+    refuse_existing(
+        [*(path for plan in plans for path in plan.files), summary.table],
+        overwrite or resume,
+        'choose another folder, continue an interrupted run with --resume, or replace '
+        'all with --overwrite',
+    )
+    # before any work starts: a map of other settings is a mistake
+    done = [
+        resume and is_finished(plan, make_tags(predictor, scene, settings), overwrite)
+        for scene, plan in zip(scenes, plans, strict=True)
+    ]
+    try:
+        for result in _classify(predictor, scenes, plans, done, settings, progress):
+            summary.results.append(result)
+            if report is not None:
+                report(result)
+    finally:
+        left = scenes[len(summary.results) :]
+        summary.results += [SceneResult(scene.name, PENDING) for scene in left]
+        write_results(summary, settings.legend.names)
+    return summary
+
+
+def _classify(
+    predictor: Predictor,
+    scenes: Sequence[ImageFiles],
+    plans: Sequence[SceneOutputs],
+    done: Sequence[bool],
+    settings: SceneSettings,
+    progress: bool,
+) -> Iterator[SceneResult]:
+    todo = zip(scenes, plans, done, strict=True)
+    for number, (scene, outputs, finished) in enumerate(todo, 1):
+        title = f'{outputs.classes.stem} ({number}/{len(scenes)})'
+        summary = None
+        try:
+            if finished:
+                summary = read_summary(outputs, settings)
+            else:
+                summary = make_map(predictor, scene, outputs, settings, progress, title)
+            status = 'ok'
+        except OutputError:
+            # the next scene would meet the same full disk
+            raise
+        except UserError as error:
+            status = error_status(error)
+        # also a CRS that PROJ does not know, a file system that went away
+        except (MemoryError, OSError, RuntimeError, ValueError) as error:
+            status = f'failed: {type(error).__name__}: {" ".join(str(error).split())}'
+        kept = finished and summary is not None
+        yield SceneResult(scene.name, status, summary, kept)
