@@ -11,6 +11,7 @@ import numpy as np
 
 from ...errors import SettingError
 from ...rasters.scale import Scale
+from ...rasters.tiles import TileSpec
 from ..options import check_options
 from ..predictor import Predictor
 from .legend import Legend, make_legend
