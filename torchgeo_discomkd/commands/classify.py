@@ -53,9 +53,10 @@ def run(args: Sequence[str]) -> None:
         args: Arguments after ``classify``.
 
     Raises:
+        KeyboardInterrupt: If it is stopped.
         UserError: If the model, the images, the output or a setting is wrong.
-        SystemExit: With 3 if some tiles have no label, 130 if interrupted, 2 if *args*
-            are invalid, 0 for help.
+        SystemExit: With 3 if some tiles have no label, 2 if *args* are invalid, 0 for
+            help.
     """
     options = vars(_parser().parse_intermixed_args(args))
     if options['bands'] is not None:
@@ -70,7 +71,7 @@ def run(args: Sequence[str]) -> None:
         except KeyboardInterrupt:
             hint = '' if is_map else ': run the same command with --resume to continue'
             sys.stderr.write(f'interrupted{hint}\n')
-            sys.exit(130)
+            raise
 
 
 def _check_kind(is_map: bool, options: dict[str, Any]) -> None:
