@@ -7,7 +7,6 @@ import csv
 import json
 import math
 import shutil
-import warnings
 from pathlib import Path
 
 import pytest
@@ -73,21 +72,13 @@ def test_validation_without_a_class(trained: Path) -> None:
     assert 'temperature' in manifest['best']['sar']
 
 
-def test_classes_in_another_order(trained: Path, weights: list[str]) -> None:
-    with warnings.catch_warnings():
-        warnings.filterwarnings('error', 'The data lack')
-        expected = score(trained, 'test', *weights)
-        order = ('--data.classes', '[Water, Bog, Crop]')
-        found = score(trained, 'test', *weights, *order)
-    assert expected['test_sar_OverallAccuracy'] > 0.5
-    assert found == pytest.approx(expected)
-
-
-def test_fewer_classes(trained: Path, weights: list[str], tmp_path: Path) -> None:
+def test_fewer_classes_in_another_order(
+    trained: Path, weights: list[str], tmp_path: Path
+) -> None:
     root = shutil.copytree(trained / 'pairs', tmp_path / 'pairs')
     for split in ('train', 'test'):
         shutil.rmtree(root / split / 'sar' / 'Bog')
-    place = ('--data.root', str(root), *weights)
+    place = ('--data.root', str(root), '--data.classes', '[Water, Crop]', *weights)
     with pytest.warns(UserWarning, match='The data lack Bog') as shown:
         scores = score(trained, 'test', *place)
     assert len([w for w in shown if 'Bog' in str(w.message)]) == 1
@@ -103,6 +94,7 @@ def test_fewer_classes(trained: Path, weights: list[str], tmp_path: Path) -> Non
         name = row['path'].split('/')[0]
         right[name] += row['label'] == name
     assert {f'probability_{name}' for name in CLASSES} <= rows[0].keys()
+    assert sum(right.values()) > 12
     recalls = [count / 12 for count in right.values()]
     assert scores['test_sar_AverageAccuracy'] == pytest.approx(sum(recalls) / 2)
     assert scores['test_sar_OverallAccuracy'] == pytest.approx(sum(right.values()) / 24)

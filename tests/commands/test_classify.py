@@ -253,7 +253,8 @@ def test_killed_and_resumed_equals_uninterrupted(
 
 
 @pytest.mark.parametrize(
-    ('number', 'code'), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+    ('number', 'code'),
+    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)],
 )
 def test_stopped(number: int, code: int, tmp_path: Path, model: Path) -> None:
     write_tiles(tmp_path / 'tiles', 600)
