@@ -7,7 +7,6 @@ import errno
 import os
 import sys
 import warnings
-from collections import defaultdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,12 +36,13 @@ from .old_distillation import refuse_old_distillation
 #: GDAL settings to open many small files quickly, as in TorchGeo.
 GDAL_SETTINGS = {'GDAL_DISABLE_READDIR_ON_OPEN': 'EMPTY_DIR'}
 
-#: What to add to a command that was stopped, to run it again.
-AGAIN = defaultdict(
-    str,
-    predict=' with --trainer.callbacks+=PredictionWriter '
+#: What to add to a command that evaluates and was stopped, to run it again.
+AGAIN = {
+    'validate': '',
+    'test': '',
+    'predict': ' with --trainer.callbacks+=PredictionWriter '
     '--trainer.callbacks.overwrite true',
-)
+}
 
 #: System errors that the user can fix: no permission, no space, no folder.
 NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR} | {
@@ -298,9 +298,10 @@ def run(args: list[str] | dict[str, Any]) -> DisCoMKDCLI:
         if not isinstance(interrupt, KeyboardInterrupt):
             raise
         command = args[0] if isinstance(args, list) else args['subcommand']
-        if command != 'fit' or interrupt is stop:
+        if command in AGAIN or interrupt is stop:
             # else the summary of the run has said more
-            sys.stderr.write(f'Stopped. Run the same command again{AGAIN[command]}.\n')
+            again = AGAIN.get(command, '')
+            sys.stderr.write(f'Stopped. Run the same command again{again}.\n')
         raise interrupt from None
     except (DatasetNotFoundError, MisconfigurationException) as error:
         raise UserError(str(error)) from error

@@ -52,8 +52,9 @@ def labels_by_name(own: Sequence[str], known: Sequence[str]) -> Tensor:
     if unknown := [name for name in names if name not in positions]:
         raise LabelError(
             f'The data have the classes {unknown}, but the classifier only knows '
-            f'{list(known)}: rename classes that it knows by another name, move the '
-            'samples of all others out of the data, or train a classifier with them.'
+            f'{list(known)}: rename classes that it knows by another name (of arrays: '
+            'with classes=), move the samples of all others out of the data, or train '
+            'a classifier with them.'
         )
     if absent := [name for name in known if _composed(name) not in names]:
         warnings.warn(
