@@ -7,9 +7,8 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -467,18 +466,6 @@ class Signal(Callback):
 
 
 SIGNAL = ('--trainer.callbacks+=tests.commands.test_fit.Signal',)
-
-
-@pytest.fixture
-def handlers() -> Iterator[None]:
-    """Handlers of signals as in a program of its own, in the main thread."""
-    assert threading.current_thread() is threading.main_thread()
-    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 @pytest.mark.usefixtures('handlers')
