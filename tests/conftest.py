@@ -7,7 +7,9 @@ import os
 for name in ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS'):
     os.environ.setdefault(name, '1')
 
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import matplotlib as mpl
@@ -31,6 +33,18 @@ def real_data() -> Path:
     if 'DISCOMKD_REAL_DATA' not in os.environ:
         pytest.skip('DISCOMKD_REAL_DATA does not name a folder of real data')
     return Path(os.environ['DISCOMKD_REAL_DATA'])
+
+
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    """Handlers of signals as in a program of its own, in the main thread."""
+    assert threading.current_thread() is threading.main_thread()
+    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

@@ -9,7 +9,12 @@ class UserError(Exception):
 
     The command line prints its message without a traceback. Each takes one string,
     so that it can be passed on from the worker process of a data loader.
+
+    Attributes:
+        exit_code: Exit code of a command that ends with it.
     """
+
+    exit_code: int = 2
 
 
 class LayoutError(UserError, FileNotFoundError):
@@ -45,7 +50,7 @@ class UnusualImageError(UserError, ValueError):
 
 
 class SplitError(UserError, ValueError):
-    """Raised when a split is empty, lacks a class, overlaps or is out of range."""
+    """Raised when a split is empty, overlaps or cannot be trained on."""
 
 
 class LabelError(UserError, ValueError):
@@ -62,6 +67,12 @@ class BatchSizeError(UserError, ValueError):
 
 class ClassifierFileError(UserError, ValueError):
     """Raised when a classifier file is not ours, corrupt, or of other modalities."""
+
+
+class NoClassifierError(UserError, RuntimeError):
+    """Raised when training has ended without a validation, hence without a file."""
+
+    exit_code = 1
 
 
 class CheckpointError(UserError, ValueError):

@@ -185,3 +185,13 @@ def test_figures_show_every_method() -> None:
     [axes] = drawn['class_differences'].axes
     # MS gains 5 points in every class, SAR too
     assert [bar.get_width() for bar in axes.patches] == pytest.approx([5, 5, 5, 5])
+
+
+def test_a_class_without_test_samples_in_some_runs() -> None:
+    found = frame()
+    found.loc[found.run == 1, 'F1_Water'] = float('nan')
+    found['F1_Rock'] = float('nan')
+    for _, figure in figures(found, CONFIG):
+        figure.canvas.draw()
+    whole, partial = (tables(f, CONFIG) for f in (frame(), found))
+    assert list(map(markdown, partial)) == list(map(markdown, whole))

@@ -4,6 +4,7 @@
 import csv
 import json
 import logging
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -165,12 +166,14 @@ def test_resumed_run_starts_from_the_logits(fit: Callable[..., Path]) -> None:
     assert one['best'] == two['best']
 
 
+@pytest.mark.usefixtures('handlers')
 def test_run_that_was_stopped_is_not_calibrated(
     fit: Callable[..., Path], tmp_path: Path
 ) -> None:
-    callback = ('--trainer.callbacks+=tests.commands.test_fit.Interrupt',)
+    callback = ('--trainer.callbacks+=tests.commands.test_fit.Signal',)
+    number = ('--trainer.callbacks.number', str(int(signal.SIGINT)))
     with pytest.raises(SystemExit):
-        fit(*callback, '--trainer.callbacks.epoch', '2', epochs=3)
+        fit(*callback, *number, '--trainer.callbacks.epoch', '2', epochs=3)
     folder = tmp_path / 'run'
     for path in (folder / 'best').iterdir():
         metadata = load_metadata(path)

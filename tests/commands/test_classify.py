@@ -253,14 +253,18 @@ def test_killed_and_resumed_equals_uninterrupted(
     )
 
 
-def test_interrupted_from_the_keyboard(tmp_path: Path, model: Path) -> None:
+@pytest.mark.parametrize(
+    ('number', 'code'),
+    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)],
+)
+def test_stopped(number: int, code: int, tmp_path: Path, model: Path) -> None:
     write_tiles(tmp_path / 'tiles', 600)
     out = tmp_path / 'out.parquet'
     process = start(model, tmp_path / 'tiles', '--output', out)
     wait_for(process, tmp_path, 'out.parquet.partial/part*.parquet')
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == code
     assert 'interrupted: run the same command with --resume to continue' in err
     assert 'Traceback' not in err
     command(model, tmp_path / 'tiles', '--output', out, '--resume')

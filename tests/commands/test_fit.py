@@ -5,8 +5,9 @@ import csv
 import json
 import shutil
 import signal
+import subprocess
 import sys
-import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -446,57 +447,128 @@ def test_test_without_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert 'train first' in capsys.readouterr().err
 
 
-def test_last_weights_can_be_tested(
-    fit_pairs: Callable[..., Path], capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = fit_pairs()
-    checkpoint = ['--ckpt_path', str(folder / 'last.ckpt')]
-    main(['validate', '--config', str(folder / 'config.yaml'), *checkpoint])
-    assert 'val_sar_F1Score' in capsys.readouterr().out
+class Signal(Callback):
+    """Send a signal to this process in the middle of an epoch."""
 
-
-class Interrupt(Callback):
-    """Press Ctrl-C in the middle of an epoch."""
-
-    def __init__(self, epoch: int) -> None:
-        self.epoch = epoch
+    def __init__(self, number: int, epoch: int = 0) -> None:
+        self.number, self.epoch = number, epoch
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, *args: object
     ) -> None:
         if trainer.current_epoch == self.epoch:
-            raise KeyboardInterrupt
+            signal.raise_signal(self.number)
+
+    def on_test_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, *args: object
+    ) -> None:
+        signal.raise_signal(self.number)
 
 
-@pytest.mark.parametrize('epoch', [0, 1])
-def test_ctrl_c(
+SIGNAL = ('--trainer.callbacks+=tests.commands.test_fit.Signal',)
+
+
+@pytest.mark.usefixtures('handlers')
+@pytest.mark.parametrize(
+    ('number', 'epoch', 'code'), [(signal.SIGINT, 0, 130), (signal.SIGTERM, 1, 143)]
+)
+def test_stopped_training(
+    number: int,
     epoch: int,
+    code: int,
     fit_pairs: Callable[..., Path],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    handler = signal.getsignal(signal.SIGINT)
-    assert threading.current_thread() is threading.main_thread()
-    callback = ('--trainer.callbacks+=tests.commands.test_fit.Interrupt',)
-    try:
-        with pytest.raises(SystemExit):
-            fit_pairs(*callback, '--trainer.callbacks.epoch', str(epoch), epochs=3)
-    finally:
-        signal.signal(signal.SIGINT, handler)
-    error = capsys.readouterr().err.replace('\n', ' ')
+    callback = (*SIGNAL, f'--trainer.callbacks.number={number:d}')
+    with pytest.raises(SystemExit) as stop:
+        fit_pairs(*callback, f'--trainer.callbacks.epoch={epoch}', epochs=3)
+    assert stop.value.code == code
+    error = capsys.readouterr().err
+    assert 'Traceback' not in error
     if epoch:
-        assert '--ckpt_path' in error
         folder = tmp_path / 'run'
-        resume = [
-            '--ckpt_path',
-            str(folder / 'last.ckpt'),
-            '--trainer.callbacks',
-            'null',
-        ]
-        main(['fit', '--config', str(folder / 'config.yaml'), *resume])
+        (line,) = [x for x in error.splitlines() if x.startswith('Stopped')]
+        command = line.partition('python -m torchgeo_discomkd ')[2].split()
+        resume = ['--config', f'{folder}/config.yaml', '--ckpt_path']
+        assert command == ['fit', *resume, f'{folder}/last.ckpt']
+        assert (folder / 'best' / 'sar.safetensors').exists()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        main([*command, '--trainer.callbacks', 'null'])
     else:
         assert 'nothing to keep' in error
         fit_pairs(epochs=1)
+
+
+@pytest.mark.usefixtures('handlers')
+def test_last_weights_can_be_tested(
+    fit_pairs: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = fit_pairs()
+    last = ['--config', str(folder / 'config.yaml')]
+    last += ['--ckpt_path', str(folder / 'last.ckpt')]
+    main(['validate', *last])
+    assert 'val_sar_F1Score' in capsys.readouterr().out
+    stopped = (*SIGNAL, f'--trainer.callbacks.number={signal.SIGTERM:d}')
+    with pytest.raises(SystemExit) as stop:
+        main(['test', *last, *stopped])
+    assert stop.value.code == 143
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    error = capsys.readouterr().err
+    assert error.endswith('Stopped. Run the same command again.\n')
+    assert error.count('Stopped') == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ('number', 'code'), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+)
+def test_stopped_process(number: int, code: int, pairs: Path, tmp_path: Path) -> None:
+    folder = tmp_path / 'run'
+    program = (
+        'import signal; signal.signal(signal.SIGINT, signal.default_int_handler); '
+        'from torchgeo_discomkd.commands import main; main()'
+    )
+    command = [
+        *(sys.executable, '-c', program),
+        *('fit', '--model', 'DisCoMKD', '--model.num_classes', '2', *TINY),
+        *('--data', 'PairedFoldersDataModule', '--data.root', str(pairs)),
+        *('--data.num_workers', '2', '--trainer.max_epochs', '100000'),
+        *('--trainer.default_root_dir', str(folder)),
+    ]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        while not (folder / 'last.ckpt').exists():
+            assert process.poll() is None
+            time.sleep(0.1)
+        process.send_signal(number)
+        _, error = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert 'Traceback' not in error
+    assert f'--ckpt_path {folder}/last.ckpt' in error
+
+
+@pytest.mark.parametrize(
+    'options', [('--trainer.limit_val_batches', '0'), ('--trainer.max_epochs', '0')]
+)
+def test_training_without_a_validation(
+    options: tuple[str, str],
+    fit_pairs: Callable[..., Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        fit_pairs(*options)
+    assert stop.value.code == 1
+    error = capsys.readouterr().err
+    assert f'no classifier was written to {tmp_path / "run"}, because no valid' in error
+    assert options[0].partition('.')[2] in error
+    last = tmp_path / 'run' / 'last.ckpt'
+    assert (f'--ckpt_path {last}' in error) == last.exists()
+    if last.exists():
+        resume = ['--config', str(last.with_name('config.yaml'))]
+        resume += ['--ckpt_path', str(last), '--trainer.max_epochs', '2']
+        main(['fit', *resume, '--trainer.limit_val_batches', '1.0'])
+        assert (last.with_name('best') / 'sar.safetensors').exists()
 
 
 def test_torchgeos_own_command_line(

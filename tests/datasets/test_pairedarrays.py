@@ -144,6 +144,22 @@ def test_bad_labels(root: Path, labels: np.ndarray, message: str) -> None:
         PairedArrays(str(root))
 
 
+def test_labels_without_a_number_can_be_evaluated(root: Path) -> None:
+    labels = np.load(root / 'labels.npy')
+    replace(root / 'labels.npy', np.where(labels == 2, 7, labels))
+    with pytest.raises(LabelError, match='among them 7: labels must be 0 to 2'):
+        PairedArrays(str(root))
+    dataset = PairedArrays(str(root), 'test')
+    names, before = list(map(dataset.identifier, range(6))), dataset.split_hash()
+    assert dataset.classes == ('0', '1', '7')
+    with pytest.warns(UserWarning, match='The data lack 2, 3, 4, 5, 6, which'):
+        dataset.join_classes(list(map(str, range(8))))
+    rows = np.load(root / 'test_idx.npy')
+    assert dataset.labels.tolist() == np.load(root / 'labels.npy')[rows].tolist()
+    assert list(map(dataset.identifier, range(6))) == names
+    assert dataset.split_hash() == before
+
+
 def test_number_of_classes(root: Path) -> None:
     with pytest.raises(LabelError, match='among them 2: labels must be 0 to 1 for 2'):
         PairedArrays(str(root), classes=['a', 'b'])

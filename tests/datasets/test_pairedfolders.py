@@ -301,8 +301,9 @@ def test_too_few_samples_for_a_split(tmp_path: Path) -> None:
     root = write_pairs(tmp_path, count=7, shapes=SMALL)
     (root / 'ms/Crop/Crop_7.tif').unlink()
     (root / 'sar/Crop/Crop_7.tif').unlink()
-    with pytest.raises(SplitError, match="Split 'val' has no sample of Crop:"):
-        PairedFolders(str(root), 'val')
+    with pytest.warns(UserWarning, match="Split 'val' has no sample of Crop:"):
+        dataset = PairedFolders(str(root), 'val')
+    assert dataset.labels.tolist() == [1]
 
 
 def test_bad_files(root: Path) -> None:
@@ -419,8 +420,19 @@ def test_a_folder_for_each_split(tmp_path: Path) -> None:
     assert test[0]['image_ms'].shape == (3, 6, 6)
     assert make('train').modalities == ('S1', 'S2')
     assert len(make('train')) == 9
-    with pytest.raises(SplitError, match="Split 'val' has no sample of A:"):
-        make('val')
+    with pytest.warns(UserWarning, match="Split 'val' has no sample of A:"):
+        assert make('val').labels.tolist() == [1, 2]
+    with pytest.raises(SplitError, match="'train' has no sample of D: training needs"):
+        make('train', classes=list('ABCD'))
+    # what the message advises
+    shutil.rmtree(tmp_path / 'train' / 'S1' / 'A')
+    shutil.rmtree(tmp_path / 'train' / 'S2' / 'A')
+    with pytest.raises(SplitError, match="Split 'train' has no sample of A:"):
+        make('train')
+    shutil.rmtree(tmp_path / 'test' / 'S1' / 'A')
+    shutil.rmtree(tmp_path / 'test' / 'S2' / 'A')
+    assert make('train').classes == ('B', 'C')
+    write_pairs(tmp_path / 'train', ['A'], 3, SMALL, FOLDERS)
     shutil.rmtree(tmp_path / 'val')
     assert len(make('train')) == 9
     with pytest.raises(LayoutError, match=r'no folder .*val: '):

@@ -88,5 +88,7 @@ def test_check_split() -> None:
     check_split([0, 1, 1], ['a', 'b'], 'train')
     with pytest.raises(SplitError, match="Split 'val' is empty"):
         check_split([], ['a', 'b'], 'val')
-    with pytest.raises(SplitError, match="Split 'val' has no sample of a, c:"):
+    with pytest.raises(SplitError, match="Split 'train' has no sample of a, c:"):
+        check_split([1], ['a', 'b', 'c'], 'train')
+    with pytest.warns(UserWarning, match="Split 'val' has no sample of a, c:"):
         check_split([1], ['a', 'b', 'c'], 'val')

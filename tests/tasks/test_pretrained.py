@@ -15,6 +15,7 @@ from torchgeo_discomkd.datamodules import PairedFoldersDataModule
 from torchgeo_discomkd.errors import (
     BandError,
     ClassifierFileError,
+    LabelError,
     LayoutError,
     ModalityError,
     UnitError,
@@ -85,7 +86,7 @@ def test_data_that_does_not_fit(run: Path, pairs: Path, tmp_path: Path) -> None:
     with pytest.raises(UnitError, match='dB'):
         check()
     other = write_pairs(tmp_path / 'other', classes=('Crop', 'Rock'), count=20)
-    with pytest.raises(ClassifierFileError, match='Rock'):
+    with pytest.raises(LabelError, match='Rock'):
         check(root=other)
 
 

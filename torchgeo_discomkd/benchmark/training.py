@@ -174,4 +174,9 @@ def _scores(
         'F1': scores[f'{prefix}_F1Score'],
         'OverallAccuracy': scores[f'{prefix}_OverallAccuracy'],
         'AverageAccuracy': scores[f'{prefix}_AverageAccuracy'],
-    } | {f'F1_{c}': scores[f'{prefix}_ClasswiseF1Score_{c}'] for c in classes}
+    } | {
+        f'F1_{c}': scores[f'{prefix}_ClasswiseF1Score_{c}']
+        for c in classes
+        # not of classes without test samples
+        if f'{prefix}_ClasswiseF1Score_{c}' in scores
+    }

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from rich.console import Console
 from rich.table import Table
 
@@ -95,14 +97,16 @@ class RunSummary(Callback):
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Print how to resume a run that the user stopped.
+        """Print how to resume a run that a signal has stopped.
 
         Args:
             trainer: The trainer.
             pl_module: The task.
             exception: What stopped the run.
         """
-        if not isinstance(exception, KeyboardInterrupt) or not trainer.is_global_zero:
+        stopped = isinstance(exception, KeyboardInterrupt | SIGTERMException)
+        fitting = trainer.state.fn == TrainerFn.FITTING
+        if not (stopped and fitting and trainer.is_global_zero):
             return
         folder = run_folder(trainer)
         console = Console(file=sys.stderr)
@@ -111,8 +115,8 @@ class RunSummary(Callback):
                 f'python -m torchgeo_discomkd fit --config {folder}/config.yaml '
                 f'--ckpt_path {folder}/last.ckpt'
             )
-            console.print('Stopped. All complete epochs are kept; resume with:')
-            console.print(f'  {command}', highlight=False, soft_wrap=True)
+            text = f'Stopped. All complete epochs are kept; resume with: {command}'
+            console.print(text, highlight=False, soft_wrap=True, markup=False)
         else:
             console.print(
                 'Stopped before the first epoch was complete: nothing to keep.'

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from .. import __version__
 from ..errors import UserError
 from ..performance.memory import keep_freed_memory
+from .stopping import exit_code, sigterm_as_interrupt
 
 __all__ = ('main',)
 
@@ -37,7 +38,9 @@ COMMANDS = {
 def main(args: Sequence[str] | None = None) -> None:
     """Run a command.
 
-    A user error ends with exit code 2 and one message, without a traceback.
+    A user error ends with one message and exit code 2, or 1 if training has ended
+    without a classifier; Ctrl-C ends with 130, SIGTERM with 143. None of them shows a
+    traceback.
 
     Args:
         args: Arguments. Default: those of the process.
@@ -52,7 +55,18 @@ def main(args: Sequence[str] | None = None) -> None:
         usage: discomkd [-h] [--version] COMMAND ...
         ...
     """
-    args = list(sys.argv[1:] if args is None else args)
+    try:
+        with sigterm_as_interrupt():
+            _run(list(sys.argv[1:] if args is None else args))
+    except UserError as error:
+        sys.stderr.write(f'error: {error}\n')
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt as stop:
+        # the command has said what is kept
+        sys.exit(exit_code(stop))
+
+
+def _run(args: list[str]) -> None:
     command, others = (args[0], args[1:]) if args else ('', [])
     if command.startswith(('-c', '--config', '--print_config')):
         # Lightning also accepts a configuration that names its command
@@ -81,11 +95,7 @@ def main(args: Sequence[str] | None = None) -> None:
         os.environ.setdefault('TQDM_MININTERVAL', '60')
         os.environ.setdefault('TQDM_MAXINTERVAL', '60')
     keep_freed_memory()
-    try:
-        run(others)
-    except UserError as error:
-        sys.stderr.write(f'error: {error}\n')
-        sys.exit(2)
+    run(others)
 
 
 def _parser() -> ArgumentParser:

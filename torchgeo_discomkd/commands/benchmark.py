@@ -35,10 +35,10 @@ def run(args: Sequence[str]) -> None:
         args: Arguments after ``benchmark``.
 
     Raises:
+        KeyboardInterrupt: If it is stopped.
         RunFolderExistsError: If the results folder belongs to another configuration.
         SettingError: If the configuration cannot be read or contradicts itself.
-        SystemExit: With 1 if trainings failed, 130 if interrupted, 2 if *args* are
-            invalid, 0 for help.
+        SystemExit: With 1 if trainings failed, 2 if *args* are invalid, 0 for help.
     """
     given, overrides = _parser().parse_known_args(args)
     # takes seconds: only after the arguments are known to be valid
@@ -51,12 +51,11 @@ def run(args: Sequence[str]) -> None:
         return
     try:
         results = run_benchmark(config, fit)
-    except (KeyboardInterrupt, SystemExit):
-        # Lightning turns Ctrl-C into an exit
+    except KeyboardInterrupt:
         sys.stderr.write('Stopped. Run the same command again to resume.\n')
         if (results := Results(config)).rows:
             write_report(results)
-        sys.exit(130)
+        raise
     for path in write_report(results):
         _print(str(path))
     if results.failures:

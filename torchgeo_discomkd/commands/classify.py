@@ -75,9 +75,10 @@ def run(args: Sequence[str]) -> None:
         args: Arguments after ``classify``.
 
     Raises:
+        KeyboardInterrupt: If it is stopped.
         UserError: If the model, the images, the output or a setting is wrong.
-        SystemExit: With 3 if some tiles have no label or scenes no map, 130 if
-            interrupted, 2 if *args* are invalid, 0 for help.
+        SystemExit: With 3 if some tiles have no label or scenes no map, 2 if *args* are
+            invalid, 0 for help.
     """
     options = vars(_parser().parse_intermixed_args(args))
     if options['bands'] is not None:
@@ -93,7 +94,7 @@ def run(args: Sequence[str]) -> None:
             again = ': run the same command with --resume to continue'
             hint = '' if kind == 'map' else again
             sys.stderr.write(f'interrupted{hint}\n')
-            sys.exit(130)
+            raise
 
 
 def _kind(output: str) -> Kind:

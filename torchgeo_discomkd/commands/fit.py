@@ -5,6 +5,7 @@
 
 import errno
 import os
+import sys
 import warnings
 from pathlib import Path
 from typing import Any, Literal
@@ -22,10 +23,11 @@ from torchgeo.datasets import DatasetNotFoundError
 from torchgeo.tasks import BaseTask
 
 from ..callbacks import LastCheckpoint, PredictionWriter
+from ..callbacks.best_classifiers import best_classifiers
 from ..callbacks.run_config import RunConfigCallback
 from ..callbacks.run_folder import best_files, check_checkpoint, check_run_folder
 from ..datamodules import SARTilesDataModule
-from ..errors import OutputError, UserError
+from ..errors import NoClassifierError, OutputError, UserError
 from ..models import load_metadata
 from ..performance.precision import fast_precision
 from ..tasks import MultiModalTrainingTask, PretrainedClassification
@@ -33,6 +35,14 @@ from .old_distillation import refuse_old_distillation
 
 #: GDAL settings to open many small files quickly, as in TorchGeo.
 GDAL_SETTINGS = {'GDAL_DISABLE_READDIR_ON_OPEN': 'EMPTY_DIR'}
+
+#: What to add to a command that evaluates and was stopped, to run it again.
+AGAIN = {
+    'validate': '',
+    'test': '',
+    'predict': ' with --trainer.callbacks+=PredictionWriter '
+    '--trainer.callbacks.overwrite true',
+}
 
 #: System errors that the user can fix: no permission, no space, no folder.
 NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR} | {
@@ -185,6 +195,30 @@ class DisCoMKDCLI(LightningCLI):
             kwargs['logger'] = [TensorBoardLogger(folder, name='', version=''), csv]
         return super().instantiate_trainer(**kwargs)
 
+    def after_fit(self) -> None:
+        """Check that training has written a classifier.
+
+        Raises:
+            NoClassifierError: If it ended before the first validation.
+        """
+        trains = isinstance(self.model, MultiModalTrainingTask)
+        trainer = self.trainer
+        if trainer.fast_dev_run or not trains or best_classifiers(trainer).scores:  # ty: ignore[missing-attribute]
+            return
+        folder = Path(trainer.default_root_dir)
+        last = folder / 'last.ckpt'
+        again = (
+            f'resume with --config {folder}/config.yaml --ckpt_path {last}'
+            if last.exists()
+            else 'train again'
+        )
+        raise NoClassifierError(
+            f'no classifier was written to {folder}, because no validation took place. '
+            'Train longer (--trainer.max_epochs, max_steps or max_time), validate '
+            'earlier (--trainer.check_val_every_n_epoch) and on some batches '
+            f'(--trainer.limit_val_batches), and {again}.'
+        )
+
     def _evaluate(self, command: str, **kwargs: Any) -> None:
         """Run a command with the best classifiers of the run, from their files."""
         model = kwargs.pop('model')
@@ -233,7 +267,9 @@ def run(args: list[str] | dict[str, Any]) -> DisCoMKDCLI:
         The command line with trainer, model and data module, after the run.
 
     Raises:
-        UserError: If the data, the files or the settings cannot be used.
+        KeyboardInterrupt: If it is stopped.
+        UserError: If the data, the files or the settings cannot be used, or training
+            has ended without a classifier.
     """
     for name, value in GDAL_SETTINGS.items():
         os.environ.setdefault(name, value)
@@ -256,6 +292,17 @@ def run(args: list[str] | dict[str, Any]) -> DisCoMKDCLI:
         )
     except UserError:
         raise
+    except (KeyboardInterrupt, SystemExit) as stop:
+        # Lightning turns Ctrl-C into an exit
+        interrupt = stop.__context__ if isinstance(stop, SystemExit) else stop
+        if not isinstance(interrupt, KeyboardInterrupt):
+            raise
+        command = args[0] if isinstance(args, list) else args['subcommand']
+        if command in AGAIN or interrupt is stop:
+            # else the summary of the run has said more
+            again = AGAIN.get(command, '')
+            sys.stderr.write(f'Stopped. Run the same command again{again}.\n')
+        raise interrupt from None
     except (DatasetNotFoundError, MisconfigurationException) as error:
         raise UserError(str(error)) from error
     except OSError as error:

@@ -31,7 +31,8 @@ def run(args: Sequence[str]) -> None:
 
     Raises:
         UserError: If the data, the output or a setting is wrong.
-        SystemExit: If *args* are invalid or ask for help, or with 130 if interrupted.
+        KeyboardInterrupt: If it is stopped.
+        SystemExit: If *args* are invalid or ask for help.
     """
     parser = _parser()
     options, data = parser.parse_known_args(args)
@@ -53,7 +54,7 @@ def run(args: Sequence[str]) -> None:
         )
     except KeyboardInterrupt:
         sys.stderr.write('interrupted: run the same command again to continue\n')
-        sys.exit(130)
+        raise
     sys.stdout.write(_text(report))
 
 

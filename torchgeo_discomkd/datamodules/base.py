@@ -247,6 +247,24 @@ class MultiModalDataModule(NonGeoDataModule):
                 return cast(MultiModalDataset, dataset)
         raise AttributeError(f'{type(self).__name__}.setup() must be called first.')
 
+    def evaluated_dataset(self, stage: str) -> MultiModalDataset | None:
+        """Return the data set that a stage scores or classifies.
+
+        Args:
+            stage: Either 'fit', 'validate', 'test' or 'predict'.
+
+        Returns:
+            The data set; None if :meth:`setup` did not make it.
+        """
+        match stage:
+            case 'test':
+                dataset = self.test_dataset
+            case 'predict':
+                dataset = self.predict_dataset
+            case _:
+                dataset = self.val_dataset
+        return cast(MultiModalDataset | None, dataset)
+
     @property
     def run_seed(self) -> int:
         """Seed of shuffling and augmentation that is in force."""

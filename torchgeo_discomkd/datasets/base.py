@@ -21,6 +21,7 @@ from torchgeo.datasets import NonGeoDataset
 from torchgeo.datasets.utils import Sample
 
 from ..errors import MissingValueError, ModalityError, TileSizeError
+from .classes import labels_by_name, same_classes
 from .plotting import plot_sample
 
 
@@ -75,6 +76,8 @@ class MultiModalDataset(NonGeoDataset, ABC):
     labels: Tensor
     missing_values: Literal['mean', 'error'] = 'mean'
     transforms: Callable[[Sample], Sample] | None = None
+
+    _own_split_hash: str | None = None
 
     @abstractmethod
     def load(self, index: int, modality: str) -> Tensor:
@@ -147,8 +150,34 @@ class MultiModalDataset(NonGeoDataset, ABC):
         """
         return value
 
+    def join_classes(self, classes: Sequence[str]) -> None:
+        """Label the samples by the classes of a classifier, which are found by name.
+
+        *classes* and *labels* are replaced; samples, their order, and the hashes of
+        data and split stay the same. Nothing changes if the classes are the same.
+
+        Args:
+            classes: Classes of the classifier, in the order of its outputs: all those
+                of the data set and any others.
+
+        Raises:
+            LabelError: If the classifier does not know a class of the data set.
+
+        Warns:
+            UserWarning: If the data set lacks classes of the classifier.
+        """
+        if not same_classes(classes, self.classes):
+            self._own_split_hash = self.split_hash()
+            self.labels = labels_by_name(self.classes, classes)[self.labels]
+            self.classes = tuple(classes)
+
     def split_hash(self) -> str:
-        """Return a hash of the samples in this split and their order."""
+        """Return a hash of the samples in this split, their order and their classes.
+
+        It describes the data: :meth:`join_classes` does not change it.
+        """
+        if self._own_split_hash is not None:
+            return self._own_split_hash
         digest = hashlib.sha256('\n'.join(self.classes).encode())
         for index, label in enumerate(self.labels.tolist()):
             digest.update(f'\n{self.identifier(index)}\t{label}'.encode())

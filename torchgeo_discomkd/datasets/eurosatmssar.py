@@ -145,7 +145,11 @@ class EuroSATMSSAR(PairedFolders):
             LabelError: If there are folders of other classes.
             ModalityError: If a modality is unknown.
             PairingError: If samples exist in some modalities only.
-            SplitError: If the split is unknown, empty or lacks a class.
+            SplitError: If the split is unknown or empty, or the one for training lacks
+                a class.
+
+        Warns:
+            UserWarning: If the validation or test split lacks a class.
         """
         self.root = root
         self.download = download

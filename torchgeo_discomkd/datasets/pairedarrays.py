@@ -95,7 +95,11 @@ class PairedArrays(StoredDataset):
             ModalityError: If a modality is unknown.
             PairingError: If arrays and labels differ in length.
             SplitError: If rows are not integers, out of range, given twice or in two
-                splits, or the split is unknown, empty or lacks a class.
+                splits, the split is unknown or empty, or the training split lacks a
+                class.
+
+        Warns:
+            UserWarning: If the validation or test split lacks a class.
         """
         self.root = root
         self.split = split
@@ -107,7 +111,9 @@ class PairedArrays(StoredDataset):
             'arrays', '', prefixes, modalities, bands, band_names, units
         )
         labels = self._read(LABELS)
-        self.classes = check_labels(labels, classes)
+        self.classes = check_labels(labels, classes, split)
+        if classes is None:
+            labels = np.unique(labels, return_inverse=True)[1]
         self._rows = self._read_rows(len(labels))
         self.labels = torch.from_numpy(labels[self._rows].astype(np.int64))
         check_split(self.labels, self.classes, split)
@@ -168,13 +174,15 @@ class PairedArrays(StoredDataset):
 
 
 def check_labels(
-    labels: NDArray[Any], classes: Sequence[str] | None
+    labels: NDArray[Any], classes: Sequence[str] | None, split: str
 ) -> tuple[str, ...]:
     """Check labels and name their classes.
 
     Args:
         labels: One label for each sample.
-        classes: Names of all classes; None numbers the distinct labels.
+        classes: Names of all classes; None takes the labels as names.
+        split: Name of the split. Labels that are names may leave out numbers, those of
+            classes without samples, except for training.
 
     Returns:
         The names, '0', '1', ... if None were given.
@@ -189,13 +197,14 @@ def check_labels(
         )
     found = np.unique(labels)
     count = len(found) if classes is None else len(classes)
-    wrong = found[(found < 0) | (found >= count)]
+    bounded = classes is not None or split == 'train'
+    wrong = found[(found < 0) | (bounded & (found >= count))]
     if len(wrong):
         raise LabelError(
             f'labels.npy has {len(found)} distinct labels, among them '
             f'{first_few(wrong)}: labels must be 0 to {count - 1} for {count} classes.'
         )
-    return tuple(str(i) for i in range(count)) if classes is None else tuple(classes)
+    return tuple(map(str, found)) if classes is None else tuple(classes)
 
 
 def check_index(rows: NDArray[Any], path: str, length: int) -> NDArray[np.int64]:

@@ -103,7 +103,11 @@ class PairedFolders(StoredDataset):
             LayoutError: If a folder or the table of groups is missing.
             ModalityError: If a modality is unknown.
             PairingError: If samples exist in some modalities only, or twice.
-            SplitError: If the split is unknown, empty or lacks a class.
+            SplitError: If the split is unknown or empty, or the one for training lacks
+                a class.
+
+        Warns:
+            UserWarning: If the validation or test split lacks a class.
         """
         self.root = root
         self.split = split

@@ -75,7 +75,11 @@ class SimulatedMSSAR(EuroSATMSSAR):
             EuroSATNotFoundError: If there are no data and *download* is False.
             LayoutError: If *root* holds other data, or data simulated differently.
             ModalityError: If a modality is unknown.
-            SplitError: If the split is unknown, empty or lacks a class.
+            SplitError: If the split is unknown or empty, or the one for training lacks
+                a class.
+
+        Warns:
+            UserWarning: If the validation or test split lacks a class.
         """
         parameters = {'seed': seed, 'size': size, 'tiles_per_class': tiles_per_class}
         _provide(Path(root), parameters, download)

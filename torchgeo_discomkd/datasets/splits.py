@@ -5,6 +5,7 @@
 
 import csv
 import io
+import warnings
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
@@ -131,7 +132,9 @@ def read_groups(table: bytes, path: str, column: str, keys: Sequence[Key]) -> li
 
 
 def check_split(labels: ArrayLike, classes: Sequence[str], split: str) -> None:
-    """Refuse a split that is empty or lacks a class.
+    """Refuse a split that is empty, or one for training that lacks a class.
+
+    Scores can be computed without some classes; training needs them all.
 
     Args:
         labels: Labels of the split, positions in *classes*, shape (M,).
@@ -139,8 +142,11 @@ def check_split(labels: ArrayLike, classes: Sequence[str], split: str) -> None:
         split: Name of the split, for the message.
 
     Raises:
-        SplitError: If there is no sample, or a class has none (all such classes are
-            listed).
+        SplitError: If there is no sample, or a class has none in the training split
+            (all such classes are listed).
+
+    Warns:
+        UserWarning: If a class has no sample in another split.
     """
     present = set(np.asarray(labels).tolist())
     if not present:
@@ -148,11 +154,16 @@ def check_split(labels: ArrayLike, classes: Sequence[str], split: str) -> None:
             f"Split '{split}' is empty: add samples or choose another split."
         )
     absent = [name for i, name in enumerate(classes) if i not in present]
-    if absent:
+    if not absent:
+        return
+    problem = f"Split '{split}' has no sample of {', '.join(absent)}"
+    if split == 'train':
         raise SplitError(
-            f"Split '{split}' has no sample of {', '.join(absent)}: add samples of "
-            'these classes, remove the classes or choose another split.'
+            f'{problem}: training needs samples of every class. Add some, draw the '
+            'splits differently, or take these classes out of the data altogether '
+            '(their samples in all splits, and their names if you list the classes).'
         )
+    warnings.warn(f'{problem}: averages over classes leave them out.', stacklevel=3)
 
 
 def check_split_name(split: str) -> None:

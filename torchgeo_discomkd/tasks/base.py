@@ -30,6 +30,8 @@ class MultiModalTask(BaseTask):
     Attributes:
         ignore: Parameters to ignore when saving hyperparameters.
         classes: Class names, in the order of their labels.
+        trained_classes: Class names that the classifiers were trained with; empty if
+            that is not known.
         in_channels: Number of bands of each modality of the task.
 
     Example:
@@ -53,24 +55,54 @@ class MultiModalTask(BaseTask):
 
     ignore: Sequence[str] | str | None = ('weights',)
     classes: tuple[str, ...] = ()
+    trained_classes: tuple[str, ...] = ()
     in_channels: dict[str, int]
 
+    _evaluated: MultiModalDataset | None = None
+    _joined: bool = True
+
     def setup(self, stage: str) -> None:
-        """Check the data and adopt its class names.
+        """Check the data and join its classes with those of the classifiers, by name.
+
+        Training adopts the classes of the data. Data to evaluate may have them in
+        another order, or not all.
 
         Args:
             stage: Either 'fit', 'validate', 'test' or 'predict'.
 
         Raises:
             BandError: If the network takes another number of bands of a modality.
-            LabelError: If the number of classes disagrees with the data.
+            LabelError: If the data has other classes.
             ModalityError: If a modality to train on is not in the data.
         """
         datamodule = getattr(self.trainer, 'datamodule', None)
+        self._evaluated, self._joined = None, True
         if not isinstance(datamodule, MultiModalDataModule):
             return
-        self.check_data(datamodule.any_dataset, training=stage == 'fit')
-        self.classes = datamodule.any_dataset.classes
+        dataset = datamodule.any_dataset
+        self.check_data(dataset, training=stage == 'fit')
+        self._evaluated = datamodule.evaluated_dataset(stage) or dataset
+        if stage == 'fit':
+            self.trained_classes = dataset.classes
+        classes = self.trained_classes or self._evaluated.classes
+        # if they are too few, a checkpoint, which is read next, may name the others
+        self._joined = len(classes) == self.hparams['num_classes']
+        if self._joined:
+            self.join_classes(classes)
+
+    def join_classes(self, classes: Sequence[str]) -> None:
+        """Score and classify by these classes.
+
+        Args:
+            classes: Class names of the classifiers, in the order of their labels.
+
+        Raises:
+            LabelError: If the data to evaluate has a class that is not among them, or
+                their number is not *num_classes*.
+        """
+        if self._evaluated is not None:
+            self._evaluated.join_classes(classes)
+        self.classes, self._joined = tuple(classes), True
         self.configure_metrics()
 
     def check_data(self, dataset: MultiModalDataset, training: bool) -> None:
@@ -78,19 +110,16 @@ class MultiModalTask(BaseTask):
 
         Args:
             dataset: The data.
-            training: Whether every modality is needed, rather than any one of them.
+            training: Whether every class and modality is needed, rather than any one
+                modality.
 
         Raises:
             BandError: If a modality has the wrong number of bands.
             LabelError: If the number of classes disagrees.
             ModalityError: If modalities are missing.
         """
-        if len(dataset.classes) != self.hparams['num_classes']:
-            raise LabelError(
-                f'num_classes={self.hparams["num_classes"]}, but the data has '
-                f'{len(dataset.classes)} classes ({", ".join(dataset.classes)}): set '
-                f'--model.num_classes {len(dataset.classes)}.'
-            )
+        if training:
+            self._check_number(dataset)
         in_channels = self.in_channels
         lacking = [m for m in in_channels if m not in dataset.modalities]
         if lacking if training else len(lacking) == len(in_channels):
@@ -109,6 +138,14 @@ class MultiModalTask(BaseTask):
                     f'{len(bands)} bands ({", ".join(bands)}): set '
                     f"--model.in_channels '{{{text}}}'."
                 )
+
+    def _check_number(self, dataset: MultiModalDataset) -> None:
+        if len(dataset.classes) != self.hparams['num_classes']:
+            raise LabelError(
+                f'num_classes={self.hparams["num_classes"]}, but the data has '
+                f'{len(dataset.classes)} classes ({", ".join(dataset.classes)}): set '
+                f'--model.num_classes {len(dataset.classes)}.'
+            )
 
     def configure_metrics(self) -> None:
         """Initialize the scores of every classifier for validation and test.
@@ -177,6 +214,34 @@ class MultiModalTask(BaseTask):
             )
         return images
 
+    def on_validation_start(self) -> None:
+        """Check that the classes of the data are known.
+
+        Raises:
+            LabelError: If the number of classes disagrees with the data.
+        """
+        self._check_joined()
+
+    def on_test_start(self) -> None:
+        """Check that the classes of the data are known.
+
+        Raises:
+            LabelError: If the number of classes disagrees with the data.
+        """
+        self._check_joined()
+
+    def on_predict_start(self) -> None:
+        """Check that the classes of the data are known.
+
+        Raises:
+            LabelError: If the number of classes disagrees with the data.
+        """
+        self._check_joined()
+
+    def _check_joined(self) -> None:
+        if self._evaluated is not None and not self._joined:
+            self._check_number(self._evaluated)
+
     def validation_step(
         self, batch: Sample, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
@@ -243,7 +308,8 @@ class MultiModalTask(BaseTask):
             if metrics['F1Score'].update_called:
                 scores = metrics.compute()
                 self._log_confusion(key, metrics, scores.pop('ConfusionMatrix'))
-                scores = {f'{key}_{k}': v for k, v in scores.items()}
+                # a class without samples has no F1: it is left out
+                scores = {f'{key}_{k}': v for k, v in scores.items() if not v.isnan()}
                 prog_bar = key.removeprefix(f'{split}_') in names
                 f1 = f'{key}_F1Score'
                 self.log(f1, scores.pop(f1), prog_bar=prog_bar)

@@ -4,7 +4,10 @@
 """Scores of single-label classification."""
 
 from collections.abc import Sequence
+from typing import cast
 
+import torch
+from torch import Tensor
 from torchmetrics import MetricCollection
 from torchmetrics.classification import (
     MulticlassAccuracy,
@@ -12,6 +15,28 @@ from torchmetrics.classification import (
     MulticlassF1Score,
 )
 from torchmetrics.wrappers import ClasswiseWrapper
+
+
+class PresentAccuracy(MulticlassAccuracy):
+    """Accuracy of each class that has samples, averaged.
+
+    torchmetrics' macro average counts a class without samples as 0 once a sample of
+    another class was taken for it. If all classes have samples, the two are equal.
+    """
+
+    def compute(self) -> Tensor:
+        """Return the mean, a scalar; 0 if there was no sample at all."""
+        scores, present = super().compute(), _present(self)
+        # divided first, as torchmetrics does: the same to the last bit
+        return (scores[present] / present.sum()).sum()
+
+
+class PresentF1Score(MulticlassF1Score):
+    """F1 of each class that has samples, else NaN, where torchmetrics returns 0."""
+
+    def compute(self) -> Tensor:
+        """Return one F1 for each class, shape (C,)."""
+        return super().compute().where(_present(self), torch.nan)
 
 
 def classification_metrics(num_classes: int, labels: Sequence[str]) -> MetricCollection:
@@ -23,7 +48,8 @@ def classification_metrics(num_classes: int, labels: Sequence[str]) -> MetricCol
 
     Returns:
         F1Score (weighted by class frequency, the paper's score), OverallAccuracy,
-        AverageAccuracy, ClasswiseF1Score and ConfusionMatrix of logits or probabilities
+        AverageAccuracy (the mean over classes that have samples), ClasswiseF1Score (NaN
+        for classes that have none) and ConfusionMatrix of logits or probabilities
         (B, C) against int64 labels (B,).
 
     Example:
@@ -35,12 +61,12 @@ def classification_metrics(num_classes: int, labels: Sequence[str]) -> MetricCol
         >>> scores['OverallAccuracy'], scores['ClasswiseF1Score_river']
         (tensor(0.7500), tensor(0.8000))
     """
-    classwise = MulticlassF1Score(num_classes, average='none')
+    classwise = PresentF1Score(num_classes, average='none')
     return MetricCollection(
         {
             'F1Score': MulticlassF1Score(num_classes, average='weighted'),
             'OverallAccuracy': MulticlassAccuracy(num_classes, average='micro'),
-            'AverageAccuracy': MulticlassAccuracy(num_classes, average='macro'),
+            'AverageAccuracy': PresentAccuracy(num_classes, average='none'),
             'ClasswiseF1Score': ClasswiseWrapper(
                 classwise, labels=list(labels), prefix='ClasswiseF1Score_'
             ),
@@ -49,3 +75,8 @@ def classification_metrics(num_classes: int, labels: Sequence[str]) -> MetricCol
         # a wrapped metric does not notice updates that a group shares
         compute_groups=False,
     )
+
+
+def _present(metric: MulticlassAccuracy | MulticlassF1Score) -> Tensor:
+    """Return which classes have samples, bool (C,)."""
+    return cast(Tensor, metric.tp) + cast(Tensor, metric.fn) > 0

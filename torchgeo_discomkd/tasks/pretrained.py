@@ -22,7 +22,8 @@ class PretrainedClassification(MultiModalTask):
     """Score and apply classifier files, without the data of other modalities.
 
     A classifier of several modalities needs them all; classifiers whose modalities the
-    data lacks are skipped. There is nothing to train.
+    data lacks are skipped. Classes are joined by name: the data may have them in any
+    order, or only some of them. There is nothing to train.
 
     Example:
         >>> import tempfile
@@ -65,7 +66,7 @@ class PretrainedClassification(MultiModalTask):
         loaded = {name: load_classifier(path) for name, path in self._files()}
         self.model = nn.ModuleDict(loaded)
         classes = {name: c.metadata.classes for name, c in loaded.items()}
-        self.classes = next(iter(classes.values()))
+        self.classes = self.trained_classes = next(iter(classes.values()))
         if any(other != self.classes for other in classes.values()):
             raise ClassifierFileError(f'the files have different classes: {classes}.')
         self.hparams['num_classes'] = len(self.classes)
@@ -104,7 +105,7 @@ class PretrainedClassification(MultiModalTask):
             datamodule.adopt(loaded.metadata for loaded in self.model.values())
 
     def check_data(self, dataset: MultiModalDataset, training: bool) -> None:
-        """Check that the data fits the classifiers.
+        """Check that the data fits the classifiers, except for its classes.
 
         Args:
             dataset: The data.
@@ -112,17 +113,11 @@ class PretrainedClassification(MultiModalTask):
 
         Raises:
             BandError: If a file takes other bands of a modality.
-            ClassifierFileError: If the classes are not those of the files.
             ModalityError: If no classifier can be applied.
             UnitError: If one is in dB and the other in linear power.
         """
         for name, path in self._files():
             metadata = self.model[name].metadata
-            if metadata.classes != dataset.classes:
-                raise ClassifierFileError(
-                    f'{path} has the classes {list(metadata.classes)}, but the data '
-                    f'has {list(dataset.classes)}.'
-                )
             for modality, expected in metadata.modalities.items():
                 bands = dataset.bands.get(modality, expected.bands)
                 if bands != expected.bands:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torchgeo.datasets.utils import Sample
 
 from ..datasets import MultiModalDataset
+from ..datasets.classes import same_classes
 from ..errors import ClassifierFileError, ModalityError
 from ..models import FusionClassifier, LoadedClassifier, Normalization, load_classifier
 from .pretrained import PretrainedClassification
@@ -123,7 +124,14 @@ class Teacher:
                 f'{list(dataset.modalities)}: set --data.modalities, or give another '
                 '--model.teacher.'
             )
-        # classes, bands and units, as when a file is evaluated
+        classes = self.classifier.metadata.classes
+        if not same_classes(classes, dataset.classes):
+            raise ClassifierFileError(
+                f'the teacher {self.path} has the classes {list(classes)}, but the '
+                f'data has {list(dataset.classes)}: give a teacher of the same classes '
+                'in the same order.'
+            )
+        # bands and units, as when a file is evaluated
         evaluation = PretrainedClassification({'teacher': self.path})
         evaluation.check_data(dataset, training=False)
 

@@ -5,12 +5,13 @@
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
 from lightning.pytorch import Callback
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.optim import Adam, Optimizer
 from torchgeo.datasets.utils import Sample
@@ -26,6 +27,7 @@ from ..callbacks import (
 )
 from ..datamodules import MultiModalDataModule
 from ..datasets import MultiModalDataset
+from ..datasets.classes import same_classes
 from ..errors import (
     BatchSizeError,
     CheckpointError,
@@ -71,14 +73,14 @@ class MultiModalTrainingTask(MultiModalTask):
     _profiles: Mapping[str, ImageProfile] = MappingProxyType({})
 
     def setup(self, stage: str) -> None:
-        """Check the data and adopt its class names and, for training, its statistics.
+        """Check the data, join its classes and, for training, adopt its statistics.
 
         Args:
             stage: Either 'fit', 'validate', 'test' or 'predict'.
 
         Raises:
             BandError: If the network takes another number of bands of a modality.
-            LabelError: If the number of classes disagrees with the data.
+            LabelError: If the data has other classes.
             ModalityError: If a modality to train on is not in the data.
         """
         super().setup(stage)
@@ -267,14 +269,15 @@ class MultiModalTrainingTask(MultiModalTask):
         checkpoint['split_hash'] = self.split_hash
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Check that the checkpoint has the same modalities and classes.
+        """Check that the checkpoint has the same modalities, and join its classes.
 
         Args:
             checkpoint: The checkpoint.
 
         Raises:
             CheckpointError: If it is from another network.
-            LabelError: If it has other classes.
+            LabelError: If it has other classes than the data to train on, or does not
+                know a class of the data to evaluate.
             ModalityError: If it has other modalities.
         """
         in_channels = checkpoint.get('in_channels', self.in_channels)
@@ -284,21 +287,8 @@ class MultiModalTrainingTask(MultiModalTask):
                 f'the checkpoint has in_channels={in_channels}, but the task has '
                 f'{self.in_channels}: use the configuration of its run.'
             )
-        classes = checkpoint.get('classes')
-        if classes is not None and len(classes) != self.hparams['num_classes']:
-            raise LabelError(
-                f'the checkpoint has the classes {classes}, but the task has '
-                f'num_classes={self.hparams["num_classes"]}: use the configuration of '
-                'its run.'
-            )
-        if self._dataset is not None and classes not in (None, list(self.classes)):
-            raise LabelError(
-                f'the checkpoint has the classes {classes}, but the data has '
-                f'{list(self.classes)}.'
-            )
-        if self._dataset is None and classes is not None:
-            # data without classes, such as tiles to predict
-            self.classes = tuple(classes)
+        if classes := checkpoint.get('classes'):
+            self._restore_classes(classes)
         if self.split_hash not in {'', checkpoint.get('split_hash', '')}:
             warnings.warn(
                 'the checkpoint was trained on another training split: its scores are '
@@ -306,6 +296,26 @@ class MultiModalTrainingTask(MultiModalTask):
                 stacklevel=2,
             )
         self._check_network(checkpoint)
+
+    def _restore_classes(self, classes: Sequence[str]) -> None:
+        if len(classes) != self.hparams['num_classes']:
+            raise LabelError(
+                f'the checkpoint has the classes {classes}, but the task has '
+                f'num_classes={self.hparams["num_classes"]}: use the configuration of '
+                'its run.'
+            )
+        if self._evaluated is None:
+            # data without classes, such as tiles to predict
+            self.classes = tuple(classes)
+        elif self.trainer.state.fn != TrainerFn.FITTING:
+            self.join_classes(classes)
+        elif not same_classes(classes, self.classes):
+            raise LabelError(
+                f'the checkpoint has the classes {classes}, but the data has '
+                f'{list(self.classes)}: resume with the data of its run, or train from '
+                'scratch.'
+            )
+        self.trained_classes = tuple(classes)
 
     def _check_network(self, checkpoint: dict[str, Any]) -> None:
         saved, own = checkpoint['state_dict'], self.state_dict()
