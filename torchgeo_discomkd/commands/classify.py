@@ -15,6 +15,7 @@ from ..errors import SettingError
 
 if TYPE_CHECKING:
     from ..classify import Predictor
+    from ..rasters import FolderCounts
     from ..rasters.finding import ImageFiles
 
 #: Extensions of maps; all others mean tables.
@@ -96,8 +97,12 @@ def _classify(
     from ..rasters.finding import find_images
 
     predictor = load_predictor(model, modality, device, precision)
-    images = find_images(inputs, predictor.bands)
+    images = find_images(inputs, predictor.bands, _report)
     (_make_map if is_map else _make_table)(predictor, images, **options)
+
+
+def _report(counts: 'FolderCounts') -> None:
+    sys.stderr.write(f'{counts}\n')
 
 
 def _make_table(

@@ -6,6 +6,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 from torchgeo.datamodules import NonGeoDataModule
 
@@ -135,7 +136,7 @@ class SARTilesDataModule(NonGeoDataModule):
         self._known = known
 
     def setup(self, stage: str) -> None:
-        """Find the tiles.
+        """Find the tiles, and report how many files were found and left.
 
         Args:
             stage: 'predict'.
@@ -158,4 +159,6 @@ class SARTilesDataModule(NonGeoDataModule):
             )
         spec = TileSpec(**self._known, **self._files)
         self.predict_dataset = SARTiles(self.paths, spec, self.modality)
+        for counts in self.predict_dataset.counts:
+            rank_zero_info(str(counts))
         self.collate_fn = self.predict_dataset.collate

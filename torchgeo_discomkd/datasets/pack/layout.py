@@ -73,7 +73,10 @@ class PackLayout:
         for modality, images in dataset.images.items():
             names, *shape, stored = images.header(0)
             described[modality] = PackedModality(
-                images.folder, names, dataset.units.get(modality)
+                images.folder,
+                names,
+                dataset.units.get(modality),
+                None if images.pattern is None else images.pattern.pattern,
             )
             keep = stored.name in KEPT and modality not in widened
             dtype = stored.newbyteorder('<') if keep else np.dtype('<f4')
