@@ -1,6 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
+import logging
 import os
 import shutil
 import signal
@@ -40,14 +41,22 @@ def read(folder: Path) -> pd.DataFrame:
 
 
 def test_benchmark(
-    write_config: WriteConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    write_config: WriteConfig,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     path = write_config(
         scenarios=['cross-modal', 'multi-modal'],
         formulations=['paper', 'released'],
         ablations=['modality'],
     )
-    main(['benchmark', str(path)])
+    with caplog.at_level(logging.INFO, 'lightning.pytorch'):
+        main(['benchmark', str(path)])
+    # once, and not in every training
+    assert [m for m in caplog.messages if ' images in ' in m] == [
+        f'{m}: 40 images in 2 classes below {tmp_path}/pairs/{m}' for m in ('ms', 'sar')
+    ]
     output = capsys.readouterr().out
     assert '[1/9] run 0: student-ms: ms F1' in output
     folder = tmp_path / 'results'

@@ -2,8 +2,11 @@
 # Licensed under the MIT License.
 
 import json
+import logging
+import shutil
 import subprocess
 import sys
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,29 +15,62 @@ import pytest
 from torchgeo_discomkd import datasets
 from torchgeo_discomkd.commands import main
 from torchgeo_discomkd.datasets import PairedFolders
+from torchgeo_discomkd.models import load_metadata
+
+
+def rename(pairs: Path) -> dict[str, str]:
+    """Rename tiles as archives do; return the patterns of their stems.
+
+    Stems name the sensor, 'sar' lies in a subfolder, and one class has an accent, in
+    another Unicode form in each modality.
+    """
+    for modality, form in {'ms': 'NFC', 'sar': 'NFD'}.items():
+        folder = pairs / modality / unicodedata.normalize(form, 'Forêt')
+        (pairs / modality / 'Crop').rename(folder)
+        for path in sorted((pairs / modality).rglob('*.tif')):
+            stem = path.stem.replace('_', f'_{modality}_')
+            target = path.parent / ('x' if modality == 'sar' else '') / f'{stem}.tif'
+            target.parent.mkdir(exist_ok=True)
+            path.rename(target)
+    (pairs / 'sar' / 'Water' / 'notes.txt').touch()
+    shutil.copy(pairs / 'ms/Water/Water_ms_1.tif', pairs / 'ms/Water/map.tif')
+    return {'ms': '(.+)_ms_(.+)', 'sar': '(.+)_sar_(.+)'}
 
 
 def test_training_from_a_pack_is_the_same(
-    pairs: Path, fit_pairs: Callable[..., Path]
+    pairs: Path,
+    fit_pairs: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    patterns = json.dumps(rename(pairs))
     config = {
         'trainer': {'max_epochs': 1},
         'data': {
             'class_path': 'PairedFoldersDataModule',
-            'init_args': {'root': str(pairs)},
+            'init_args': {'root': str(pairs), 'stem_pattern': json.loads(patterns)},
         },
     }
     (pairs.parent / 'run.yaml').write_text(json.dumps(config))
     packed = pairs.parent / 'pairs.safetensors'
     main(['pack', '--config', str(pairs.parent / 'run.yaml'), '--output', str(packed)])
-    first = fit_pairs(name='folders')
-    second = fit_pairs('--data.root', str(packed), name='packed')
-    third = fit_pairs(
-        *('--data.root', str(packed), '--data.resident', 'true'), name='resident'
-    )
+    reasons = {'ms': 'not matching stem_pattern', 'sar': 'of other types (.txt)'}
+    lines = [
+        f'{m}: 40 images in 2 classes below {pairs}/{m}; left 1 file: 1 {reason}'
+        for m, reason in reasons.items()
+    ]
+    assert capsys.readouterr().err.splitlines()[:2] == lines
+    stems = ('--data.stem_pattern', patterns)
+    with caplog.at_level(logging.INFO, 'lightning.pytorch'):
+        first = fit_pairs(*stems, name='folders')
+    assert [m for m in caplog.messages if ' images in ' in m] == lines
+    second = fit_pairs(*stems, '--data.root', str(packed), name='packed')
+    resident = ('--data.root', str(packed), '--data.resident', 'true')
+    third = fit_pairs(*stems, *resident, name='resident')
     for name in ('ms', 'sar'):
         files = [run / 'best' / f'{name}.safetensors' for run in (first, second, third)]
         assert len({file.read_bytes() for file in files}) == 1
+    assert load_metadata(files[0]).classes == ('Forêt', 'Water')
 
 
 def fails(capsys: pytest.CaptureFixture[str], code: int, *args: str | Path) -> str:

@@ -266,7 +266,7 @@ def test_missing_samples_do_not_move_others_between_splits(
 def test_no_sample_is_complete(tmp_path: Path) -> None:
     for modality in ('ms', 'sar'):
         for number in range(5):
-            path = tmp_path / modality / 'A' / f'{modality}_{number}.npy'
+            path = tmp_path / modality / 'A' / f'{modality}{number}.npy'
             write_tile(path, np.ones((1, 2, 2)))
     with pytest.raises(PairingError, match=r'10 of 10 .* need the same stem'):
         PairedFolders(str(tmp_path), missing='skip')
@@ -282,7 +282,7 @@ def test_class_in_one_modality_only(root: Path) -> None:
 
 def test_same_stem_twice(root: Path) -> None:
     shutil.copy(root / 'ms/Crop/Crop_1.tif', root / 'ms/Crop/Crop_1.png')
-    with pytest.raises(PairingError, match=r'Crop holds Crop_1\.\w+ and Crop_1\.\w+: '):
+    with pytest.raises(PairingError, match=r'Crop/Crop_1\.png and ms/Crop/Crop_1\.t'):
         PairedFolders(str(root))
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from torchgeo_discomkd.errors import BandError, LayoutError
+from torchgeo_discomkd.rasters import FolderCounts
 from torchgeo_discomkd.rasters.finding import ImageFiles, find_images
 
 SAR = ('VV', 'VH')
@@ -153,7 +154,33 @@ def test_links(root: Path) -> None:
     (root / 'links').mkdir()
     (root / 'links' / 'tiles').symlink_to(root / 'other', target_is_directory=True)
     (root / 'links' / 'loop').symlink_to(root / 'links', target_is_directory=True)
-    assert names('links') == ['links/tiles/a.tif', 'links/tiles/d.png']
+    (root / 'links' / 'x.tif').touch()
+    assert names('links') == [
+        *('links/x.tif', 'links/tiles/a.tif', 'links/tiles/d.png')
+    ]
+
+
+LEFT = '2 of other types (.xml, .txt), 1 hidden; left 1 folder: 1 hidden'
+
+
+@pytest.mark.parametrize(
+    ('inputs', 'bands', 'lines'),
+    [
+        (['tiles', 'other/a.tif'], (), [f'tiles/: 4 images; left 3 files: {LEFT}']),
+        (['tiles/**'], (), [f'tiles/**: 4 images; left 3 files: {LEFT}']),
+        (['pairs/'], SAR, ['pairs/: 4 images in 6 files']),
+        (['other/*.tif', 'other'], (), ['other/*.tif: 1 image', 'other/: 1 image']),
+        (['list.txt'], (), ['other/: 2 images']),
+        (['other/a.tif', 'other/d.png'], (), []),
+    ],
+)
+def test_counts(
+    root: Path, inputs: list[str], bands: tuple[str, ...], lines: list[str]
+) -> None:
+    (root / 'list.txt').write_text('other\ntiles/b.tif\n')
+    found: list[FolderCounts] = []
+    find_images(inputs, bands, found.append)
+    assert [str(counts) for counts in found] == lines
 
 
 def test_name_that_is_no_utf8(root: Path) -> None:

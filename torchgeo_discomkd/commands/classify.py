@@ -15,6 +15,7 @@ from ..errors import SettingError
 
 if TYPE_CHECKING:
     from ..classify import Predictor, SceneResult
+    from ..rasters import FolderCounts
     from ..rasters.finding import ImageFiles
 
 #: Kind of output: a table of tiles, a map of a scene, or a folder of many maps.
@@ -129,7 +130,7 @@ def _classify(
             f'note: {model} does not say what its training tiles look like, so that '
             'unusual images are not recognised: train again with this version.\n'
         )
-    images = find_images(inputs, predictor.bands)
+    images = find_images(inputs, predictor.bands, _report_counts)
     match kind:
         case 'table':
             _make_table(predictor, images, **options)
@@ -138,6 +139,10 @@ def _classify(
         case 'folder':
             images = _without_results(images, inputs, options)
             _make_maps(predictor, images, **options)
+
+
+def _report_counts(counts: 'FolderCounts') -> None:
+    sys.stderr.write(f'{counts}\n')
 
 
 def _make_table(

@@ -44,13 +44,12 @@ def run(args: Sequence[str]) -> None:
     # takes seconds: only after the arguments are known to be valid
     from ..datasets import write_pack
 
+    dataset = datamodule.make_dataset('train')
+    for counts in dataset.counts:
+        sys.stderr.write(f'{counts}\n')
     try:
         report = write_pack(
-            datamodule.make_dataset('train'),
-            options.output,
-            options.workers,
-            options.overwrite,
-            progress=True,
+            dataset, options.output, options.workers, options.overwrite, progress=True
         )
     except KeyboardInterrupt:
         sys.stderr.write('interrupted: run the same command again to continue\n')

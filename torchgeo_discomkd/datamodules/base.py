@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import torch
-from lightning.pytorch.utilities import CombinedLoader
+from lightning.pytorch.utilities import CombinedLoader, rank_zero_info
 from torch import nn
 from torch.utils.data import BatchSampler, DataLoader
 from torchgeo.datamodules import NonGeoDataModule
@@ -142,9 +142,12 @@ class MultiModalDataModule(NonGeoDataModule):
         self._resident: dict[tuple[str, torch.device], ResidentImages] = {}
         # augmentations that are known to leave the scale of the values alone
         self._checked = [self.aug, self.train_aug]
+        self._reported = False
 
     def setup(self, stage: str) -> None:
         """Set up the data sets and, for training, the statistics.
+
+        The first call reports how many files were found and left.
 
         Args:
             stage: Either 'fit', 'validate', 'test' or 'predict'.
@@ -178,6 +181,10 @@ class MultiModalDataModule(NonGeoDataModule):
             self.predict_dataset = self.make_dataset('test')
         if self.resident:
             self._check_resident(self.any_dataset)
+        if not self._reported:
+            self._reported = True
+            for counts in self.any_dataset.counts:
+                rank_zero_info(str(counts))
 
     def _check_resident(self, dataset: MultiModalDataset) -> None:
         for modality in dataset.modalities:

@@ -44,6 +44,7 @@ class PairedFoldersDataModule(MultiModalDataModule):
         test_groups: Sequence[str] | None = None,
         missing: Literal['error', 'skip', 'keep'] = 'error',
         missing_values: Literal['mean', 'error'] = 'mean',
+        stem_pattern: dict[str, str] | None = None,
         **kwargs: Any,
     ) -> None:
         """Initialize a new PairedFoldersDataModule instance.
@@ -73,6 +74,9 @@ class PairedFoldersDataModule(MultiModalDataModule):
                 'skip' them, or 'keep' them for unpaired training.
             missing_values: What to do with missing pixels: 'mean' replaces them by the
                 band mean in the classifier, 'error' refuses the tile.
+            stem_pattern: Regular expression for each modality whose stems differ from
+                those of others: the groups, joined by '_', are the name of the sample.
+                Files that it does not match are left.
             **kwargs: Arguments of :class:`MultiModalDataModule`.
         """
         dataset_kwargs = {
@@ -91,5 +95,6 @@ class PairedFoldersDataModule(MultiModalDataModule):
             'test_groups': test_groups,
             'missing': missing,
             'missing_values': missing_values,
+            'stem_pattern': stem_pattern,
         }
         super().__init__(PairedFolders, dataset_kwargs, **kwargs)

@@ -160,7 +160,7 @@ class SARTilesDataModule(NonGeoDataModule):
             self.predict_dataset.spec = replace(spec, profile=profile)
 
     def setup(self, stage: str) -> None:
-        """Find the tiles.
+        """Find the tiles, and report how many files were found and left.
 
         Args:
             stage: 'predict'.
@@ -183,4 +183,6 @@ class SARTilesDataModule(NonGeoDataModule):
             )
         spec = TileSpec(**self._known, **self._files)
         self.predict_dataset = SARTiles(self.paths, spec, self.modality)
+        for counts in self.predict_dataset.counts:
+            rank_zero_info(str(counts))
         self.collate_fn = self.predict_dataset.collate

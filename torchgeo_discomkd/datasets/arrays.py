@@ -143,12 +143,15 @@ class ArrayStore(Store):
             prefix.lower(): prefix for prefix in prefixes
         }
 
-    def images(self, folders: Folders, bases: Sequence[str]) -> dict[str, StoredImages]:
+    def images(
+        self, folders: Folders, bases: Sequence[str], patterns: object = None
+    ) -> dict[str, StoredImages]:
         """Return the images of every modality whose file exists.
 
         Args:
             folders: Prefix of each modality.
             bases: Not used.
+            patterns: Not used.
         """
         paths = {m: self._path(prefix) for m, prefix in folders.items()}
         return {m: ArrayImages(p, m) for m, p in paths.items() if p.is_file()}

@@ -21,6 +21,7 @@ from torchgeo.datasets import NonGeoDataset
 from torchgeo.datasets.utils import Sample
 
 from ..errors import MissingValueError, ModalityError, TileSizeError
+from ..rasters import FolderCounts
 from .classes import labels_by_name, same_classes
 from .plotting import plot_sample
 
@@ -45,6 +46,8 @@ class MultiModalDataset(NonGeoDataset, ABC):
         missing_values: What to do with missing pixels: 'mean' passes them on as NaN,
             'error' refuses the tile.
         transforms: A function that takes a sample and returns a transformed one.
+        counts: Numbers of the files of all splits that are read and left, for each
+            folder.
 
     Example:
         >>> import torch
@@ -76,6 +79,7 @@ class MultiModalDataset(NonGeoDataset, ABC):
     labels: Tensor
     missing_values: Literal['mean', 'error'] = 'mean'
     transforms: Callable[[Sample], Sample] | None = None
+    counts: Sequence[FolderCounts] = ()
 
     _own_split_hash: str | None = None
 

@@ -5,7 +5,7 @@
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import ClassVar, Literal
 from zipfile import BadZipFile
 
@@ -172,6 +172,8 @@ class EuroSATMSSAR(PairedFolders):
             missing=missing,
             missing_values=missing_values,
             transforms=transforms,
+            # a pattern cannot be given: none is proposed
+            stem_pattern={},
         )
 
     def _folder(self, modality: str) -> str:
@@ -244,10 +246,11 @@ class EuroSATMSSAR(PairedFolders):
             self._download(what, source.url + name, name, sha256)
             table = path.read_bytes()
         stems = {Path(line).stem for line in table.decode().split()}
-        lost = sorted(stems - {stem for _, stem in keys})
+        found = [PurePosixPath(name).name for _, name in keys]
+        lost = sorted(stems - set(found))
         if lost and self.missing == 'error':
             raise EuroSATNotFoundError(
                 f'{len(lost)} of {len(stems)} tiles of {path} are not on disk '
                 f"({first_few(lost)}): complete the folders, or use missing='skip'."
             )
-        return np.flatnonzero([stem in stems for _, stem in keys])
+        return np.flatnonzero([stem in stems for stem in found])

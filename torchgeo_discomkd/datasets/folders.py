@@ -1,10 +1,11 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Images in ``<modality>/<Class>/<stem>.<suffix>`` folders."""
+"""Images in ``<modality>/<Class>/[<subfolders>/]<stem>.<suffix>`` folders."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,12 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio import CRS
 
-from ..errors import LayoutError, PairingError
-from ..rasters import Header, read_georeference, read_header, read_image
+from ..errors import LayoutError
+from ..rasters import FolderCounts, Header, read_georeference, read_header, read_image
 from ..rasters.readers import SUFFIXES
-from .stores import Folders, Key, Store, StoredImages, hash_files, tiles_folder
+from ..rasters.walking import walk_images
+from .naming import Patterns, matching_paths, nfc
+from .stores import Folders, Store, StoredImages, hash_files, tiles_folder
 
 
 class FolderImages(StoredImages):
@@ -24,17 +27,28 @@ class FolderImages(StoredImages):
     uniform = False
     paths: Sequence[str] = ()
 
-    def __init__(self, root: Path, folder: str, paths: Sequence[str]) -> None:
+    def __init__(
+        self,
+        root: Path,
+        folder: str,
+        paths: Sequence[str],
+        pattern: re.Pattern[str] | None,
+        counts: FolderCounts,
+    ) -> None:
         """Initialize a new FolderImages instance.
 
         Args:
             root: The folder that paths start from.
             folder: Folder of the modality.
             paths: The files.
+            pattern: Pattern that their stems match, if one was given.
+            counts: Numbers of files that were left.
         """
         self.folder = folder
         self._root = root
         self.paths = paths
+        self.pattern = pattern
+        self.counts = counts
 
     def header(self, row: int) -> Header:
         """Read the header of an image's file.
@@ -63,7 +77,7 @@ class FolderImages(StoredImages):
 
 
 class FolderStore(Store):
-    """Images at ``<base>/<folder>/<Class>/<stem><suffix>``."""
+    """Images at ``<base>/<folder>/<Class>/[<subfolders>/]<stem><suffix>``."""
 
     layout = 'folders'
 
@@ -73,7 +87,7 @@ class FolderStore(Store):
         """Find the folder of every modality; see :meth:`Store.find_folders`.
 
         If none is given, every folder that holds folders of images is a modality of the
-        same name.
+        same name, and so is one that has images only in subfolders of the same classes.
 
         Args:
             base: Folder of the split, or empty.
@@ -92,31 +106,50 @@ class FolderStore(Store):
             )
         if folders is not None:
             return dict(folders)
-        names = [name for name in _subfolders(top) if _holds_classes(top / name)]
+        names = _find_modalities(top)
         names += [name for name in modalities or () if name not in names]
         if not names:
             raise LayoutError(
                 f'{top} holds no folder with class folders of images: tiles must be at '
-                f'{layout}.'
+                f'{layout}. If all lie in subfolders of their classes, name the folder '
+                'of each modality (folders=).'
             )
         return {name: name for name in names}
 
-    def images(self, folders: Folders, bases: Sequence[str]) -> dict[str, StoredImages]:
+    def images(
+        self, folders: Folders, bases: Sequence[str], patterns: Patterns | None = None
+    ) -> dict[str, StoredImages]:
         """List the images of every modality that has some.
 
         Args:
             folders: Folder of each modality.
             bases: Folders of the splits, or one empty text.
+            patterns: Pattern of the stems for each modality that has one.
 
         Raises:
-            PairingError: If two files of a class have the same stem.
+            LayoutError: If no stem matches the pattern.
         """
-        listed = {m: sorted(self._paths(f, bases)) for m, f in folders.items()}
-        return {
-            m: FolderImages(self.root, folders[m], paths)
-            for m, paths in listed.items()
-            if paths
-        }
+        images: dict[str, StoredImages] = {}
+        for modality, folder in folders.items():
+            counts = FolderCounts(modality)
+            starts = [tiles_folder(base, folder) for base in bases]
+            others = {
+                self._path(tiles_folder(base, other))
+                for base in bases
+                for other in folders.values()
+                if other != folder
+            }
+            listed = sorted(
+                path for start in starts for path in self._paths(start, others, counts)
+            )
+            pattern = (patterns or {}).get(modality)
+            paths = matching_paths(modality, listed, pattern)
+            counts.leave('not matching stem_pattern', len(listed) - len(paths))
+            if paths:
+                images[modality] = FolderImages(
+                    self.root, folder, paths, pattern, counts
+                )
+        return images
 
     def absence(self, base: str, modality: str, folder: str) -> LayoutError:
         """Return the error for a modality without tiles.
@@ -142,43 +175,56 @@ class FolderStore(Store):
         """
         return hash_files(self.root, [p for i in images.values() for p in i.paths])
 
-    def _paths(self, folder: str, bases: Sequence[str]) -> Iterator[str]:
-        for base in bases:
-            start = tiles_folder(base, folder)
-            prefix = f'{start}/' if start else ''
-            for (name, stem), suffix in list_tiles(self.root / start).items():
-                yield f'{prefix}{name}/{stem}{suffix}'
+    def _paths(
+        self, start: str, others: Collection[str], counts: FolderCounts
+    ) -> Iterator[str]:
+        """Yield the paths of the tiles, below the root and with slashes."""
+        top = self._path(start)
+        if not os.path.isdir(top):  # noqa: PTH112
+            return
+        prefix = f'{start}/' if start else ''
+        skip = len(os.path.join(top, ''))  # noqa: PTH118
+        for entry in walk_images(top, counts, others):
+            path = entry.path[skip:].replace(os.sep, '/')
+            if '/' not in path:
+                counts.left['outside the class folders'] += 1
+            elif not entry.is_file():
+                counts.left['broken links'] += 1
+            else:
+                yield prefix + path
+
+    def _path(self, folder: str) -> str:
+        # as os.scandir joins names, also if the root is '.'
+        return os.path.join(self.root, folder) if folder else str(self.root)  # noqa: PTH118
 
 
-def list_tiles(folder: Path) -> dict[Key, str]:
-    """List the images of one modality.
+def _find_modalities(top: Path) -> list[str]:
+    """Return the folders that hold class folders with images.
 
-    Hidden files, files of other kinds and folders without images are ignored.
-
-    Args:
-        folder: Folder that holds one folder for each class.
-
-    Returns:
-        The suffix of the file for every (class, stem); empty if there is none.
-
-    Raises:
-        PairingError: If two files of a class have the same stem.
+    Images in subfolders of class folders alone do not show which folders are classes:
+    these must be classes of a modality that holds images directly in them.
     """
-    tiles: dict[Key, str] = {}
-    for class_name in _subfolders(folder):
-        for stem, suffix in _images(folder / class_name):
-            other = tiles.setdefault((class_name, stem), suffix)
-            if other != suffix:
-                raise PairingError(
-                    f'{folder / class_name} holds {stem}{other} and {stem}{suffix}: '
-                    'keep one file for each stem.'
-                )
-    return tiles
+    names = _subfolders(top)
+    direct = {
+        name: classes
+        for name in names
+        if (
+            classes := [
+                c for c in _subfolders(top / name) if _holds_images(top / name / c)
+            ]
+        )
+    }
+    known = {nfc(c) for classes in direct.values() for c in classes}
+    return [name for name in names if name in direct or _shares(top / name, known)]
 
 
-def _holds_classes(folder: Path) -> bool:
+def _shares(folder: Path, known: Collection[str]) -> bool:
+    """Return whether a folder has one of the known classes, with images anywhere."""
+    counts = FolderCounts('')
     return any(
-        next(_images(folder / name), None) is not None for name in _subfolders(folder)
+        next(walk_images(str(folder / name), counts), None) is not None
+        for name in _subfolders(folder)
+        if nfc(name) in known
     )
 
 
@@ -189,10 +235,10 @@ def _subfolders(folder: Path) -> list[str]:
         return sorted(e.name for e in entries if e.is_dir() and e.name[0] != '.')
 
 
-def _images(folder: Path) -> Iterator[tuple[str, str]]:
+def _holds_images(folder: Path) -> bool:
+    """Return whether images lie directly in a folder."""
     with os.scandir(folder) as entries:
-        for entry in entries:
-            stem, dot, suffix = entry.name.rpartition('.')
-            known = (dot + suffix).lower() in SUFFIXES
-            if known and stem and stem[0] != '.' and entry.is_file():
-                yield stem, dot + suffix
+        return any(
+            e.name.lower().endswith(SUFFIXES) and e.name[0] != '.' and e.is_file()
+            for e in entries
+        )

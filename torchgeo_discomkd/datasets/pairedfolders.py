@@ -3,7 +3,10 @@
 
 """Tiles of several modalities in folders."""
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+import shlex
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -12,18 +15,26 @@ from numpy.typing import NDArray
 from torchgeo.datasets.utils import Sample
 
 from ..errors import LabelError, LayoutError, PairingError, SplitError
+from ..rasters import FolderCounts
+from .naming import compile_patterns, name_tiles, nfc
+from .pack.format import is_pack
+from .proposal import propose_patterns
 from .splits import SPLITS, check_split, group_split, read_groups, stratified_split
 from .stored import StoredDataset
 from .stores import Key, first_few
 
 
 class PairedFolders(StoredDataset):
-    """Tiles in one folder for each modality, matched by class and stem.
+    """Tiles in one folder for each modality, matched by class and name.
 
     The layout is ``<root>/<folder>/<Class>/<stem>.<suffix>`` with GeoTIFF, PNG, JPEG or
     NPY files; with ``split_scheme='folder'`` it is
     ``<root>/<split>/<folder>/<Class>/<stem>.<suffix>``. Modalities may differ in file
     type, number of bands and tile size.
+
+    Tiles may lie in subfolders of a class, which are part of the name of a sample only
+    if its class has the stem in several of them. Names are compared in Unicode's
+    composed form (NFC).
 
     The split is drawn over the samples of all modalities on disk, in the order of class
     and stem. Data sets of single modalities therefore share the same split.
@@ -62,6 +73,7 @@ class PairedFolders(StoredDataset):
         missing: Literal['error', 'skip', 'keep'] = 'error',
         missing_values: Literal['mean', 'error'] = 'mean',
         transforms: Callable[[Sample], Sample] | None = None,
+        stem_pattern: Mapping[str, str] | None = None,
     ) -> None:
         """Initialize a new PairedFolders instance.
 
@@ -95,14 +107,20 @@ class PairedFolders(StoredDataset):
             missing_values: 'mean' passes missing pixels on as NaN, which a classifier
                 replaces by the band mean; 'error' refuses such a tile.
             transforms: A function that takes a sample and returns a transformed one.
+            stem_pattern: For a modality, a regular expression that must match the whole
+                stem of a file; others are left. The name of the sample is its groups,
+                joined by '_', or the whole stem if it has none. For example,
+                ``{'S1': '(.+)_s1_(.+)', 'S2': '(.+)_s2_(.+)'}``.
 
         Raises:
             BandError: If a band is unknown or the first file has different bands.
             CorruptFileError: If the first file of a modality cannot be read.
             LabelError: If *classes* lacks a class on disk, or names one twice.
-            LayoutError: If a folder or the table of groups is missing.
+            LayoutError: If a folder or the table of groups is missing, or no file
+                matches *stem_pattern*.
             ModalityError: If a modality is unknown.
             PairingError: If samples exist in some modalities only, or twice.
+            SettingError: If *stem_pattern* is not a regular expression.
             SplitError: If the split is unknown or empty, or the one for training lacks
                 a class.
 
@@ -119,14 +137,16 @@ class PairedFolders(StoredDataset):
         self._groups = groups
         self._group_column = group_column
         self._named_groups = (val_groups, test_groups)
+        self._patterns = compile_patterns(stem_pattern)
+        self._may_propose = stem_pattern is None
 
         self.bases = SPLITS if split_scheme == 'folder' else ('',)
         needed = self._open(
-            'folders', self._base, folders, modalities, bands, band_names, units
+            *('folders', self._base, folders, modalities, bands, band_names, units),
+            patterns=self._patterns,
         )
         all_tiles = {
-            base: {m: t for m, i in self.images.items() if (t := i.tiles(base))}
-            for base in self.bases
+            base: name_tiles(self.images, base, self._patterns) for base in self.bases
         }
         tiles = all_tiles[self._base]
         for modality, folder in needed.items():
@@ -141,9 +161,10 @@ class PairedFolders(StoredDataset):
         rows = {m: np.array([tiles[m][k] for k in self._keys]) for m in self.modalities}
         first = {m: tiles[m][min(tiles[m])] for m in self.modalities}
         self._hold(rows, first, band_names, bands, units)
+        self.counts = [self._count(m, all_tiles.values()) for m in self.modalities]
 
     def identifier(self, index: int) -> str:
-        """Return '<Class>/<stem>' of a sample.
+        """Return '<Class>/<stem>' of a sample, or '<Class>/<subfolders>/<stem>'.
 
         Args:
             index: Position in this split.
@@ -181,20 +202,55 @@ class PairedFolders(StoredDataset):
     def _select(self, tiles: Mapping[str, Mapping[Key, int]]) -> list[Key]:
         problem = _describe_incomplete(tiles)
         if problem and self.missing == 'error':
-            raise PairingError(
-                f"{problem}. Complete the folders, or choose missing='skip' (drop "
-                "these samples) or missing='keep' (each modality keeps its own)."
+            advice = self._propose_pattern(tiles) or (
+                "Complete the folders, or choose missing='skip' (drop these samples) "
+                "or missing='keep' (each modality keeps its own)."
             )
+            raise PairingError(f'{problem}. {advice}')
         wanted = (
             tiles if self.missing == 'skip' else {m: tiles[m] for m in self.modalities}
         )
         usable = _complete_samples(wanted)
         if not usable:
-            raise PairingError(f'{problem}. The files of a sample need the same stem.')
+            advice = self._propose_pattern(tiles) or (
+                'The files of a sample need the same stem.'
+            )
+            raise PairingError(f'{problem}. {advice}')
         rank = {name: label for label, name in enumerate(self.classes)}
         keys = sorted(set().union(*tiles.values()), key=lambda k: (rank[k[0]], k[1]))
         positions = self._split_positions(keys, [rank[name] for name, _ in keys])
         return [keys[i] for i in positions.tolist() if keys[i] in usable]
+
+    def _propose_pattern(self, tiles: Mapping[str, Mapping[Key, int]]) -> str | None:
+        found = propose_patterns(tiles) if self._may_propose else None
+        if found is None:
+            return None
+        # valid Python, and valid YAML on the command line
+        text = json.dumps(found, ensure_ascii=False)
+        return (
+            f'Their stems differ in one part: leave it out with stem_pattern={text} '
+            f'(on the command line, --data.stem_pattern {shlex.quote(text)}).'
+        )
+
+    def _count(
+        self, modality: str, splits: Iterable[Mapping[str, Mapping[Key, int]]]
+    ) -> FolderCounts:
+        """Return the numbers of files of a modality, of all splits on disk."""
+        images = self.images[modality]
+        counts = images.counts or FolderCounts(modality)
+        classes: set[str] = set()
+        for tiles in splits:
+            own = tiles.get(modality, {}).keys()
+            kept = _complete_samples(tiles) if self.missing == 'skip' and own else own
+            lost = len(own) - len(kept)
+            counts.leave("not in every modality (missing='skip')", lost)
+            counts.images += len(kept)
+            classes |= {name for name, _ in kept}
+        counts.classes = len(classes)
+        bases = self.bases[0] if len(self.bases) == 1 else f'{{{",".join(self.bases)}}}'
+        path = Path(self.root)
+        counts.place = str(path if is_pack(path) else path / bases / images.folder)
+        return counts
 
     @property
     def _base(self) -> str:
@@ -205,6 +261,7 @@ class PairedFolders(StoredDataset):
     ) -> tuple[str, ...]:
         if classes is None:
             return tuple(found)
+        classes = [nfc(name) for name in classes]
         if unknown := [name for name in found if name not in classes]:
             raise LabelError(
                 f'{self.root} holds the classes {unknown}, but classes= names only '
@@ -222,7 +279,7 @@ def _complete_samples(tiles: Mapping[str, Mapping[Key, int]]) -> set[Key]:
         tiles: The tiles of each modality.
 
     Returns:
-        Their (class, stem).
+        Their (class, name).
     """
     first, *others = tiles.values()
     return set(first).intersection(*others)

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from torchgeo.datasets import NonGeoDataset
 
 from ..errors import TileSizeError
+from ..rasters import FolderCounts
 from ..rasters.finding import find_images
 from ..rasters.tiles import TileSpec, read_tile
 from .plotting import plot_sample
@@ -33,6 +34,13 @@ class SARTiles(NonGeoDataset):
     never stops a prediction.
 
     Pass :meth:`collate` to a data loader.
+
+    Attributes:
+        images: The tiles.
+        counts: Numbers of files that were found and left, for each folder and pattern.
+        spec: What the classifier takes, and what is known about the files.
+        modality: Name of the modality.
+        transforms: A function that takes a sample and returns a transformed one.
 
     Example:
         >>> import tempfile
@@ -71,7 +79,10 @@ class SARTiles(NonGeoDataset):
             LayoutError: If a file does not exist, or a folder holds no image.
         """
         single = isinstance(paths, str | Path)
-        self.images = find_images([paths] if single else paths, spec.bands)
+        self.counts: list[FolderCounts] = []
+        self.images = find_images(
+            [paths] if single else paths, spec.bands, self.counts.append
+        )
         self.spec = spec
         self.modality = modality
         self.transforms = transforms

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import SplitError
 from ..rasters.readers import SUFFIXES
+from .naming import nfc
 from .stores import Key, first_few
 
 #: Names of the splits.
@@ -85,11 +86,12 @@ def group_split(
             fewer than three groups to rotate, *split* is unknown or *run* negative.
     """
     _check_request(split, run)
+    groups = list(map(nfc, groups))
     known = sorted(set(groups))
     if val_groups is None and test_groups is None:
         val, test = _rotate(known, run)
     else:
-        val, test = set(val_groups or ()), set(test_groups or ())
+        val, test = set(map(nfc, val_groups or ())), set(map(nfc, test_groups or ()))
     if unknown := sorted((val | test) - set(known)):
         raise SplitError(f'Unknown groups {unknown}: the data have {known}.')
     if both := sorted(val & test):
@@ -103,16 +105,18 @@ def group_split(
 def read_groups(table: bytes, path: str, column: str, keys: Sequence[Key]) -> list[str]:
     """Look up the group of every sample in a CSV file.
 
-    The table has a column ``file`` or ``stem`` with the name of the file, with or
-    without its suffix and its class ('Forest/Forest_1.tif', 'Forest_1'), and a column
-    of groups. If classes share file names, a column ``class`` distinguishes them. Rows
-    of other files are ignored.
+    The table has a column ``file`` or ``stem`` with the name of the sample, with or
+    without a suffix and its class ('Forest/Forest_1.tif', 'Forest_1'), and a column of
+    groups. If classes share names, a column ``class`` distinguishes them. Subfolders of
+    a class ('Forest/north/1.tif') may be given, and must be where a class has the stem
+    in several of them. Rows of other files are ignored. With a ``stem_pattern``, the
+    name is what the pattern makes of the stem.
 
     Args:
         table: Content of a CSV file (UTF-8) with a header.
         path: Name of the file, for messages.
         column: Name of the column of groups.
-        keys: Class and stem of every sample.
+        keys: Class and name of every sample, in NFC.
 
     Returns:
         The group of every sample, in the order of *keys*.
@@ -121,8 +125,12 @@ def read_groups(table: bytes, path: str, column: str, keys: Sequence[Key]) -> li
         SplitError: If a column is missing, a sample has no group or two rows
             contradict each other.
     """
-    rows = _read_table(table.decode('utf-8-sig'), path, column)
-    groups = [rows.get(key) or rows.get(('', key[1])) or '' for key in keys]
+    names = _Names(keys)
+    rows = _read_table(nfc(table.decode('utf-8-sig')), path, column, names)
+    groups = [
+        rows.get(key) or rows.get(('', key[1]) if names.clear(key) else key) or ''
+        for key in keys
+    ]
     if lost := [key for key, group in zip(keys, groups, strict=True) if not group]:
         raise SplitError(
             f'{len(lost)} of {len(keys)} samples have no {column} in {path} '
@@ -197,18 +205,49 @@ def _rotate(known: Sequence[str], run: int) -> tuple[set[str], set[str]]:
     return set(ring[test : test + val]), set(ring[:test])
 
 
-def _read_table(text: str, path: str, column: str) -> dict[Key, str]:
+class _Names:
+    """Names by which a table may call a sample."""
+
+    def __init__(self, keys: Sequence[Key]) -> None:
+        self._keys = set(keys)
+        parts = [(c, name.rpartition('/')) for c, name in keys]
+        #: Class and stem of samples whose names include their subfolders.
+        self._in_subfolders = {(c, stem) for c, (folder, _, stem) in parts if folder}
+
+    def clear(self, key: Key) -> bool:
+        """Return whether a name, without its class, tells a sample of its class."""
+        return key not in self._in_subfolders
+
+    def find(self, name: str, class_name: str | None) -> Key:
+        """Return the sample of a row, or '' and the name if its class is not known."""
+        path = PurePosixPath(name.strip().replace('\\', '/'))
+        stem = path.stem if path.suffix.lower() in SUFFIXES else path.name
+        parts = (*([class_name] if class_name else []), *path.parts[:-1], stem)
+        folders = range(len(parts) - 1)
+        exact = ((parts[i], '/'.join(parts[i + 1 :])) for i in folders)
+        # subfolders that the name does not need
+        loose = ((parts[i], stem) for i in reversed(folders))
+        return next(
+            (key for key in exact if key in self._keys),
+            next(
+                (key for key in loose if key in self._keys and self.clear(key)),
+                ('', '/'.join(parts)),
+            ),
+        )
+
+
+def _read_table(text: str, path: str, column: str, names: _Names) -> dict[Key, str]:
     table: dict[Key, str] = {}
     rows = csv.DictReader(io.StringIO(text, newline=''))
-    names = rows.fieldnames or []
-    name = next((n for n in ('file', 'stem') if n in names), None)
-    if name is None or column not in names:
+    columns = rows.fieldnames or []
+    name = next((n for n in ('file', 'stem') if n in columns), None)
+    if name is None or column not in columns:
         raise SplitError(
-            f"{path} has the columns {list(names)}: it needs 'file' or 'stem', and "
+            f"{path} has the columns {list(columns)}: it needs 'file' or 'stem', and "
             f"'{column}'."
         )
     for row in rows:
-        key, group = _sample_of(row[name] or '', row.get('class')), row[column] or ''
+        key, group = names.find(row[name] or '', row.get('class')), row[column] or ''
         if table.setdefault(key, group) != group:
             raise SplitError(
                 f"{path} puts {row[name]} into '{table[key]}' and '{group}': give "
@@ -216,9 +255,3 @@ def _read_table(text: str, path: str, column: str) -> dict[Key, str]:
                 'file names.'
             )
     return table
-
-
-def _sample_of(name: str, class_name: str | None) -> Key:
-    path = PurePosixPath(name.strip().replace('\\', '/'))
-    stem = path.stem if path.suffix.lower() in SUFFIXES else path.name
-    return path.parent.name or class_name or '', stem

@@ -4,6 +4,7 @@
 """Data sets whose images lie in a store: in folders, in arrays or in a pack."""
 
 import copy
+import re
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -188,6 +189,7 @@ class StoredDataset(MultiModalDataset):
         folders: Folders | None,
         modalities: Sequence[str] | None,
         *by_modality: Mapping[str, Any] | None,
+        patterns: Mapping[str, re.Pattern[str]] | None = None,
     ) -> dict[str, str]:
         """Find the images, and choose the modalities that samples hold.
 
@@ -197,6 +199,7 @@ class StoredDataset(MultiModalDataset):
             folders: Folder or prefix of each modality, if they are given.
             modalities: The modalities that samples hold; None for all.
             *by_modality: Arguments by modality, whose keys are checked.
+            patterns: Pattern of the stems for each modality that has one.
 
         Returns:
             Folder or prefix of each modality that samples hold.
@@ -208,8 +211,8 @@ class StoredDataset(MultiModalDataset):
             list(found) if modalities is None else modalities, list(found)
         )
         if folders is not None or modalities is None:
-            _check_keys(folders or found, *by_modality)
-        self.images = self.store.images(found, self.bases)
+            _check_keys(folders or found, *by_modality, patterns)
+        self.images = self.store.images(found, self.bases, patterns)
         return {m: found[m] for m in self.modalities}
 
     def _hold(

@@ -4,6 +4,7 @@
 """Stores of images: one interface to folders, arrays and packs."""
 
 import hashlib
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -15,9 +16,9 @@ from numpy.typing import NDArray
 from rasterio import CRS
 
 from ..errors import LayoutError
-from ..rasters import Header
+from ..rasters import FolderCounts, Header
 
-#: Class and stem, which the files of one sample share.
+#: Class and name, which the files of one sample share; see :mod:`~.naming`.
 Key = tuple[str, str]
 
 #: Folder of each modality, or prefix of its array.
@@ -39,10 +40,14 @@ class StoredImages(ABC):
         folder: Folder below each base (folders), or prefix of the file (arrays).
         unit: Unit of the values, if the store knows it.
         names: Names that the bands of all images must have, in order; None for any.
+        pattern: Pattern that the stems of all images match, if one was given.
+        counts: Numbers of the files that were found, for images in folders.
         uniform: Whether all images have the same size, so that a batch needs no checks.
     """
 
     folder: str
+    pattern: re.Pattern[str] | None = None
+    counts: FolderCounts | None = None
     unit: str | None = None
     names: Sequence[str] | None = None
     uniform: bool
@@ -118,24 +123,6 @@ class StoredImages(ABC):
         """Return the number of images."""
         return len(self.paths)
 
-    def tiles(self, base: str) -> dict[Key, int]:
-        """Return the rows of images at ``<base>/<folder>/<Class>/<stem><suffix>``.
-
-        Args:
-            base: Folder of the split, or empty.
-
-        Returns:
-            The row for every (class, stem).
-        """
-        start = tiles_folder(base, self.folder)
-        rows: dict[Key, int] = {}
-        for row, path in enumerate(self.paths):
-            parent, _, name = path.rpartition('/')
-            before, _, class_name = parent.rpartition('/')
-            if before == start:
-                rows[class_name, name.rpartition('.')[0]] = row
-        return rows
-
 
 class Store(ABC):
     """The images of a data set, and the small files (tables) next to them.
@@ -171,12 +158,21 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def images(self, folders: Folders, bases: Sequence[str]) -> dict[str, StoredImages]:
+    def images(
+        self,
+        folders: Folders,
+        bases: Sequence[str],
+        patterns: Mapping[str, re.Pattern[str]] | None = None,
+    ) -> dict[str, StoredImages]:
         """Return the images of every modality that has some.
 
         Args:
             folders: Folder or prefix of each modality.
             bases: Folders of the splits, or one empty text.
+            patterns: Pattern of the stems for each modality that has one.
+
+        Raises:
+            LayoutError: If no stem matches the pattern.
         """
 
     @abstractmethod

@@ -3,6 +3,7 @@
 
 """Images in files. TorchGeo is not imported here, so that classifying starts fast."""
 
+from .counts import FolderCounts
 from .decoding import missing_to_nan
 from .finding import ImageFiles, find_images
 from .opening import open_array
@@ -11,6 +12,7 @@ from .scale import check_unit, convert_scale, guess_scale
 from .selection import select_bands
 
 __all__ = (
+    'FolderCounts',
     'Header',
     'ImageFiles',
     'check_bands',

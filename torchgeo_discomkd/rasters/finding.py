@@ -6,12 +6,15 @@
 import glob
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import BandError, LayoutError
+from .counts import FolderCounts
 from .readers import SUFFIXES
+from .walking import walk_images
 
 # A path that only GDAL understands: '/vsizip/...', 'https://...', 'NETCDF:...'. A
 # single letter before the colon is a Windows drive.
@@ -42,7 +45,9 @@ class ImageFiles:
 
 
 def find_images(
-    inputs: Sequence[str | Path], bands: Sequence[str] = ()
+    inputs: Sequence[str | Path],
+    bands: Sequence[str] = (),
+    report: Callable[[FolderCounts], object] | None = None,
 ) -> list[ImageFiles]:
     """Find the images that a user specifies.
 
@@ -65,6 +70,8 @@ def find_images(
     Args:
         inputs: The inputs.
         bands: Names of the classifier's bands, in order.
+        report: Called for every folder and pattern, with the numbers of files that were
+            found and left.
 
     Returns:
         Images given by band, then all others in the order of *inputs*, those of a
@@ -81,27 +88,46 @@ def find_images(
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     for name in ('a.tif', 's1_VH.tif', 's1_VV.tif'):
         ...         Path(folder, name).touch()
-        ...     images = find_images([folder], bands=('VV', 'VH'))
+        ...     report = lambda counts: print(str(counts).rpartition('/')[2])
+        ...     images = find_images([folder], ('VV', 'VH'), report)
+        : 2 images in 3 files
         >>> [[Path(path).name for path in image.paths] for image in images]
         [['a.tif'], ['s1_VV.tif', 's1_VH.tif']]
     """
     by_band: list[tuple[str, str]] = []
-    # a dictionary is a set that keeps the order
-    files: dict[str, None] = {}
+    # in order, with the counts of the first folder or pattern that has it
+    files: dict[str, FolderCounts | None] = {}
     for text in map(str, inputs):
         band, equals, path = text.partition('=')
         known = band.casefold() in {name.casefold() for name in bands}
         if equals and not Path(text).exists() and (known or Path(path).exists()):
             by_band.append((band, path))
         else:
-            files |= dict.fromkeys(_expand(text, listed=False))
+            for file, counts in _expand(text, listed=False):
+                files.setdefault(file, counts)
     images = _join_explicit(_name_bands(by_band, bands)) + _join_bands(
         list(files), bands
     )
     images = list(dict.fromkeys(images))
     if not images:
         raise LayoutError('No image was given: give tiles, folders, or a scene.')
+    if report is not None:
+        for counts in _count(files, images):
+            report(counts)
     return images
+
+
+def _count(
+    files: dict[str, FolderCounts | None], images: Sequence[ImageFiles]
+) -> list[FolderCounts]:
+    """Return the counts of all folders and patterns."""
+    found = Counter(counts for counts in files.values() if counts is not None)
+    for counts, number in found.items():
+        counts.files = number
+    for image in images:
+        if (counts := files.get(image.paths[0])) is not None:
+            counts.images += 1
+    return list(found)
 
 
 def _name_bands(
@@ -124,53 +150,58 @@ def _name_bands(
     return files
 
 
-def _expand(text: str, listed: bool) -> Iterator[str]:
-    """Yield the files of one input; those of a *listed* one need not exist."""
+def _expand(text: str, listed: bool) -> Iterator[tuple[str, FolderCounts | None]]:
+    """Yield the files of one input, with the counts of a folder or a pattern.
+
+    Those of a *listed* input need not exist.
+    """
     if os.path.isdir(text):  # noqa: PTH112 (thousands of times faster than a Path)
-        found = _walk(text)
+        counts = FolderCounts(os.path.join(text, ''))  # noqa: PTH118
+        found = _walk(text, counts)
         hint = f'no {", ".join(SUFFIXES)} file is in it or its subfolders'
     elif os.path.exists(text) or _VIRTUAL.match(text):  # noqa: PTH110
         if text.lower().endswith('.txt'):
             yield from _read_list(text)
         else:
-            yield text if _VIRTUAL.match(text) else os.path.normpath(text)
+            yield text if _VIRTUAL.match(text) else os.path.normpath(text), None
         return
     elif glob.has_magic(text):
-        found = _match(text)
+        counts = FolderCounts(text)
+        found = _match(text, counts)
         hint = 'no file matches this pattern'
     elif listed:
-        yield os.path.normpath(text)
+        yield os.path.normpath(text), None
         return
     else:
         raise LayoutError(f'{text} does not exist: give a file, a folder or a pattern.')
     first = next(found, None)
     if first is None:
         raise LayoutError(f'{text}: {hint}.')
-    yield first
-    yield from found
+    yield first, counts
+    for path in found:
+        yield path, counts
 
 
-def _match(pattern: str) -> Iterator[str]:
+def _match(pattern: str, counts: FolderCounts) -> Iterator[str]:
+    walked: tuple[str, ...] = ()
     for path in sorted(glob.glob(pattern, recursive=True)):  # noqa: PTH207
+        if path.startswith(walked):
+            # '**' matches a folder and all that is in it
+            continue
         if os.path.isdir(path):  # noqa: PTH112
-            yield from _walk(path)
+            walked += (os.path.join(path, ''),)  # noqa: PTH118
+            yield from _walk(path, counts)
         else:
             yield os.path.normpath(path)
 
 
-def _walk(folder: str) -> Iterator[str]:
-    visited = set()
-    for path, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(path)
-        # a link to a parent folder would be followed for ever
-        folders[:] = sorted(f for f in folders if f[0] != '.' and real not in visited)
-        visited.add(real)
-        for name in sorted(names):
-            if name[0] != '.' and name.lower().endswith(SUFFIXES):
-                yield os.path.normpath(os.path.join(path, name))  # noqa: PTH118
+def _walk(folder: str, counts: FolderCounts) -> Iterator[str]:
+    # normal paths, as the names are joined to a normal path
+    for entry in walk_images(os.path.normpath(folder), counts):
+        yield entry.path.removeprefix(f'.{os.sep}')
 
 
-def _read_list(path: str) -> Iterator[str]:
+def _read_list(path: str) -> Iterator[tuple[str, FolderCounts | None]]:
     try:
         lines = Path(path).read_text(encoding='utf-8-sig').splitlines()
     except (OSError, UnicodeDecodeError) as error:

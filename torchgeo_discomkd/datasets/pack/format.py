@@ -52,11 +52,13 @@ class PackedModality:
         descriptions: Names of the bands in the files themselves, in order; None if they
             have none.
         unit: Unit of the values, if one was given when the data were packed.
+        stem_pattern: Regular expression that selected the files, if one was given.
     """
 
     folder: str
     descriptions: tuple[str, ...] | None
     unit: str | None
+    stem_pattern: str | None = None
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,10 @@ class PackLayout:
             header = images.header(0)
             shape = header.count, header.height, header.width
             described[modality] = PackedModality(
-                images.folder, header.descriptions, dataset.units.get(modality)
+                images.folder,
+                header.descriptions,
+                dataset.units.get(modality),
+                None if images.pattern is None else images.pattern.pattern,
             )
             keep = header.dtype.name in KEPT and modality not in widened
             dtype = header.dtype.newbyteorder('<') if keep else np.dtype('<f4')

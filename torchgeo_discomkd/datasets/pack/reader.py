@@ -18,9 +18,10 @@ from rasterio import CRS
 from safetensors import SafetensorError, safe_open
 
 from ...errors import LayoutError, ModalityError, PackError
-from ...rasters import Header, check_bands
+from ...rasters import FolderCounts, Header, check_bands
 from ..arrays import ArrayStore
 from ..folders import FolderStore
+from ..naming import Patterns, compile_patterns, matching_paths
 from ..stores import Folders, Layout, Store, StoredImages
 from .format import KEY, PackMetadata, is_pack
 
@@ -325,14 +326,29 @@ class PackStore(Store):
         chosen = packed if folders is None else folders
         return {m: packed[m] for m in chosen if m in packed}
 
-    def images(self, folders: Folders, bases: Sequence[str]) -> dict[str, StoredImages]:
+    def images(
+        self, folders: Folders, bases: Sequence[str], patterns: Patterns | None = None
+    ) -> dict[str, StoredImages]:
         """Return the images of each modality.
 
         Args:
             folders: The modalities, as keys.
             bases: Not used.
+            patterns: Pattern of the stems for each modality that has one.
+
+        Raises:
+            LayoutError: If no stem matches the pattern.
         """
-        return {m: PackedImages(self._pack, m) for m in folders}
+        images: dict[str, StoredImages] = {}
+        for modality in folders:
+            found = PackedImages(self._pack, modality)
+            if self.layout == 'folders':
+                found.counts = FolderCounts(modality)
+                pattern = (patterns or {}).get(modality)
+                kept = len(matching_paths(modality, found.paths, pattern))
+                found.counts.leave('not matching stem_pattern', len(found) - kept)
+            images[modality] = found
+        return images
 
     def absence(self, base: str, modality: str, folder: str) -> LayoutError:
         """Return the error for a modality without tiles.
@@ -437,7 +453,10 @@ def _check_source(pack: PackFile) -> None:
         return
     store = FILES[metadata.layout](source)
     folders = {m: v.folder for m, v in metadata.modalities.items()}
-    images = store.images(folders, metadata.bases)
+    patterns = {
+        m: v.stem_pattern for m, v in metadata.modalities.items() if v.stem_pattern
+    }
+    images = store.images(folders, metadata.bases, compile_patterns(patterns))
     if not images:
         # moved elsewhere to save space, or an unrelated folder of the same name
         return
