@@ -2,6 +2,7 @@
 # Licensed under the MIT License.
 
 import os
+import shutil
 
 # two test processes, and those they start, share the cores: set before NumPy is loaded
 for name in ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS'):
@@ -62,29 +63,66 @@ TINY = [
 ]
 
 
+def fit_discomkd(pairs: Path, folder: Path, *args: str, epochs: int = 1) -> Path:
+    """Train DisCoM-KD on data of :func:`pairs` by the command line; return *folder*."""
+    main(
+        [
+            *('fit', '--model', 'DisCoMKD', '--model.num_classes', '2', *TINY),
+            *('--data', 'PairedFoldersDataModule', '--data.root', str(pairs)),
+            *('--data.batch_size', '8', '--trainer.max_epochs', str(epochs)),
+            *('--trainer.default_root_dir', str(folder), *args),
+        ]
+    )
+    return folder
+
+
 @pytest.fixture
 def fit_pairs(pairs: Path, tmp_path: Path) -> Callable[..., Path]:
     """Train DisCoM-KD on :func:`pairs` through the command line; return its folder."""
 
     def fit(*args: str, name: str = 'run', epochs: int = 1) -> Path:
-        folder = tmp_path / name
-        main(
-            [
-                *('fit', '--model', 'DisCoMKD', '--model.num_classes', '2', *TINY),
-                *('--data', 'PairedFoldersDataModule', '--data.root', str(pairs)),
-                *('--data.batch_size', '8', '--trainer.max_epochs', str(epochs)),
-                *('--trainer.default_root_dir', str(folder), *args),
-            ]
-        )
-        return folder
+        return fit_discomkd(pairs, tmp_path / name, *args, epochs=epochs)
 
     return fit
+
+
+@pytest.fixture(scope='session')
+def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with the data 'pairs' and the run 'run' of one epoch; only for reading."""
+    root = tmp_path_factory.mktemp('trained')
+    fit_discomkd(write_pairs(root / 'pairs', count=20), root / 'run')
+    return root
+
+
+@pytest.fixture(scope='session')
+def trained_in_db(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run folder of one epoch whose SAR images are known to be in dB; for reading."""
+    root = tmp_path_factory.mktemp('trained_in_db')
+    pairs = write_pairs(root / 'pairs', count=20)
+    return fit_discomkd(pairs, root / 'run', '--data.units', '{sar: dB}')
+
+
+@pytest.fixture
+def trained(trained_once: Path, pairs: Path) -> Path:
+    """What :func:`fit_pairs` returns without arguments, trained before and copied."""
+    folder = pairs.with_name('run')
+    shutil.copytree(trained_once / 'run', folder)
+    config = folder / 'config.yaml'
+    config.write_text(config.read_text().replace(str(trained_once), str(folder.parent)))
+    return folder
 
 
 @pytest.fixture(scope='session')
 def sar_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Classifier file of DisCoM-KD for tiles of 32x32 pixels."""
     return write_classifier(tmp_path_factory.mktemp('run') / 'sar.safetensors')
+
+
+@pytest.fixture(scope='session')
+def student_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Classifier file of one encoder: exported in half the time of sar_file."""
+    path = tmp_path_factory.mktemp('student') / 'sar.safetensors'
+    return write_classifier(path, kind='fusion', head=None)
 
 
 @pytest.fixture(scope='session')

@@ -28,6 +28,9 @@ from torchgeo_discomkd.commands import main
 from torchgeo_discomkd.commands.fit import run as fit
 from torchgeo_discomkd.errors import CorruptFileError, RunFolderExistsError
 
+from ..fakes import write_pairs
+from .conftest import write_config_file
+
 WriteConfig = Callable[..., Path]
 
 #: What depends on the machine, not on the method.
@@ -96,15 +99,30 @@ def test_benchmark(
     assert (folder / 'results.csv').read_bytes() == before
 
 
-def test_runs_have_seeds_and_splits_of_their_own(
-    write_config: WriteConfig, tmp_path: Path
-) -> None:
-    main(['benchmark', str(write_config(runs=2, seed=3, methods=[], targets=['sar']))])
-    frame = read(tmp_path / 'results')
+#: What is left of a training that was stopped in its first epoch.
+LEFTOVER = 'runs/run0/student-ms/best/ms.safetensors'
+
+
+@pytest.fixture(scope='module')
+def two_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results of two runs, the first of which found :data:`LEFTOVER`; for reading."""
+    root = tmp_path_factory.mktemp('two_runs')
+    changes = {'runs': 2, 'seed': 3, 'methods': [], 'targets': ['sar']}
+    pairs = write_pairs(root / 'pairs', count=20)
+    path = write_config_file(root, pairs, **changes)
+    leftover = root / 'results' / LEFTOVER
+    Results(read_config(path)).claim()
+    leftover.parent.mkdir(parents=True)
+    leftover.write_bytes(b'half')
+    main(['benchmark', str(path)])
+    return root / 'results'
+
+
+def test_runs_have_seeds_and_splits_of_their_own(two_runs: Path) -> None:
+    frame = read(two_runs)
     assert sorted(set(zip(frame.run, frame.seed, strict=True))) == [(0, 3), (1, 4)]
     files = [
-        tmp_path / f'results/runs/run{run}/student-sar/best/sar.safetensors'
-        for run in (0, 1)
+        two_runs / f'runs/run{run}/student-sar/best/sar.safetensors' for run in (0, 1)
     ]
     first, second = (load_file(file) for file in files)
     assert any(not torch.equal(first[name], second[name]) for name in first)
@@ -139,16 +157,8 @@ def test_killed_and_restarted_equals_uninterrupted(
     pd.testing.assert_frame_equal(interrupted, read(folder))
 
 
-def test_a_training_stopped_in_its_first_epoch_is_redone(
-    write_config: WriteConfig, tmp_path: Path
-) -> None:
-    path = write_config(methods=[])
-    leftover = tmp_path / 'results/runs/run0/student-ms/best/ms.safetensors'
-    Results(read_config(path)).claim()
-    leftover.parent.mkdir(parents=True)
-    leftover.write_bytes(b'half')
-    main(['benchmark', str(path)])
-    assert load_file(leftover)
+def test_a_training_stopped_in_its_first_epoch_is_redone(two_runs: Path) -> None:
+    assert load_file(two_runs / LEFTOVER)
 
 
 def test_a_failure_is_listed_and_tried_again(

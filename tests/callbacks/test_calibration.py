@@ -6,8 +6,10 @@ import json
 import logging
 import signal
 from collections.abc import Callable
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -54,35 +56,48 @@ def calibration_error(logits: Tensor, labels: Tensor) -> float:
     return float(MulticlassCalibrationError(2)(logits.softmax(1), labels))
 
 
-@pytest.fixture
-def arrays(tmp_path: Path) -> Path:
-    return write_overlapping_arrays(tmp_path / 'arrays')
+def fit_arrays(arrays: Path, folder: Path, *args: str, epochs: int = 6) -> Path:
+    main(
+        [
+            *('fit', '--model', 'DisCoMKD', '--model.num_classes', '2', *TINY),
+            *('--model.in_channels', '{ms: 2, sar: 2}', '--model.lr', '0.01'),
+            *('--data', 'PairedArraysDataModule', '--data.root', str(arrays)),
+            *('--data.classes', '[dry, flooded]', '--data.batch_size', '25'),
+            *('--data.augment', 'false', '--trainer.max_epochs', str(epochs)),
+            *('--trainer.default_root_dir', str(folder), *args),
+        ]
+    )
+    return folder
+
+
+@pytest.fixture(scope='module')
+def arrays(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_overlapping_arrays(tmp_path_factory.mktemp('data') / 'arrays')
 
 
 @pytest.fixture
 def fit(arrays: Path, tmp_path: Path) -> Callable[..., Path]:
     def fit(*args: str, name: str = 'run', epochs: int = 6) -> Path:
-        folder = tmp_path / name
-        main(
-            [
-                *('fit', '--model', 'DisCoMKD', '--model.num_classes', '2', *TINY),
-                *('--model.in_channels', '{ms: 2, sar: 2}', '--model.lr', '0.01'),
-                *('--data', 'PairedArraysDataModule', '--data.root', str(arrays)),
-                *('--data.classes', '[dry, flooded]', '--data.batch_size', '25'),
-                *('--data.augment', 'false', '--trainer.max_epochs', str(epochs)),
-                *('--trainer.default_root_dir', str(folder), *args),
-            ]
-        )
-        return folder
+        return fit_arrays(arrays, tmp_path / name, *args, epochs=epochs)
 
     return fit
 
 
-def test_calibrated_at_the_end_of_fit(
-    fit: Callable[..., Path], arrays: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = fit('--model.students', 'true')
-    printed = capsys.readouterr().out
+class Calibrated(NamedTuple):
+    folder: Path
+    printed: str
+
+
+@pytest.fixture(scope='module')
+def calibrated(arrays: Path) -> Calibrated:
+    """Run with students, only for reading, and what it printed."""
+    with redirect_stdout(StringIO()) as printed:
+        folder = fit_arrays(arrays, arrays.parent / 'run', '--model.students', 'true')
+    return Calibrated(folder, printed.getvalue())
+
+
+def test_calibrated_at_the_end_of_fit(calibrated: Calibrated, arrays: Path) -> None:
+    folder, printed = calibrated
     manifest = json.loads((folder / 'manifest.json').read_text())
     rows = []
     for path in folder.glob('metrics/*/metrics.csv'):
@@ -131,12 +146,11 @@ def test_calibrated_at_the_end_of_fit(
 
 
 def test_scores_do_not_change_and_predictions_are_calibrated(
-    fit: Callable[..., Path], arrays: Path, capsys: pytest.CaptureFixture[str]
+    calibrated: Calibrated, arrays: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = fit()
+    folder = calibrated.folder
     path = folder / 'best' / 'sar.safetensors'
     metadata = load_metadata(path)
-    capsys.readouterr()
     main(['validate', '--config', str(folder / 'config.yaml')])
     lines = capsys.readouterr().out.splitlines()
     (line,) = [text for text in lines if 'val_sar_F1Score' in text]
@@ -149,15 +163,15 @@ def test_scores_do_not_change_and_predictions_are_calibrated(
 
 
 def test_resumed_run_starts_from_the_logits(fit: Callable[..., Path]) -> None:
-    whole = fit(name='whole', epochs=5)
-    parts = fit(name='parts', epochs=4)
+    whole = fit(name='whole', epochs=3)
+    parts = fit(name='parts', epochs=2)
     resume = ['--ckpt_path', str(parts / 'last.ckpt')]
     config = ['--config', str(parts / 'config.yaml')]
     # a complete run is calibrated once more and ends where it was
     before = {p: p.read_bytes() for p in (parts / 'best').iterdir()}
     main(['fit', *config, *resume])
     assert {p: p.read_bytes() for p in (parts / 'best').iterdir()} == before
-    main(['fit', *config, *resume, '--trainer.max_epochs', '5'])
+    main(['fit', *config, *resume, '--trainer.max_epochs', '3'])
     for modality in ('ms', 'sar'):
         one, two = (f / 'best' / f'{modality}.safetensors' for f in (whole, parts))
         assert load_metadata(one) == load_metadata(two)

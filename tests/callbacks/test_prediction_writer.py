@@ -4,7 +4,6 @@
 import csv
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -179,10 +178,8 @@ def test_labelled_tiles_have_names_and_outlines(pairs: Path, tmp_path: Path) -> 
         assert (outlines.symmetric_difference(true).area < 1).all()
 
 
-def test_classes_of_a_checkpoint(
-    fit_pairs: Callable[..., Path], tmp_path: Path
-) -> None:
-    checkpoint = fit_pairs() / 'last.ckpt'
+def test_classes_of_a_checkpoint(trained_once: Path, tmp_path: Path) -> None:
+    checkpoint = trained_once / 'run' / 'last.ckpt'
     trainer = Trainer(
         accelerator='cpu',
         logger=False,

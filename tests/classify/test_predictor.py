@@ -348,10 +348,10 @@ def fit(folder: Path, model: str, *args: str) -> Path:
     return run
 
 
-@pytest.fixture(scope='module')
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Run of DisCoM-KD."""
-    return fit(tmp_path_factory.mktemp('discomkd'), 'DisCoMKD')
+@pytest.fixture
+def folder(trained_in_db: Path) -> Path:
+    """Run of DisCoM-KD; only for reading."""
+    return trained_in_db
 
 
 class TestCheckpoint:

@@ -16,7 +16,6 @@ import rasterio
 
 from tests.fakes import write_tile
 from torchgeo_discomkd.commands import main
-from torchgeo_discomkd.export import export_classifier
 
 from ..classify.tile_data import db, make_metadata, write_model, write_tiles
 
@@ -306,9 +305,10 @@ def test_tiles_start_fast(tmp_path: Path, model: Path, tiles: Path) -> None:
     without('', 'classify', model, tiles, '--output', tmp_path / 'out.gpkg')
 
 
-def test_onnx_file_starts_without_torch(tmp_path: Path, model: Path) -> None:
-    onnx, scene = tmp_path / 'sar.onnx', tmp_path / 'scene.tif'
-    export_classifier(model, onnx)
+def test_onnx_file_starts_without_torch(
+    tmp_path: Path, exported: dict[str, Path]
+) -> None:
+    onnx, scene = exported['onnx'], tmp_path / 'scene.tif'
     write_tile(scene, db(-10, 32), crs='EPSG:32632')
     table, classes = tmp_path / 'out.parquet', tmp_path / 'map.tif'
     for output in (table, classes):

@@ -86,7 +86,7 @@ def test_help_does_not_wait_for_pytorch() -> None:
     assert result.stdout.endswith('heavy: set()\n')
 
 
-def test_neither_torchgeo_nor_lightning(sar_file: Path, tmp_path: Path) -> None:
+def test_neither_torchgeo_nor_lightning(student_file: Path, tmp_path: Path) -> None:
     code = (
         'import sys\n'
         'from torchgeo_discomkd.commands import main\n'
@@ -94,7 +94,7 @@ def test_neither_torchgeo_nor_lightning(sar_file: Path, tmp_path: Path) -> None:
         "heavy = {'torchgeo', 'lightning', 'kornia', 'onnx', 'onnxruntime'}\n"
         'raise SystemExit(len(heavy & set(sys.modules)))\n'
     )
-    arguments = ['export', str(sar_file), '--output', str(tmp_path / 'sar.pt2')]
+    arguments = ['export', str(student_file), '--output', str(tmp_path / 'sar.pt2')]
     subprocess.run([sys.executable, '-c', code, *arguments], check=True)
 
 

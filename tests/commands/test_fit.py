@@ -19,9 +19,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.conftest import TINY
-from tests.fakes import write_arrays, write_eurosat
+from tests.conftest import TINY, fit_discomkd
+from tests.fakes import EUROSAT_CLASSES, write_arrays, write_eurosat, write_pairs
 from torchgeo_discomkd import __version__
+from torchgeo_discomkd.callbacks.run_folder import check_run_folder
 from torchgeo_discomkd.commands import main
 from torchgeo_discomkd.commands.fit import with_quickstart
 from torchgeo_discomkd.models import create_encoder, load_metadata
@@ -42,25 +43,30 @@ def same(one: object, two: object) -> bool:
 
 
 def data_arguments(name: str, tmp_path: Path) -> list[str]:
-    """Write tiny data and return what names it on the command line."""
+    """Write tiny data and return what names it on the command line.
+
+    Where the classes are free, there are three: confusion matrices take long to draw.
+    """
     root = tmp_path / 'data'
+    ten, three = ('32', '10'), ('10', '3')
     match name:
         case 'EuroSATMSSAR':
             write_eurosat(root, 13)
+            further, (size, classes) = [], ten
         case 'PairedArrays':
-            write_arrays(root, classes=10)
+            write_arrays(root, classes=3)
+            further, (size, classes) = ['--data.prefixes', '{ms: MS, sar: SAR}'], three
         case 'PairedFolders':
-            write_eurosat(root, 13)
-    arguments = ['--data', f'{name}DataModule', '--data.root', str(root)]
-    match name:
-        case 'SimulatedMSSAR':
-            arguments += ['--data.tiles_per_class', '13', '--data.size', '16']
-        case 'PairedArrays':
-            arguments += ['--data.prefixes', '{ms: MS, sar: SAR}']
-        case 'PairedFolders':
-            folders = '{ms: EuroSAT_MS, sar: EuroSAT-SAR}'
-            arguments += ['--data.folders', folders, '--data.units', '{sar: dB}']
-    return [*arguments, '--data.batch_size', '32']
+            folders = {'ms': 'EuroSAT_MS', 'sar': 'EuroSAT-SAR'}
+            write_pairs(root, EUROSAT_CLASSES[:3], 13, folders=folders)
+            further = ['--data.folders', '{ms: EuroSAT_MS, sar: EuroSAT-SAR}']
+            further += ['--data.units', '{sar: dB}']
+            size, classes = three
+        case _:
+            further = ['--data.tiles_per_class', '13', '--data.size', '16']
+            size, classes = ten
+    data = ['--data', f'{name}DataModule', '--data.root', str(root), *further]
+    return [*data, '--data.batch_size', size, '--model.num_classes', classes]
 
 
 # schemes need at least one validation tile per class: 13 tiles give 9, 1 and 3
@@ -101,7 +107,7 @@ def test_fit_test_predict(name: str, tmp_path: Path) -> None:
         table = folder / 'predictions' / f'{modality}.csv'
         with table.open() as file:
             rows = list(csv.DictReader(file))
-        assert len(rows) == (20 if name == 'PairedArrays' else 30)
+        assert len(rows) == {'PairedArrays': 6, 'PairedFolders': 9}.get(name, 30)
         for row in rows:
             values = [float(row[f'probability_{c}']) for c in metadata.classes]
             assert sum(values) == pytest.approx(1, abs=1e-4)
@@ -119,10 +125,10 @@ def test_resumed_run_equals_an_uninterrupted_one(
 ) -> None:
     students = ('--model.students', 'true', '--optimizer', 'Adam')
     students += ('--lr_scheduler', 'StepLR', '--lr_scheduler.step_size', '1')
-    whole = fit_pairs(*students, name='whole', epochs=4)
+    whole = fit_pairs(*students, name='whole', epochs=3)
     fit_pairs(*students, name='parts', epochs=2)
     parts = whole.parent / 'parts'
-    resume = ['--ckpt_path', str(parts / 'last.ckpt'), '--trainer.max_epochs', '4']
+    resume = ['--ckpt_path', str(parts / 'last.ckpt'), '--trainer.max_epochs', '3']
     main(['fit', '--config', str(parts / 'config.yaml'), *resume])
     one, two = last(whole), last(parts)
     assert same(one['state_dict'], two['state_dict'])
@@ -141,8 +147,8 @@ def test_resumed_run_equals_an_uninterrupted_one(
     assert len(list(parts.glob('metrics/*/metrics.csv'))) == 2
 
 
-def test_resumed_run_keeps_a_better_classifier(fit_pairs: Callable[..., Path]) -> None:
-    folder = fit_pairs(epochs=1)
+def test_resumed_run_keeps_a_better_classifier(trained: Path) -> None:
+    folder = trained
     checkpoint = last(folder)
     checkpoint['callbacks']['BestClassifiers']['scores']['sar'] = 1.5
     torch.save(checkpoint, folder / 'last.ckpt')
@@ -157,10 +163,8 @@ def test_resumed_run_keeps_a_better_classifier(fit_pairs: Callable[..., Path]) -
     assert load_metadata(ms).epoch == manifest['best']['ms']['epoch']
 
 
-def test_resumed_into_another_folder(
-    fit_pairs: Callable[..., Path], tmp_path: Path
-) -> None:
-    folder = fit_pairs()
+def test_resumed_into_another_folder(trained: Path, tmp_path: Path) -> None:
+    folder = trained
     other = tmp_path / 'other'
     resume = ['--ckpt_path', str(folder / 'last.ckpt'), '--trainer.max_epochs', '2']
     resume += ['--trainer.default_root_dir', str(other)]
@@ -262,8 +266,8 @@ def test_bare_fit_alone_gets_the_quickstart() -> None:
         assert with_quickstart(args) == args
 
 
-def test_quickstart_does_not_leak(fit_pairs: Callable[..., Path]) -> None:
-    config = yaml.safe_load((fit_pairs() / 'config.yaml').read_text())
+def test_quickstart_does_not_leak(trained: Path) -> None:
+    config = yaml.safe_load((trained / 'config.yaml').read_text())
     assert config['model']['init_args']['students'] is False
     assert config['model']['init_args']['lr'] == 1e-4
     assert config['data']['class_path'].endswith('PairedFoldersDataModule')
@@ -321,9 +325,9 @@ def test_fast_dev_run_writes_nothing(fit_pairs: Callable[..., Path]) -> None:
 
 
 def test_existing_run_is_not_overwritten(
-    fit_pairs: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+    trained: Path, fit_pairs: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = fit_pairs()
+    folder = trained
     before = {p: p.read_bytes() for p in folder.rglob('*') if p.is_file()}
     with pytest.raises(SystemExit) as stop:
         fit_pairs()
@@ -332,6 +336,14 @@ def test_existing_run_is_not_overwritten(
     assert '--trainer.default_root_dir' in error
     assert '--ckpt_path' in error
     assert {p: p.read_bytes() for p in folder.rglob('*') if p.is_file()} == before
+
+
+@pytest.fixture(scope='module')
+def mistaken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data, and the folder 'run' into which one mistake after the other is made."""
+    root = tmp_path_factory.mktemp('mistaken')
+    write_pairs(root / 'pairs', count=20)
+    return root
 
 
 @pytest.mark.parametrize(
@@ -349,19 +361,23 @@ def test_existing_run_is_not_overwritten(
     ],
 )
 def test_mistakes_end_in_one_message(
-    args: list[str],
-    match: str,
-    fit_pairs: Callable[..., Path],
-    capsys: pytest.CaptureFixture[str],
+    args: list[str], match: str, mistaken: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as stop:
-        fit_pairs(*args)
+        fit_discomkd(mistaken / 'pairs', mistaken / 'run', *args)
     error = capsys.readouterr().err
     assert stop.value.code == 2
     assert match in error
     assert 'Traceback' not in error
-    # the corrected command can use the same folder
-    assert (fit_pairs() / 'last.ckpt').exists()
+    # as the corrected command will do
+    check_run_folder(mistaken / 'run', None)
+
+
+def test_corrected_command_can_use_the_same_folder(mistaken: Path) -> None:
+    with pytest.raises(SystemExit):
+        fit_discomkd(mistaken / 'pairs', mistaken / 'run', '--model.num_classes', '5')
+    fit_discomkd(mistaken / 'pairs', mistaken / 'run')
+    assert (mistaken / 'run' / 'last.ckpt').exists()
 
 
 @pytest.mark.parametrize('precision', ['32-true', 'bf16-mixed'])
@@ -385,12 +401,9 @@ def test_gradients_can_be_clipped_in_every_precision(
     ],
 )
 def test_checkpoint_of_another_network(
-    changes: list[str],
-    match: str,
-    fit_pairs: Callable[..., Path],
-    capsys: pytest.CaptureFixture[str],
+    changes: list[str], match: str, trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = fit_pairs()
+    folder = trained
     resume = ['--config', str(folder / 'config.yaml'), *changes]
     resume += ['--ckpt_path', str(folder / 'last.ckpt'), '--trainer.max_epochs', '2']
     with pytest.raises(SystemExit) as stop:

@@ -68,7 +68,8 @@ def test_training_from_a_pack_is_the_same(
     resident = ('--data.root', str(packed), '--data.resident', 'true')
     third = fit_pairs(*stems, *resident, name='resident')
     for name in ('ms', 'sar'):
-        files = [run / 'best' / f'{name}.safetensors' for run in (first, second, third)]
+        runs = (first, second, third)
+        files = [run / 'best' / f'{name}.safetensors' for run in runs]
         assert len({file.read_bytes() for file in files}) == 1
     assert load_metadata(files[0]).classes == ('Forêt', 'Water')
 

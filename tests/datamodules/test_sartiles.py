@@ -2,7 +2,7 @@
 # Licensed under the MIT License.
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,8 +34,9 @@ from torchgeo_discomkd.tasks import DisCoMKD, PretrainedClassification
 
 
 @pytest.fixture
-def file(fit_pairs: Callable[..., Path]) -> Path:
-    path = fit_pairs('--data.units', '{sar: dB}') / 'best' / 'sar.safetensors'
+def file(trained_in_db: Path, tmp_path: Path) -> Path:
+    run = shutil.copytree(trained_in_db, tmp_path / 'run')
+    path = run / 'best' / 'sar.safetensors'
     store_temperature(path, 0.1, {})
     return path
 

@@ -5,6 +5,7 @@ import json
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ def test_room() -> None:
     assert not hasattr(export, 'import_classifier')
 
 
+@cache
 def runner(path: Path) -> Run:
     """Run an exported file by the runtime that it is for, without our package."""
     if path.suffix == '.onnx':
@@ -163,6 +165,16 @@ def test_pt2_has_the_classifier_only(sar_file: Path, exported: dict[str, Path]) 
     assert names == {f'classifier.{name}' for name in own}
 
 
+def test_size(sar_file: Path, exported: dict[str, Path]) -> None:
+    # two encoders and the heads; the run's network has twice that
+    number = sum(p.numel() for p in load_classifier(sar_file).classifier.parameters())
+    weights = onnx.load(exported['onnx']).graph.initializer
+    stored = sum(int(np.prod(w.dims)) for w in weights if w.data_type == 1)
+    assert stored == pytest.approx(number, rel=5e-3)
+    assert exported['onnx'].stat().st_size < 4.3 * number
+
+
+@pytest.mark.slow
 def test_size_of_resnet18(tmp_path: Path) -> None:
     source = write_classifier(tmp_path / 'sar.safetensors', model='resnet18')
     report = export_classifier(source, tmp_path / 'sar.onnx')
@@ -207,7 +219,7 @@ def test_percentile_and_fusion_of_one(tmp_path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize('kind', KINDS)
 def test_difference(
-    sar_file: Path, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+    student_file: Path, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Uncalibrated(ProbabilityModel):
         def __init__(self, *args: Any) -> None:
@@ -216,7 +228,7 @@ def test_difference(
 
     monkeypatch.setattr(exporter, 'ProbabilityModel', Uncalibrated)
     with pytest.raises(ClassifierFileError, match=r'more than 0\.0001: nothing'):
-        export_classifier(sar_file, tmp_path / f'sar.{kind}')
+        export_classifier(student_file, tmp_path / f'sar.{kind}')
     assert not list(tmp_path.iterdir())
 
 
@@ -230,8 +242,8 @@ class TestCheck:
             write_tile(folder / str(number % 3) / f'{number}.tif', image)
         return folder
 
-    def test_folder(self, sar_file: Path, tmp_path: Path, tiles: Path) -> None:
-        report = export_classifier(sar_file, tmp_path / 'sar.pt2', [tiles])
+    def test_folder(self, student_file: Path, tmp_path: Path, tiles: Path) -> None:
+        report = export_classifier(student_file, tmp_path / 'sar.pt2', [tiles])
         assert report.real
         assert report.images == 35  # every second of 70
         assert report.difference < 1e-6
@@ -264,13 +276,13 @@ class TestCheck:
 
 
 class TestRefused:
-    def test_existing_output(self, sar_file: Path, tmp_path: Path) -> None:
+    def test_existing_output(self, student_file: Path, tmp_path: Path) -> None:
         output = tmp_path / 'sar.pt2'
         output.write_bytes(b'mine')
         with pytest.raises(SettingError, match='exists: choose another name'):
-            export_classifier(sar_file, output)
+            export_classifier(student_file, output)
         assert output.read_bytes() == b'mine'
-        export_classifier(sar_file, output, overwrite=True)
+        export_classifier(student_file, output, overwrite=True)
         assert zipfile.is_zipfile(output)
 
     @pytest.mark.parametrize('name', ['sar.pt', 'sar', 'sar.safetensors'])
@@ -296,10 +308,10 @@ class TestRefused:
         with pytest.raises(SettingError, match=r"\['scores'\] of the model card"):
             export_classifier(sar_file, tmp_path / 'sar.pt2', card={'scores': '1'})
 
-    def test_unwritable(self, sar_file: Path, tmp_path: Path) -> None:
+    def test_unwritable(self, student_file: Path, tmp_path: Path) -> None:
         (tmp_path / 'file').touch()
         with pytest.raises(SettingError, match='cannot be written'):
-            export_classifier(sar_file, tmp_path / 'file' / 'sar.pt2')
+            export_classifier(student_file, tmp_path / 'file' / 'sar.pt2')
 
     def test_network_of_one_size(self, tmp_path: Path) -> None:
         source = write_classifier(

@@ -186,12 +186,12 @@ class TestRefused:
             self.export(sar_file, int8.path, int8.calibration)
 
     def test_useless_calibration(
-        self, sar_file: Path, int8: Quantized, tmp_path: Path
+        self, student_file: Path, int8: Quantized, tmp_path: Path
     ) -> None:
         flat = write(tmp_path / 'flat', np.full((32, 2, 32, 32), -11, np.float32))
         with pytest.raises(ClassifierFileError, match=r'Only .* of 70 tiles have the'):
             export_classifier(
-                sar_file,
+                student_file,
                 tmp_path / 'sar.onnx',
                 [int8.check],
                 quantize=True,
@@ -201,11 +201,14 @@ class TestRefused:
 
 
 def test_command(
-    sar_file: Path, int8: Quantized, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    student_file: Path,
+    int8: Quantized,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     output = str(tmp_path / 'sar.onnx')
     calibrate = ['--quantize', '--calibrate', str(int8.calibration)]
-    main(['export', str(sar_file), '--output', output, *calibrate])
+    main(['export', str(student_file), '--output', output, *calibrate])
     line = capsys.readouterr().out.splitlines()[1]
     assert line.startswith(
         'int8, calibrated on 40 tiles; compared with the classifier file on 40 '

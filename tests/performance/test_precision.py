@@ -59,6 +59,6 @@ def test_auto_trains_resumes_and_is_noted(
     assert all(torch.equal(auto[k], named[k]) for k in named)
 
 
-def test_default_is_full_precision(fit_pairs: Callable[..., Path]) -> None:
-    manifest = json.loads((fit_pairs() / 'manifest.json').read_text())
+def test_default_is_full_precision(trained_once: Path) -> None:
+    manifest = json.loads((trained_once / 'run' / 'manifest.json').read_text())
     assert manifest['hardware']['precision'] == '32-true'

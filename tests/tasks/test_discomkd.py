@@ -2,7 +2,6 @@
 # Licensed under the MIT License.
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -326,10 +325,8 @@ def test_checkpoint_of_another_task(pairs: Path, tmp_path: Path) -> None:
             )
 
 
-def test_checkpoint_of_other_data(
-    pairs: Path, tmp_path: Path, fit_pairs: Callable[..., Path]
-) -> None:
-    checkpoint = fit_pairs() / 'last.ckpt'
+def test_checkpoint_of_other_data(pairs: Path, tmp_path: Path, trained: Path) -> None:
+    checkpoint = trained / 'last.ckpt'
     moved = PairedFoldersDataModule(str(pairs), batch_size=8, run=1)
     with pytest.warns(UserWarning, match='another training split'):
         trainer(tmp_path / 'other', 2).fit(

@@ -54,9 +54,9 @@ INSTANCE = ['--model.loss', 'CTKD', '--model.loss.instance_temperature', 'true']
 
 
 def test_student_of_a_disentangled_teacher(
-    pairs: Path, tmp_path: Path, fit_pairs: Callable[..., Path]
+    pairs: Path, tmp_path: Path, trained: Path
 ) -> None:
-    teacher = fit_pairs() / 'best' / 'ms.safetensors'
+    teacher = trained / 'best' / 'ms.safetensors'
     before = teacher.read_bytes()
     folder = tmp_path / 'student'
     main(arguments(str(teacher), pairs, folder, '--model.loss', 'CTKD'))

@@ -25,8 +25,8 @@ from torchgeo_discomkd.tasks import PretrainedClassification
 
 
 @pytest.fixture
-def run(fit_pairs: Callable[..., Path]) -> Path:
-    return fit_pairs('--data.units', '{sar: dB}')
+def run(trained_in_db: Path) -> Path:
+    return trained_in_db
 
 
 def score(
