@@ -45,8 +45,8 @@ def run(args: Sequence[str]) -> None:
     from ..datasets import write_pack
 
     dataset = datamodule.make_dataset('train')
-    for counts in dataset.counts:
-        sys.stderr.write(f'{counts}\n')
+    for line in dataset.report():
+        sys.stderr.write(f'{line}\n')
     try:
         report = write_pack(
             dataset, options.output, options.workers, options.overwrite, progress=True

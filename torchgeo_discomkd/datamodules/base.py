@@ -183,8 +183,8 @@ class MultiModalDataModule(NonGeoDataModule):
             self._check_resident(self.any_dataset)
         if not self._reported:
             self._reported = True
-            for counts in self.any_dataset.counts:
-                rank_zero_info(str(counts))
+            for line in self.any_dataset.report():
+                rank_zero_info(line)
 
     def _check_resident(self, dataset: MultiModalDataset) -> None:
         for modality in dataset.modalities:

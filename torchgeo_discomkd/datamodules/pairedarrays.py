@@ -39,6 +39,7 @@ class PairedArraysDataModule(MultiModalDataModule):
         band_names: dict[str, list[str]] | None = None,
         bands: dict[str, list[str]] | None = None,
         units: dict[str, str] | None = None,
+        nodata: dict[str, float] | None = None,
         missing_values: Literal['mean', 'error'] = 'mean',
         **kwargs: Any,
     ) -> None:
@@ -54,7 +55,10 @@ class PairedArraysDataModule(MultiModalDataModule):
             classes: Class names in the order of their labels. Default: '0', '1', ...
             band_names: Names of the bands of each modality, in array order.
             bands: Bands to load for each modality, by name. Default: all.
-            units: Unit of the pixel values for each modality.
+            units: Unit of the pixel values for each modality. 'dB' and 'linear' are
+                checked against the values; 'amplitude', 'db_x10' and 'db_x100' are
+                converted to dB.
+            nodata: Number that stands for missing pixels in each modality.
             missing_values: What to do with missing pixels: 'mean' replaces them by the
                 band mean in the classifier, 'error' refuses the tile.
             **kwargs: Arguments of :class:`MultiModalDataModule`.
@@ -68,6 +72,7 @@ class PairedArraysDataModule(MultiModalDataModule):
             'band_names': band_names,
             'bands': bands,
             'units': units,
+            'nodata': nodata,
             'missing_values': missing_values,
         }
         super().__init__(PairedArrays, dataset_kwargs, **kwargs)

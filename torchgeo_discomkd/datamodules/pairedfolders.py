@@ -35,6 +35,7 @@ class PairedFoldersDataModule(MultiModalDataModule):
         bands: dict[str, list[str]] | None = None,
         band_names: dict[str, list[str]] | None = None,
         units: dict[str, str] | None = None,
+        nodata: dict[str, float] | None = None,
         classes: Sequence[str] | None = None,
         split_scheme: Literal['stratified', 'groups', 'folder'] = 'stratified',
         run: int = 0,
@@ -59,7 +60,10 @@ class PairedFoldersDataModule(MultiModalDataModule):
             band_names: Names of the bands in the files for each modality, in file
                 order. Default: the descriptions in the files.
             units: Unit of the pixel values for each modality. 'dB' and 'linear' are
-                checked against the values.
+                checked against the values; 'amplitude', 'db_x10' and 'db_x100' are
+                converted to dB. Default: assumed from the values of SAR images.
+            nodata: Number that stands for missing pixels in the files of a modality,
+                if they do not say so themselves.
             classes: Class names in the order of their labels. Default: sorted.
             split_scheme: 'stratified' (70/10/20 per class), 'groups' (whole events,
                 scenes or columns, from a CSV file) or 'folder' (train, val and test
@@ -86,6 +90,7 @@ class PairedFoldersDataModule(MultiModalDataModule):
             'bands': bands,
             'band_names': band_names,
             'units': units,
+            'nodata': nodata,
             'classes': classes,
             'split_scheme': split_scheme,
             'run': run,

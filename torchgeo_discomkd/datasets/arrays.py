@@ -93,7 +93,8 @@ class ArrayImages(StoredImages):
             bands: Positions of the bands; all if None.
         """
         image = self.array[row]
-        return missing_to_nan(image if bands is None else image[list(bands)])
+        chosen = image if bands is None else image[list(bands)]
+        return self.encoding.decode(missing_to_nan(chosen, self.encoding.nodata))
 
 
 class ArrayStore(Store):

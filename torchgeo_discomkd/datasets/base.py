@@ -134,15 +134,26 @@ class MultiModalDataset(NonGeoDataset, ABC):
         return self.georeference(index)
 
     def encoding(self, modality: str) -> str:
-        """Return what was stated about the numbers in the files of a modality.
+        """Return what is known about the numbers in the files of a modality.
 
         Args:
             modality: One of *modalities*.
 
         Returns:
-            A text; different if the same files are read as other values.
+            A description; different if the same files are read as other values.
         """
-        return ''
+        return f'unit {self.units[modality]}'
+
+    def report(self) -> list[str]:
+        """Return what was found: which files were taken, and how they are read.
+
+        Returns:
+            Lines for the user.
+        """
+        return [
+            *map(str, self.counts),
+            *(f'{modality}: {self.encoding(modality)}' for modality in self.modalities),
+        ]
 
     def number_in_file(self, modality: str, band: int, value: float) -> float:
         """Return the number that stands for a value in the files.

@@ -15,7 +15,10 @@ from rasterio import CRS
 
 from ..errors import LayoutError
 from ..rasters import FolderCounts, Header, read_georeference, read_header, read_image
-from ..rasters.readers import SUFFIXES
+from ..rasters.decoding import scaling
+from ..rasters.doubts import describe_file
+from ..rasters.opening import open_raster
+from ..rasters.readers import SUFFIXES, describe
 from ..rasters.walking import walk_images
 from .naming import Patterns, matching_paths, nfc
 from .stores import Folders, Store, StoredImages, hash_files, tiles_folder
@@ -65,7 +68,38 @@ class FolderImages(StoredImages):
             row: Its row.
             bands: Positions of the bands; all if None.
         """
-        return read_image(self._root / self.paths[row], bands, self.names)
+        path = self._root / self.paths[row]
+        image = read_image(path, bands, self.names, self.encoding.nodata)
+        return self.encoding.decode(image)
+
+    def describe(self, row: int, bands: Sequence[int]) -> list[str]:
+        """Describe what a file declares; see :meth:`StoredImages.describe`.
+
+        Args:
+            row: Its row.
+            bands: Positions of the bands.
+        """
+        path = self._root / self.paths[row]
+        if path.suffix.lower() == '.npy':
+            return []
+        with open_raster(path) as file:
+            named = describe(file).descriptions is not None
+            return describe_file(file, bands, named, None)
+
+    def number_in_file(self, row: int, band: int, value: float) -> float:
+        """Return a number before scale and offset; see :class:`StoredImages`.
+
+        Args:
+            row: Its row.
+            band: Position of the band.
+            value: The value that :meth:`read` returns.
+        """
+        number, path = super().number_in_file(row, band, value), self.paths[row]
+        if path.lower().endswith('.npy'):
+            return number
+        with open_raster(self._root / path) as file:
+            scale, offset = scaling(file, band) or (1.0, 0.0)
+        return (number - offset) / scale
 
     def locate(self, row: int) -> tuple[CRS, Affine] | None:
         """Read where an image lies on the Earth; None if its file does not say.

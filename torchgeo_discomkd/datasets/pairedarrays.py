@@ -62,6 +62,7 @@ class PairedArrays(StoredDataset):
         band_names: Mapping[str, Sequence[str]] | None = None,
         bands: Mapping[str, Sequence[str]] | None = None,
         units: Mapping[str, str] | None = None,
+        nodata: Mapping[str, float] | None = None,
         missing_values: Literal['mean', 'error'] = 'mean',
         transforms: Callable[[Sample], Sample] | None = None,
     ) -> None:
@@ -81,8 +82,10 @@ class PairedArrays(StoredDataset):
             band_names: Names of the bands of each modality, in order; 'B1', 'B2', ...
                 by default.
             bands: Names of the bands to read for each modality; all by default.
-            units: Unit of the values for each modality: 'dB', 'linear' or any text;
+            units: Unit of the values for each modality: 'dB', 'linear' or any text; or
+                'amplitude', 'db_x10' or 'db_x100', which are converted to dB;
                 'unknown' by default.
+            nodata: For a modality, the number that stands for missing values.
             missing_values: 'mean' passes missing values on as NaN, which a classifier
                 replaces by the band mean; 'error' refuses such a tile.
             transforms: A function that takes a sample and returns a transformed one.
@@ -108,7 +111,7 @@ class PairedArrays(StoredDataset):
         self.transforms = transforms
 
         needed = self._open(
-            'arrays', '', prefixes, modalities, bands, band_names, units
+            *('arrays', '', prefixes, modalities, bands, band_names, units, nodata)
         )
         labels = self._read(LABELS)
         self.classes = check_labels(labels, classes, split)
@@ -123,7 +126,7 @@ class PairedArrays(StoredDataset):
             _check_length(self.images[modality], len(labels))
         rows = dict.fromkeys(self.modalities, self._rows)
         first = dict.fromkeys(self.modalities, 0)
-        self._hold(rows, first, band_names, bands, units)
+        self._hold(rows, first, band_names, bands, units, nodata)
 
     def identifier(self, index: int) -> str:
         """Return '<class>/<row in the arrays>' of a sample.

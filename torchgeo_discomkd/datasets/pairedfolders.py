@@ -63,6 +63,7 @@ class PairedFolders(StoredDataset):
         bands: Mapping[str, Sequence[str]] | None = None,
         band_names: Mapping[str, Sequence[str]] | None = None,
         units: Mapping[str, str] | None = None,
+        nodata: Mapping[str, float] | None = None,
         classes: Sequence[str] | None = None,
         split_scheme: Literal['stratified', 'groups', 'folder'] = 'stratified',
         run: int = 0,
@@ -86,10 +87,14 @@ class PairedFolders(StoredDataset):
                 others need not exist.
             bands: Names of the bands to read for each modality; all by default.
             band_names: Names of the bands in the order of the files for each
-                modality. By default the descriptions in the first file if every band
-                has a unique one, else 'B1', 'B2', ...
+                modality. By default the descriptions in the first file; bands without
+                one are numbered, 'B1', 'B2', ...
             units: Unit of the pixel values for each modality: 'dB', 'linear' or any
-                text; 'unknown' by default.
+                text; or 'amplitude', 'db_x10' or 'db_x100', which are converted to dB.
+                By default, the unit of SAR images is assumed from their values, that
+                of others is 'unknown'.
+            nodata: For a modality, the number that stands for missing pixels in its
+                files, if they do not say so themselves.
             classes: Names of all classes in the order of the labels; sorted by
                 default.
             split_scheme: 'stratified' (70/10/20 per class at random, see
@@ -142,7 +147,16 @@ class PairedFolders(StoredDataset):
 
         self.bases = SPLITS if split_scheme == 'folder' else ('',)
         needed = self._open(
-            *('folders', self._base, folders, modalities, bands, band_names, units),
+            *(
+                'folders',
+                self._base,
+                folders,
+                modalities,
+                bands,
+                band_names,
+                units,
+                nodata,
+            ),
             patterns=self._patterns,
         )
         all_tiles = {
@@ -160,7 +174,7 @@ class PairedFolders(StoredDataset):
         check_split(self.labels, self.classes, split)
         rows = {m: np.array([tiles[m][k] for k in self._keys]) for m in self.modalities}
         first = {m: tiles[m][min(tiles[m])] for m in self.modalities}
-        self._hold(rows, first, band_names, bands, units)
+        self._hold(rows, first, band_names, bands, units, nodata)
         self.counts = [self._count(m, all_tiles.values()) for m in self.modalities]
 
     def identifier(self, index: int) -> str:

@@ -7,6 +7,7 @@ import copy
 import re
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,9 +20,14 @@ from torch import Tensor
 
 from ..errors import BandError, ModalityError
 from .base import MultiModalDataset, check_modalities
+from .encoding import UNKNOWN, assume_unit, looks_like_sar, make_encoding
 from .pack.reader import open_store
 from .splits import check_split_name
 from .stores import Folders, Layout, Store, StoredImages
+
+
+# Number of images from which the unit of a modality is assumed, if it was not given.
+_LOOKED_AT = 16
 
 
 class StoredDataset(MultiModalDataset):
@@ -119,6 +125,33 @@ class StoredDataset(MultiModalDataset):
             split_hash: Hash of this split.
         """
         return self.store.statistics(modality, split_hash)
+
+    def encoding(self, modality: str) -> str:
+        """Return what is known about the numbers in the files of a modality.
+
+        See :meth:`MultiModalDataset.encoding`.
+
+        Args:
+            modality: One of *modalities*.
+        """
+        images = self.images[modality]
+        row = int(self.rows[modality][0])
+        bands = self.band_indexes(modality) or range(len(self.bands[modality]))
+        return '; '.join([*images.describe(row, bands), str(images.encoding)])
+
+    def number_in_file(self, modality: str, band: int, value: float) -> float:
+        """Return the number that stands for a value in the files.
+
+        See :meth:`MultiModalDataset.number_in_file`.
+
+        Args:
+            modality: One of *modalities*.
+            band: Position of the band in samples.
+            value: Value in samples.
+        """
+        position = (self.band_indexes(modality) or range(band + 1))[band]
+        row = int(self.rows[modality][0])
+        return self.images[modality].number_in_file(row, position, value)
 
     @property
     def place(self) -> Path:
@@ -222,8 +255,9 @@ class StoredDataset(MultiModalDataset):
         band_names: Mapping[str, Sequence[str]] | None,
         bands: Mapping[str, Sequence[str]] | None,
         units: Mapping[str, str] | None,
+        nodata: Mapping[str, float] | None,
     ) -> None:
-        """Set rows, bands and units of the samples.
+        """Set rows, bands and units of the samples, and how all files are decoded.
 
         Args:
             rows: Row of every sample, for each modality in order.
@@ -231,8 +265,12 @@ class StoredDataset(MultiModalDataset):
             band_names: Names of the bands in the files.
             bands: Names of the bands to read; all bands of modalities not in it.
             units: Units that are given.
+            nodata: Numbers that stand for missing pixels.
         """
         self.rows = rows
+        for modality, images in self.images.items():
+            unit = (units or {}).get(modality) or images.unit
+            images.state(make_encoding(unit, (nodata or {}).get(modality)))
         self.bands, self.units, self._band_indexes = {}, {}, {}
         for modality in rows:
             images, row = self.images[modality], first[modality]
@@ -249,8 +287,21 @@ class StoredDataset(MultiModalDataset):
             if indexes != list(range(header.count)):
                 self._band_indexes[modality] = indexes
             self.bands[modality] = tuple(images.names[i] for i in indexes)
-            unit = (units or {}).get(modality) or images.unit
-            self.units[modality] = unit or 'unknown'
+            self._assume_unit(modality)
+            self.units[modality] = images.encoding.sample_unit
+
+    def _assume_unit(self, modality: str) -> None:
+        """Find the unit of SAR images in files, if it is not known."""
+        images = self.images[modality]
+        known = images.encoding.unit != UNKNOWN or self.store.layout != 'folders'
+        if known or not looks_like_sar(modality, self.bands[modality]):
+            return
+        # of all splits, so that they agree
+        step = -(-len(images) // _LOOKED_AT)
+        bands = self.band_indexes(modality)
+        unit = assume_unit([images.read(i, bands) for i in range(0, len(images), step)])
+        if unit != UNKNOWN:
+            images.state(replace(images.encoding, unit=unit, assumed=True))
 
 
 def _check_keys(known: Iterable[str], *mappings: Mapping[str, Any] | None) -> None:
@@ -276,7 +327,8 @@ def _check_band_names(
 
     Args:
         modality: The modality, for the message.
-        names: One name for each band in the order of the file; None numbers them.
+        names: One name for each band in the order of the file; bands without one, or
+            all if None, are numbered.
         count: Number of bands in the file.
         path: The file, for the message.
 
@@ -288,10 +340,11 @@ def _check_band_names(
     """
     if names is None:
         return tuple(f'B{i + 1}' for i in range(count))
+    names = [name or f'B{i}' for i, name in enumerate(names, 1)]
     if len(names) != count or len(set(names)) != count:
         raise BandError(
-            f"band_names of '{modality}' are {list(names)}, but {path} has {count} "
-            'bands: give each band a unique name.'
+            f"The bands of '{modality}' are named {list(names)}, but {path} has {count} "
+            'bands: give each a unique name with band_names.'
         )
     return tuple(names)
 

@@ -17,6 +17,7 @@ from rasterio import CRS
 
 from ..errors import LayoutError
 from ..rasters import FolderCounts, Header
+from .encoding import Encoding
 
 #: Class and name, which the files of one sample share; see :mod:`~.naming`.
 Key = tuple[str, str]
@@ -43,6 +44,7 @@ class StoredImages(ABC):
         pattern: Pattern that the stems of all images match, if one was given.
         counts: Numbers of the files that were found, for images in folders.
         uniform: Whether all images have the same size, so that a batch needs no checks.
+        encoding: What the numbers in the files stand for; :meth:`read` decodes them.
     """
 
     folder: str
@@ -51,6 +53,7 @@ class StoredImages(ABC):
     unit: str | None = None
     names: Sequence[str] | None = None
     uniform: bool
+    encoding: Encoding = Encoding()
 
     @property
     @abstractmethod
@@ -88,6 +91,39 @@ class StoredImages(ABC):
             BandError: If its bands are not those in *names*.
             CorruptFileError: If it cannot be read.
         """
+
+    def state(self, encoding: Encoding) -> None:
+        """State what the numbers in the files stand for.
+
+        Args:
+            encoding: What the user says, or what is assumed.
+
+        Raises:
+            PackError: If they were decoded in another way when they were packed.
+        """
+        self.encoding = encoding
+
+    def describe(self, row: int, bands: Sequence[int]) -> list[str]:
+        """Describe what the file of an image says about the numbers in it.
+
+        Args:
+            row: Its row.
+            bands: Positions of the bands.
+
+        Returns:
+            Parts of a sentence.
+        """
+        return []
+
+    def number_in_file(self, row: int, band: int, value: float) -> float:
+        """Return the number that stands for a value in the file of an image.
+
+        Args:
+            row: Its row.
+            band: Position of the band.
+            value: The value that :meth:`read` returns.
+        """
+        return self.encoding.encode(value)
 
     def gather(
         self, rows: Sequence[int], bands: Sequence[int] | None = None

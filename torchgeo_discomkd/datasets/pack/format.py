@@ -30,8 +30,9 @@ SUFFIX = '.safetensors'
 #: Key of the metadata in the file's header.
 KEY = 'torchgeo_discomkd_pack'
 
-#: Version of the format above.
-FORMAT = 1
+#: Version of the format above, and those that can be read.
+FORMAT = 2
+READABLE = (1, 2)
 
 #: Rows of the statistics, which are fields of BandStatistics.
 STATISTICS = ('mean', 'std', 'low', 'high', 'minimum', 'maximum', 'missing', 'count')
@@ -51,14 +52,18 @@ class PackedModality:
         folder: Folder below each base (folders), or prefix of the file (arrays).
         descriptions: Names of the bands in the files themselves, in order; None if they
             have none.
-        unit: Unit of the values, if one was given when the data were packed.
+        unit: Unit of the values, if it was known when the data were packed.
         stem_pattern: Regular expression that selected the files, if one was given.
+        file_unit: Unit in the source's files, if they were converted.
+        nodata: Number that stood for missing pixels in the source's files, if stated.
     """
 
     folder: str
     descriptions: tuple[str, ...] | None
     unit: str | None
     stem_pattern: str | None = None
+    file_unit: str | None = None
+    nodata: float | None = None
 
 
 @dataclass(frozen=True)
@@ -101,8 +106,10 @@ class PackMetadata:
         """
         try:
             values: dict[str, Any] = json.loads(text)
-            if (number := values.pop('format')) != FORMAT:
-                raise ValueError(f'format {number}, but this version reads {FORMAT}')
+            if (number := values.pop('format')) not in READABLE:
+                raise ValueError(
+                    f'format {number}, but this version reads {READABLE[0]} to {FORMAT}'
+                )
             for name in ('bases', 'crs'):
                 values[name] = tuple(values[name])
             for modality, described in values['modalities'].items():

@@ -19,6 +19,7 @@ import numpy as np
 
 from ... import __version__
 from ...errors import OutputError
+from ..encoding import UNKNOWN
 from ..stored import StoredDataset
 from .format import KEY, STATISTICS_ROWS, PackedModality, PackMetadata
 
@@ -71,15 +72,18 @@ class PackLayout:
         described: dict[str, PackedModality] = {}
         self._shapes: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {}
         for modality, images in dataset.images.items():
-            header = images.header(0)
+            header, encoding = images.header(0), images.encoding
             shape = header.count, header.height, header.width
             described[modality] = PackedModality(
                 images.folder,
                 header.descriptions,
-                dataset.units.get(modality),
+                None if encoding.sample_unit == UNKNOWN else encoding.sample_unit,
                 None if images.pattern is None else images.pattern.pattern,
+                None if encoding.unit == encoding.sample_unit else encoding.unit,
+                encoding.nodata,
             )
-            keep = header.dtype.name in KEPT and modality not in widened
+            changed = encoding.unit != encoding.sample_unit or modality in widened
+            keep = header.dtype.name in KEPT and not changed
             dtype = header.dtype.newbyteorder('<') if keep else np.dtype('<f4')
             count = len(images)
             self.images[modality] = dtype, shape

@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from ...errors import LayoutError, ModalityError, PackError
 from ...rasters import FolderCounts, Header, check_bands
 from ..arrays import ArrayStore
+from ..encoding import UNKNOWN, Encoding
 from ..folders import FolderStore
 from ..naming import Patterns, compile_patterns, matching_paths
 from ..stores import Folders, Layout, Store, StoredImages
@@ -170,6 +171,7 @@ class PackedImages(StoredImages):
         self.folder = described.folder
         self.unit = described.unit
         self._descriptions = described.descriptions
+        self._described = described
         self._pack = pack
         self._modality = modality
 
@@ -186,6 +188,30 @@ class PackedImages(StoredImages):
     def mapped(self) -> NDArray[Any]:
         """All images, (N, C, H, W), missing pixels NaN: a view of the file."""
         return self._pack.images[self._modality]
+
+    def state(self, encoding: Encoding) -> None:
+        """Check that the numbers were decoded like that when they were packed.
+
+        Args:
+            encoding: What the user states about the source's files.
+
+        Raises:
+            PackError: If they were decoded in another way.
+        """
+        described, unit = self._described, encoding.unit
+        asked = {'nodata': encoding.nodata, 'units': unit}
+        packed = {
+            'nodata': described.nodata,
+            'units': described.file_unit or described.unit or UNKNOWN,
+        }
+        same_nodata = encoding.nodata in (None, described.nodata)
+        same_unit = unit == encoding.sample_unit or unit == described.file_unit
+        if not same_nodata or not same_unit:
+            raise PackError(
+                f"'{self._modality}' in {self._pack.path} was packed with {packed}, "
+                f'not {asked}: pack the data again, or give the folder as root.'
+            )
+        self.encoding = Encoding(encoding.sample_unit, None, encoding.assumed)
 
     def header(self, row: int) -> Header:
         """Return the names and number of bands, size and type of an image.
