@@ -25,7 +25,6 @@ from .pack.reader import open_store
 from .splits import check_split_name
 from .stores import Folders, Layout, Store, StoredImages
 
-
 # Number of images from which the unit of a modality is assumed, if it was not given.
 _LOOKED_AT = 16
 
@@ -343,8 +342,8 @@ def _check_band_names(
     names = [name or f'B{i}' for i, name in enumerate(names, 1)]
     if len(names) != count or len(set(names)) != count:
         raise BandError(
-            f"The bands of '{modality}' are named {list(names)}, but {path} has {count} "
-            'bands: give each a unique name with band_names.'
+            f"The bands of '{modality}' are named {list(names)}, but {path} has "
+            f'{count} bands: give each a unique name with band_names.'
         )
     return tuple(names)
 
