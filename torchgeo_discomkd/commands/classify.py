@@ -154,7 +154,8 @@ def _make_table(
     if summary.failed:
         sys.stderr.write(f'first tile without a label: {summary.example}\n')
     for reading, count in summary.readings.most_common(MOST_READINGS):
-        sys.stdout.write(f'read {count} tiles: {reading}\n')
+        tiles = 'tile' if count == 1 else 'tiles'
+        sys.stdout.write(f'read {count} {tiles}: {reading}\n')
     if (others := len(summary.readings) - MOST_READINGS) > 0:
         sys.stdout.write(f'read the rest in {others} other ways\n')
     sys.stdout.write(f'{summary}\n')

@@ -159,7 +159,8 @@ def check_split(labels: ArrayLike, classes: Sequence[str], split: str) -> None:
     present = set(np.asarray(labels).tolist())
     if not present:
         raise SplitError(
-            f"Split '{split}' is empty: add samples or choose another split."
+            f"Split '{split}' is empty: add samples (70/10/20 at random takes 11 of a "
+            'class) or choose another split.'
         )
     absent = [name for i, name in enumerate(classes) if i not in present]
     if not absent:

@@ -19,7 +19,7 @@ from .pixel_size import pixel_size, same_size
 from .scale import DIVISORS, Unit
 from .unusual import distances
 
-#: A scene is unusual if more than this share of its windows are.
+#: An image is unusual if more than this share of its windows are.
 MOST_UNUSUAL = 0.1
 
 
@@ -47,49 +47,33 @@ def check_profile(profile: ImageProfile | None, strict: bool, resample: bool) ->
         )
 
 
-def doubt_tile(
+def doubt_values(
     windows: NDArray[np.float32], bands: tuple[str, ...], profile: ImageProfile | None
 ) -> list[str]:
-    """Say how the values of a tile differ from those of training tiles.
+    """Say how the values of an image differ from those of training tiles.
 
     Args:
-        windows: The tile in the unit of the classifier, in N windows: shape (N, C, H,
-            W), missing pixels NaN.
-        bands: Names of the C bands.
-        profile: What the training tiles look like; None if that is unknown.
-
-    Returns:
-        One sentence; none unless the median window is unusual.
-    """
-    if profile is None:
-        return []
-    found = sorted(distances(windows, bands, profile))[len(windows) // 2]
-    return [found.reason] if found.unusual else []
-
-
-def doubt_scene(
-    windows: NDArray[np.float32], bands: tuple[str, ...], profile: ImageProfile | None
-) -> list[str]:
-    """Say how the values of a scene differ from those of training tiles.
-
-    Args:
-        windows: Windows from all over the scene, shape (N, C, H, W), missing pixels
-            NaN.
+        windows: The image in the unit of the classifier, or windows from all over it:
+            shape (N, C, H, W), missing pixels NaN.
         bands: Names of the C bands.
         profile: What the training tiles look like; None if that is unknown.
 
     Returns:
         One sentence; none unless more than :data:`MOST_UNUSUAL` of the windows are
-        unusual.
+        unusual, and at least two if there are several.
     """
     if profile is None:
         return []
     present = windows[np.isfinite(windows).any(axis=(1, 2, 3))]
     unusual = sorted(d for d in distances(present, bands, profile) if d.unusual)
-    if len(unusual) <= MOST_UNUSUAL * len(present):
+    least = min(len(present), 2)
+    if len(unusual) <= MOST_UNUSUAL * len(present) or len(unusual) < least:
         return []
-    share, typical = len(unusual) / len(present), unusual[len(unusual) // 2]
-    return [f'{100 * share:.0f} % of the windows are unusual ({typical.reason})']
+    typical = unusual[len(unusual) // 2].reason
+    if len(present) == 1:
+        return [typical]
+    share = len(unusual) / len(present)
+    return [f'{100 * share:.0f} % of the windows are unusual ({typical})']
 
 
 def doubt_pixel_size(
@@ -122,6 +106,7 @@ def describe_file(
     positions: Sequence[int],
     named: bool,
     nodata: float | None,
+    resampled_to: float | None = None,
 ) -> list[str]:
     """Describe how the numbers in a file are decoded.
 
@@ -130,6 +115,7 @@ def describe_file(
         positions: Positions of the bands that are read.
         named: Whether the bands are identified by name.
         nodata: The nodata value that the user states.
+        resampled_to: Size of pixels in metres at which they are read.
 
     Returns:
         Parts of a sentence.
@@ -146,6 +132,8 @@ def describe_file(
         parts.append('mask from the file')
     if nodata is not None:
         parts.append(f'nodata {nodata:g} as stated')
+    if resampled_to is not None:
+        parts.append(f'pixels of {resampled_to:.3g} m')
     return parts
 
 

@@ -32,7 +32,7 @@ from .doubts import (
     describe_file,
     describe_unit,
     doubt_pixel_size,
-    doubt_tile,
+    doubt_values,
 )
 from .finding import ImageFiles
 from .footprints import make_footprint
@@ -191,7 +191,7 @@ def read_tile(files: ImageFiles, spec: TileSpec) -> Tile:
         windows = fit_size(values, spec.size)
         if missing >= spec.max_nodata or not len(windows):
             return Tile(files, 'nodata', None, footprint)
-        doubts += doubt_tile(windows, spec.bands, spec.profile)
+        doubts += doubt_values(windows, spec.bands, spec.profile)
     # also a CRS that PROJ does not know, a file system that went away
     except (MemoryError, OSError, RuntimeError, ValueError) as error:
         return Tile(files, error_status(error), None, footprint)
@@ -329,7 +329,7 @@ def _read_file(
                 for row, band in enumerate(chosen)
                 if (tag := scaling(file, band)) is not None
             },
-            reading=describe_file(file, chosen, named, spec.nodata),
+            reading=describe_file(file, chosen, named, spec.nodata, spec.pixel_size),
             doubts=[] if spec.resample else doubt_pixel_size(*own, spec.profile),
         )
 

@@ -3,6 +3,7 @@
 
 """Task that evaluates and applies classifier files."""
 
+import warnings
 from collections.abc import Iterable
 
 import numpy as np
@@ -12,9 +13,14 @@ from torchgeo.datasets.utils import Sample
 from ..datamodules import SARTilesDataModule
 from ..datasets import MultiModalDataset
 from ..errors import BandError, ClassifierFileError, ModalityError, UnitError
+from ..metadata import ImageProfile
 from ..models import load_classifier, read_outs
 from ..models.discomkd import READ_OUTS
 from ..rasters import check_unit
+from ..rasters.band_names import canonical
+from ..rasters.doubts import doubt_pixel_size, doubt_values
+from ..rasters.plausibility import check_backscatter, options_of
+from ..rasters.scale import parse_unit
 from .base import MultiModalTask
 
 
@@ -115,12 +121,15 @@ class PretrainedClassification(MultiModalTask):
             BandError: If a file takes other bands of a modality.
             ModalityError: If no classifier can be applied.
             UnitError: If one is in dB and the other in linear power.
+
+        Warns:
+            UserWarning: If the pixels differ in size.
         """
         for name, path in self._files():
             metadata = self.model[name].metadata
             for modality, expected in metadata.modalities.items():
                 bands = dataset.bands.get(modality, expected.bands)
-                if bands != expected.bands:
+                if [*map(canonical, bands)] != [*map(canonical, expected.bands)]:
                     raise BandError(
                         f'{path} takes the {modality!r} bands {list(expected.bands)}, '
                         f'but the data has {list(bands)}: set --data.bands.'
@@ -131,6 +140,8 @@ class PretrainedClassification(MultiModalTask):
                         f'{path} takes {modality!r} in {expected.unit}, but the data '
                         f'is in {unit}: convert the data.'
                     )
+                if modality in dataset.modalities:
+                    _warn_of_pixel_size(path, dataset, modality, expected.profile)
         if not any(self._has(n, dataset.modalities) for n in self.classifier_names()):
             needed = {n: list(c.modalities) for n, c in self.model.items()}
             raise ModalityError(
@@ -156,6 +167,10 @@ class PretrainedClassification(MultiModalTask):
         Raises:
             ModalityError: If no classifier can use the batch.
             UnitError: If the values of the first batch contradict the file's unit.
+
+        Warns:
+            UserWarning: If the values of the first batch are far from those of
+                training.
         """
         images = {
             key.removeprefix('image_'): x
@@ -192,8 +207,38 @@ class PretrainedClassification(MultiModalTask):
     def _check_values(self, name: str, images: dict[str, Tensor]) -> None:
         """Check the first batch: linear power is easily taken for dB."""
         for modality, metadata in self.model[name].metadata.modalities.items():
-            values = images[modality][images[modality].isfinite()].float()
-            if metadata.unit in {'dB', 'linear'} and values.numel():
-                # not the extremes: noise removal leaves a few negative powers
-                low, high = np.percentile(values.cpu().numpy(), [2, 98])
-                check_unit(low, high, metadata.unit, f'{name!r}: {modality!r}')
+            values = images[modality].float().cpu().numpy()
+            present, unit = values[np.isfinite(values)], parse_unit(metadata.unit)
+            where = f'{name!r}: {modality!r}'
+            if not present.size:
+                continue
+            # not the extremes: noise removal leaves a few negative powers
+            check_unit(*np.percentile(present, [2, 98]), unit, where)
+            bands = values.swapaxes(0, 1)
+            try:
+                doubts = check_backscatter(
+                    bands, bands, unit, metadata.bands, options_of(modality)
+                )
+            except UnitError as error:
+                raise UnitError(f'{where}: {error}') from error
+            doubts += doubt_values(values, metadata.bands, metadata.profile)
+            if doubts:
+                warnings.warn(
+                    f'{where}: the first {len(values)} images differ from those of '
+                    f'training: {"; ".join(doubts)}. The predictions may be wrong.',
+                    stacklevel=2,
+                )
+
+
+def _warn_of_pixel_size(
+    path: str, dataset: MultiModalDataset, modality: str, profile: ImageProfile | None
+) -> None:
+    if (place := dataset.locate(0, modality)) is None:
+        return
+    doubts = doubt_pixel_size(*place, dataset.tile_size(modality), profile)
+    if doubts:
+        warnings.warn(
+            f'{path}: {modality!r} has {doubts[0]}. The scores will be lower: resample '
+            'the tiles.',
+            stacklevel=4,
+        )

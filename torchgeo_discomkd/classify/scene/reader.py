@@ -216,7 +216,7 @@ class SceneReader:
     def reading(self) -> str:
         """How the numbers in the files are understood, known after :meth:`sample`."""
         spec, (file, positions) = self._spec, self._files[0]
-        parts = describe_file(file, positions, self.named, spec.nodata)
+        parts = describe_file(file, positions, self.named, spec.nodata, spec.pixel_size)
         how = describe_unit(self._given, spec.unit, spec.scale != 'auto')
         return '; '.join([*parts, how])
 

@@ -6,7 +6,7 @@
 import warnings
 
 from ...errors import UnusualImageError
-from ...rasters.doubts import doubt_scene
+from ...rasters.doubts import doubt_values
 from ...rasters.tiles import TileSpec
 from .reader import SceneSample
 
@@ -28,7 +28,7 @@ def report_doubts(name: str, sample: SceneSample, spec: TileSpec) -> str | None:
     Warns:
         UserWarning: If there are some.
     """
-    doubts = [*sample.doubts, *doubt_scene(sample.windows, spec.bands, spec.profile)]
+    doubts = [*sample.doubts, *doubt_values(sample.windows, spec.bands, spec.profile)]
     if not doubts:
         return None
     text = '; '.join(doubts)
