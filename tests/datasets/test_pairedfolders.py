@@ -190,7 +190,10 @@ def test_descriptions_name_the_bands(tmp_path: Path) -> None:
         ({'bands': {'sar': ['HH']}}, r"bands of 'sar' .*'HH'.*\['B1', 'B2'\]"),
         ({'bands': {'sar': ['B1', 'B1']}}, 'give each at most once'),
         ({'bands': {'sar': []}}, 'give each at most once'),
-        ({'band_names': {'sar': ['VV']}}, r"2 bands of 'sar' in .* named \['VV'\]: give"),
+        (
+            {'band_names': {'sar': ['VV']}},
+            r"2 bands of 'sar' in .* named \['VV'\]: give",
+        ),
         ({'band_names': {'sar': ['VV', 'VV']}}, 'give each a unique name'),
     ],
 )

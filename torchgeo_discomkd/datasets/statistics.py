@@ -109,7 +109,11 @@ class BandStatistics:
             columns = {name: _tuples(column) for name, column in values.items()}
             result = cls(**columns, count=count)
             # fields of several figures may be left out
-            lengths = {len(c) for n, c in columns.items() if n not in SEVERAL or c != ()}
+            lengths = {
+                len(column)
+                for name, column in columns.items()
+                if name not in SEVERAL or column != ()
+            }
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f'not band statistics: {error}') from error
         if len(lengths) != 1:
