@@ -235,7 +235,7 @@ def test_bad_arguments(root: Path, tmp_path: Path) -> None:
         PairedArrays(str(root), modalities=['sar', 'sar'])
     with pytest.raises(BandError, match="bands of 'sar'"):
         PairedArrays(str(root), bands={'sar': ['VV']})
-    with pytest.raises(BandError, match=r"band_names of 'sar' .* has 2 bands"):
+    with pytest.raises(BandError, match=r"2 bands of 'sar' in .* named \['VV'\]: give"):
         PairedArrays(str(root), band_names={'sar': ['VV']})
 
 

@@ -45,7 +45,7 @@ def test_sample(root: Path) -> None:
     assert dataset.modalities == ('ms', 'sar')
     assert dataset.classes == ('Crop', 'Water')
     assert dataset.bands == {'ms': ('B1', 'B2', 'B3'), 'sar': ('B1', 'B2')}
-    assert dataset.units == {'ms': 'unknown', 'sar': 'unknown'}
+    assert dataset.units == {'ms': 'unknown', 'sar': 'dB'}
     assert len(dataset) == 28
     sample = dataset[20]
     assert set(sample) == {'image_ms', 'image_sar', 'label', 'index'}
@@ -190,8 +190,11 @@ def test_descriptions_name_the_bands(tmp_path: Path) -> None:
         ({'bands': {'sar': ['HH']}}, r"bands of 'sar' .*'HH'.*\['B1', 'B2'\]"),
         ({'bands': {'sar': ['B1', 'B1']}}, 'give each at most once'),
         ({'bands': {'sar': []}}, 'give each at most once'),
-        ({'band_names': {'sar': ['VV']}}, r"band_names of 'sar' .* has 2 bands"),
-        ({'band_names': {'sar': ['VV', 'VV']}}, 'give each band a unique name'),
+        (
+            {'band_names': {'sar': ['VV']}},
+            r"2 bands of 'sar' in .* named \['VV'\]: give",
+        ),
+        ({'band_names': {'sar': ['VV', 'VV']}}, 'give each a unique name'),
     ],
 )
 def test_wrong_bands(root: Path, arguments: dict[str, Any], message: str) -> None:

@@ -104,7 +104,9 @@ def test_band_without_a_valid_pixel(tmp_path: Path) -> None:
 
 
 def test_units(root: Path) -> None:
-    cached_statistics(PairedFolders(str(root), units={'sar': 'dB', 'ms': 'linear'}))
+    with pytest.raises(UnitError, match="Values of band B1 of 'ms' are outside -60"):
+        cached_statistics(PairedFolders(str(root), units={'sar': 'dB', 'ms': 'linear'}))
+    cached_statistics(PairedFolders(str(root), units={'sar': 'dB'}))
     with pytest.raises(UnitError, match="Band B1 of 'ms' is said to be in dB"):
         cached_statistics(PairedFolders(str(root), units={'ms': 'dB'}))
     with pytest.raises(UnitError, match="Band B1 of 'sar' is said to be linear"):

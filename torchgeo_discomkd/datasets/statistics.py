@@ -57,7 +57,7 @@ class BandStatistics:
         means: 0.5th and 99.5th percentile of the mean of a tile.
         stds: 0.5th and 99.5th percentile of the standard deviation within a tile.
         repeated: The value that too many pixels share to be measured, and the share of
-            the pixels that have it; NaN and 0 if there is none.
+            the pixels that have it; both 0 if there is none.
 
     Example:
         >>> statistics = BandStatistics(
@@ -108,9 +108,15 @@ class BandStatistics:
             count = int(values.pop('count'))
             columns = {name: _tuples(column) for name, column in values.items()}
             result = cls(**columns, count=count)
+            # fields of several figures may be left out
+            lengths = {
+                len(column)
+                for name, column in columns.items()
+                if name not in SEVERAL or column != ()
+            }
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f'not band statistics: {error}') from error
-        if len({len(column) for column in columns.values() if column}) != 1:
+        if len(lengths) != 1:
             raise ValueError('not band statistics: columns of different lengths')
         return result
 
@@ -317,7 +323,7 @@ def band_statistics(dataset: MultiModalDataset, modality: str) -> BandStatistics
         quantiles=tuple(tuple(np.quantile(v, QUANTILES).tolist()) for v in present),
         means=_tuples(ranges[0].tolist()),
         stds=_tuples(ranges[1].tolist()),
-        repeated=tuple(repeated_value(v) or (np.nan, 0.0) for v in present),
+        repeated=tuple(repeated_value(v) or (0.0, 0.0) for v in present),
     )
 
 

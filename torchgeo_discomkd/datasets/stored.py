@@ -342,8 +342,8 @@ def _check_band_names(
     names = [name or f'B{i}' for i, name in enumerate(names, 1)]
     if len(names) != count or len(set(names)) != count:
         raise BandError(
-            f"The bands of '{modality}' are named {list(names)}, but {path} has "
-            f'{count} bands: give each a unique name with band_names.'
+            f"The {count} bands of '{modality}' in {path} are named {list(names)}: "
+            'give each a unique name with band_names.'
         )
     return tuple(names)
 
