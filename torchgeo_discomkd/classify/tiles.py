@@ -159,8 +159,10 @@ def classify_tiles(
         ...     water = np.float32(images.mean(axis=(1, 2, 3)) < -15)
         ...     return np.stack([1 - water, water], axis=1)
         >>> predictor = Predictor(metadata, 'sar', 'threshold', None, 'cpu', compute)
+        >>> rng = np.random.default_rng(0)
+        >>> water = rng.normal([[[-20]], [[-25]]], 1, (2, 32, 32))
         >>> with TemporaryDirectory() as folder:
-        ...     np.save(f'{folder}/lake.npy', np.full((2, 32, 32), -20, np.float32))
+        ...     np.save(f'{folder}/lake.npy', np.float32(water))
         ...     tiles = find_images([folder], predictor.bands)
         ...     output = f'{folder}/tiles.csv'
         ...     summary = classify_tiles(predictor, tiles, output, progress=False)

@@ -3,6 +3,7 @@
 
 """How an image was understood, and what speaks against it."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -126,8 +127,10 @@ def describe_file(
             scale, offset = tag
             plus = f' and offset {offset:g}' if offset else ''
             parts.append(f'scale {scale:g}{plus} from the file')
-    values = dict.fromkeys(file.nodatavals[band] for band in positions)
-    parts += [f'nodata {v:g} from the file' for v in values if v is not None]
+    # NaN is missing in any file
+    values = {file.nodatavals[b] for b in positions} - {None}
+    values = sorted(v for v in values if not math.isnan(v))
+    parts += [f'nodata {value:g} from the file' for value in values]
     if has_mask(file) or alpha_bands(file):
         parts.append('mask from the file')
     if nodata is not None:

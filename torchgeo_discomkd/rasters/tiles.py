@@ -177,21 +177,16 @@ def read_tile(files: ImageFiles, spec: TileSpec) -> Tile:
     """
     footprint = None
     try:
-        image = read_raw(files, spec)
-        shape = image.values.shape[1:]
-        if image.georeference is not None:
-            footprint = make_footprint(*image.georeference, shape, spec.crs)
-        given = find_unit(image.values, spec.scale, spec.unit, 'The tile')
-        values = convert_scale(image.values, given, spec.unit)
-        doubts = [*image.doubts]
-        doubts += check_backscatter(
-            image.values, values, spec.unit, spec.bands, scaling=image.scaling
-        )
-        missing = np.isnan(values).any(axis=0).mean()
-        windows = fit_size(values, spec.size)
+        raw = read_raw(files, spec)
+        shape = raw.values.shape[1:]
+        if raw.georeference is not None:
+            footprint = make_footprint(*raw.georeference, shape, spec.crs)
+        image = convert(raw, spec)
+        missing = np.isnan(image.values).any(axis=0).mean()
+        windows = fit_size(image.values, spec.size)
         if missing >= spec.max_nodata or not len(windows):
             return Tile(files, 'nodata', None, footprint)
-        doubts += doubt_values(windows, spec.bands, spec.profile)
+        doubts = [*image.doubts, *doubt_values(windows, spec.bands, spec.profile)]
     # also a CRS that PROJ does not know, a file system that went away
     except (MemoryError, OSError, RuntimeError, ValueError) as error:
         return Tile(files, error_status(error), None, footprint)
@@ -199,9 +194,32 @@ def read_tile(files: ImageFiles, spec: TileSpec) -> Tile:
     if unusual is not None and spec.strict:
         return Tile(files, f'unusual: {unusual}', None, footprint, unusual=unusual)
     status = 'ok' if spec.size in (None, shape) else 'mixed_size'
-    how = describe_unit(given, spec.unit, spec.scale != 'auto')
-    reading = '; '.join([*image.reading, how])
+    reading = '; '.join(image.reading)
     return Tile(files, status, windows, footprint, image.named, unusual, reading)
+
+
+def convert(raw: RawImage, spec: TileSpec) -> RawImage:
+    """Convert an image to the unit of the classifier.
+
+    Args:
+        raw: The image as stored in its files.
+        spec: What the classifier needs.
+
+    Returns:
+        The image in this unit, with how that was done and what speaks against it.
+
+    Raises:
+        UnitError: If the values contradict the unit, or cannot be backscatter.
+    """
+    given = find_unit(raw.values, spec.scale, spec.unit, 'The tile')
+    values = convert_scale(raw.values, given, spec.unit)
+    doubts = check_backscatter(
+        raw.values, values, spec.unit, spec.bands, scaling=raw.scaling
+    )
+    how = describe_unit(given, spec.unit, spec.scale != 'auto')
+    return replace(
+        raw, values=values, reading=[*raw.reading, how], doubts=[*raw.doubts, *doubts]
+    )
 
 
 def read_ahead(

@@ -130,6 +130,7 @@ def write_ground_control(
     array = np.full((2, 200, 300), -20.0)
     array[:, 80:120, 160:200] = -4
     array[1] -= 5
+    array += np.random.default_rng(0).normal(0, 0.01, array.shape)
     array = 1000 * 10 ** (array / 10) if dtype == 'uint16' else array
     points = []
     for row in np.linspace(0, 200, 6):

@@ -87,8 +87,10 @@ def test_each_scene_has_the_map_of_a_single_call(
     shares = ['share_Water', 'share_Land', 'share_uncertain']
     assert table.columns.tolist() == [
         *('scene', 'map', 'status', 'rows', 'columns', 'stride', 'nodata', 'windows'),
-        *('mean_confidence', *shares),
+        *('mean_confidence', 'unusual', 'reading', *shares),
     ]
+    assert table.unusual.isna().all()
+    assert table.reading.str.contains('dB by its values').all()
     assert table.scene.tolist() == [f'scenes/{name}.tif' for name in 'abc']
     assert table['map'].tolist() == ['a.tif', 'b.tif', 'c.tif']
     for i, name in enumerate('abc'):

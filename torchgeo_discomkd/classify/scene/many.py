@@ -118,6 +118,7 @@ def classify_scenes(
         ...         ) as file:
         ...             noise = np.random.default_rng(0).normal(0, 1, (2, 64, 64))
         ...             file.write(np.float32(value + noise))
+        ...             file.descriptions = 'VV', 'VH'
         ...     scenes = find_images([folder], predictor.bands)
         ...     summary = classify_scenes(
         ...         predictor, scenes, f'{folder}/maps', stride=32, progress=False)

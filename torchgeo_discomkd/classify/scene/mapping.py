@@ -130,8 +130,8 @@ def classify_scene(
         ...     water = np.float32(images.mean(axis=(1, 2, 3)) < -15)
         ...     return np.stack([1 - water, water], axis=1)
         >>> predictor = Predictor(metadata, 'sar', 'threshold', None, 'cpu', compute)
-        >>> pixels = np.full((2, 64, 64), -10, np.float32)
-        >>> pixels[:, :, 32:] = -20
+        >>> pixels = np.float32(np.random.default_rng(0).normal(-10, 1, (2, 64, 64)))
+        >>> pixels[:, :, 32:] -= 10
         >>> with TemporaryDirectory() as folder:
         ...     with rasterio.open(
         ...         f'{folder}/scene.tif', 'w', width=64, height=64, count=2,
@@ -139,6 +139,7 @@ def classify_scene(
         ...         transform=Affine(10, 0, 500000, 0, -10, 5000000)
         ...     ) as file:
         ...         file.write(pixels)
+        ...         file.descriptions = 'VV', 'VH'
         ...     [scene] = find_images([f'{folder}/scene.tif'], predictor.bands)
         ...     summary = classify_scene(
         ...         predictor, scene, f'{folder}/map.tif', stride=32, progress=False)
