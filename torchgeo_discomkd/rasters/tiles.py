@@ -28,6 +28,7 @@ from ..errors import (
 from ..metadata import ImageProfile
 from .decoding import alpha_bands, missing_to_nan, read_bands, refuse_complex, scaling
 from .doubts import (
+    as_amplitude,
     check_profile,
     describe_file,
     describe_unit,
@@ -40,7 +41,7 @@ from .opening import open_image_array, open_raster
 from .pixel_size import resampled
 from .plausibility import check_backscatter
 from .readers import describe, describe_array, locate
-from .scale import Scale, check_scale, convert_scale, find_unit
+from .scale import Scale, Unit, check_scale, convert_scale, find_unit
 from .selection import named_bands, select_bands
 from .sizes import check_pixels, fit_size
 
@@ -97,6 +98,11 @@ class TileSpec:
         check_profile(self.profile, self.strict, self.resample)
 
     @property
+    def stated(self) -> bool:
+        """Whether the user states the unit of the tiles."""
+        return self.scale != 'auto'
+
+    @property
     def pixel_size(self) -> float | None:
         """Size at which pixels are read, in metres; None for that of the file."""
         return self.profile.pixel_size if self.resample and self.profile else None
@@ -140,6 +146,7 @@ class RawImage:
         scaling: Scale and offset of the bands that declare them, by position.
         reading: How the numbers in the file are decoded.
         doubts: What speaks against using it.
+        given: Unit in the file; None if it was not looked for.
     """
 
     values: NDArray[np.float32]
@@ -148,6 +155,7 @@ class RawImage:
     scaling: Mapping[int, tuple[float, float]] = field(default_factory=dict)
     reading: Sequence[str] = ()
     doubts: Sequence[str] = ()
+    given: Unit | None = None
 
 
 def check_max_nodata(max_nodata: float) -> None:
@@ -186,7 +194,9 @@ def read_tile(files: ImageFiles, spec: TileSpec) -> Tile:
         windows = fit_size(image.values, spec.size)
         if missing >= spec.max_nodata or not len(windows):
             return Tile(files, 'nodata', None, footprint)
-        doubts = [*image.doubts, *doubt_values(windows, spec.bands, spec.profile)]
+        amplitude = as_amplitude(windows, image.given, spec.stated, spec.unit)
+        doubts = [*image.doubts]
+        doubts += doubt_values(windows, spec.bands, spec.profile, amplitude)
     # also a CRS that PROJ does not know, a file system that went away
     except (MemoryError, OSError, RuntimeError, ValueError) as error:
         return Tile(files, error_status(error), None, footprint)
@@ -216,7 +226,7 @@ def convert(raw: RawImage, spec: TileSpec) -> RawImage:
     doubts = check_backscatter(
         raw.values, values, spec.unit, spec.bands, scaling=raw.scaling
     )
-    how = describe_unit(given, spec.unit, spec.scale != 'auto')
+    how = describe_unit(given, spec.unit, spec.stated)
     return replace(
         raw, values=values, reading=[*raw.reading, how], doubts=[*raw.doubts, *doubts]
     )
