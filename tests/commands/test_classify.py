@@ -59,7 +59,7 @@ def test_three_words_make_a_table(
     assert 'tiles/s' in captured.err
     assert len(geopandas.read_parquet(out)) == 6
     _, err = fails(capsys, 2, model, tiles, '--output', out)
-    assert err.startswith(f'error: {out} exists')
+    assert err.splitlines()[-1].startswith(f'error: {out} exists')
     command(model, tiles / '00001.tif', '--output', out, '--overwrite')
     assert len(geopandas.read_parquet(out)) == 1
 
