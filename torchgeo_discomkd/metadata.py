@@ -163,6 +163,12 @@ class ClassifierMetadata:
             )
             for name, m in self.modalities.items()
         }
+        problems |= {
+            f"the profile of '{name}' is not one of {m.in_channels} bands": (
+                m.profile is not None and not _fits(m.profile, m.in_channels)
+            )
+            for name, m in self.modalities.items()
+        }
         found = [problem for problem, present in problems.items() if present]
         if found:
             raise ClassifierFileError(
@@ -211,6 +217,15 @@ class ClassifierMetadata:
             raise ClassifierFileError(
                 f'The metadata have a field of the wrong type: {error}.'
             ) from error
+
+
+def _fits(profile: ImageProfile, bands: int) -> bool:
+    """Return whether a profile has all figures of each band."""
+    figures = ((profile.quantiles, len(QUANTILES)), (profile.means, 2))
+    return all(
+        [len(of_band) for of_band in values] == [count] * bands
+        for values, count in (*figures, (profile.stds, 2))
+    )
 
 
 def _check_fields(

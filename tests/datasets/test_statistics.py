@@ -13,17 +13,19 @@ import pytest
 import torch
 from torchgeo.datamodules.eurosat import MEAN, STD
 
-from tests.fakes import write_pairs, write_tile
+from tests.fakes import pack_folders, write_pairs, write_tile
 from torchgeo_discomkd.datasets import (
     BandStatistics,
     PairedFolders,
     band_statistics,
     cached_statistics,
     statistics,
+    statistics_rows,
 )
 from torchgeo_discomkd.errors import MissingValueError, TileSizeError, UnitError
 
 from .conftest import statistics_of
+from .radar import filled, write_radar
 
 
 def pixels(dataset: PairedFolders, modality: str) -> np.ndarray:
@@ -218,3 +220,87 @@ def test_real_eurosat_is_close_to_published_statistics(real_data: Path) -> None:
     assert found.bands[-2:] == ('B12', 'B8A')
     assert np.allclose(found.mean, list(MEAN.values()), rtol=0.1)
     assert np.allclose(found.std, list(STD.values()), rtol=0.25)
+
+
+#: Shares of the pixels at which a profile has quantiles.
+SHARES = [0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1]
+
+
+@pytest.mark.parametrize('nodata', [None, 0.0])
+def test_figures_of_tiles_are_equal_to_numpy(
+    tmp_path: Path, nodata: float | None
+) -> None:
+    root = write_radar(tmp_path, filled(0, 4), nodata=nodata)
+    dataset = PairedFolders(str(root))
+    # a tile of which one band is missing: its figures count for nothing
+    array = dataset[5]['image_sar'].numpy()
+    array[1] = np.nan
+    write_tile(root / f'sar/{dataset.identifier(5)}.tif', array, nodata=nodata)
+    found = band_statistics(dataset, 'sar')
+    tiles = np.stack([s['image_sar'].double().numpy() for s in dataset])
+    assert np.isnan(tiles).sum() == 256 + (0 if nodata is None else 64 * 27)
+    for band, x in enumerate(tiles.swapaxes(0, 1)):
+        present = np.array([np.isfinite(image).any() for image in x])
+        means = [np.nanmean(image) for image in x[present]]
+        stds = [np.nanstd(image) for image in x[present]]
+        expected = np.nanquantile(x, SHARES)
+        np.testing.assert_allclose(found.quantiles[band], expected, rtol=1e-6)
+        for own, values in ((found.means, means), (found.stds, stds)):
+            expected = np.percentile(values, [0.5, 99.5])
+            np.testing.assert_allclose(own[band], expected, rtol=1e-9)
+    # 4 of 16 rows, in one band of 13 tiles and one of 14
+    share = 0.25 if nodata is None else 0
+    assert found.repeated == ((0, share), (0, share))
+    assert BandStatistics.from_json(found.to_json()) == found
+
+
+def test_no_figure_is_lost_in_json_and_rows(root: Path) -> None:
+    found = band_statistics(PairedFolders(str(root)), 'sar')
+    assert 'NaN' not in found.to_json()
+    rows = statistics_rows(found)
+    assert rows.shape == (8 + 9 + 2 + 2 + 2, 2)
+    np.testing.assert_array_equal(rows[8:17].T, found.quantiles)
+    np.testing.assert_array_equal(rows[17:23].T, np.hstack([*figures(found)]))
+
+
+def figures(found: BandStatistics) -> tuple[Any, ...]:
+    return found.means, found.stds, found.repeated
+
+
+def test_not_a_number_travels_in_json(root: Path) -> None:
+    found = band_statistics(PairedFolders(str(root)), 'sar')
+    values = asdict(found) | {'stds': ((np.nan, 2.0), (1.0, 2.0))}
+    again = BandStatistics.from_json(json.dumps(values))
+    assert np.isnan(again.stds[0][0])
+    assert again.stds[1] == (1, 2)
+    assert again.quantiles == found.quantiles
+
+
+def test_cache_key_knows_how_files_are_read(tmp_path: Path) -> None:
+    root = write_radar(tmp_path, names=('VV', 'VH'))
+    variants: list[dict[str, Any]] = [
+        {},
+        {'units': {'sar': 'dB'}},
+        {'nodata': {'sar': 1234567}},
+        {'nodata': {'sar': 1234568}},
+        {'units': {'sar': 'db_x10'}},
+        {'units': {'sar': 'any'}},
+    ]
+    means = [
+        cached_statistics(PairedFolders(str(root), **arguments))['sar'].mean
+        for arguments in variants
+    ]
+    assert len(cache(root)) == len(variants)
+    assert np.allclose(means[4], np.array(means[0]) / 10)
+
+
+def test_statistics_of_a_pack_are_complete(tmp_path: Path) -> None:
+    root = write_radar(tmp_path / 'data', filled(0, 4))
+    expected = statistics_of(PairedFolders(str(root)))
+    packed = PairedFolders(str(pack_folders(root)))
+    for _ in range(2):
+        with pytest.warns(UserWarning, match='25 % of band V') as caught:
+            assert cached_statistics(packed) == expected
+        assert len(caught) == 2
+    # nothing was computed
+    assert not (tmp_path / '.torchgeo_discomkd').exists()

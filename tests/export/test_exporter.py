@@ -270,7 +270,7 @@ class TestCheck:
     def test_bands(self, sar_file: Path, tmp_path: Path) -> None:
         path = tmp_path / 'one.tif'
         write_tile(path, sar(1, bands=1)[0])
-        with pytest.raises(BandError, match='has 1 bands, but 2 are expected'):
+        with pytest.raises(BandError, match='has 1 band, but the classifier needs 2'):
             export_classifier(sar_file, tmp_path / 'sar.pt2', [path])
         assert not (tmp_path / 'sar.pt2').exists()
 

@@ -172,7 +172,7 @@ class TestRefused:
         with pytest.raises(TileSizeError, match='64x32 pixels instead of'):
             self.export(sar_file, tmp_path / 'sar.onnx', large)
         one = write(tmp_path / 'one', sar(1, bands=1))
-        with pytest.raises(BandError, match='has 1 bands, but 2 are expected'):
+        with pytest.raises(BandError, match='has 1 band, but the classifier needs 2'):
             self.export(sar_file, tmp_path / 'sar.onnx', one)
 
     def test_settings(self, sar_file: Path, int8: Quantized, tmp_path: Path) -> None:
@@ -189,7 +189,10 @@ class TestRefused:
         self, student_file: Path, int8: Quantized, tmp_path: Path
     ) -> None:
         flat = write(tmp_path / 'flat', np.full((32, 2, 32, 32), -11, np.float32))
-        with pytest.raises(ClassifierFileError, match=r'Only .* of 70 tiles have the'):
+        with (
+            pytest.warns(UserWarning, match='32 of 32 tiles to calibrate with are'),
+            pytest.raises(ClassifierFileError, match=r'Only .* of 70 tiles have the'),
+        ):
             export_classifier(
                 student_file,
                 tmp_path / 'sar.onnx',

@@ -214,6 +214,8 @@ def _make_maps(
 
 def _report(result: 'SceneResult') -> None:
     stream = sys.stderr if result.summary is None else sys.stdout
+    if result.summary is not None and not result.kept:
+        stream.write(f'read {result.scene}: {result.summary.reading}\n')
     stream.write(f'{result}\n')
     # a log shows it before the next scene begins
     stream.flush()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..rasters import convert_scale
 from ..rasters.band_names import is_backscatter, only_numbered
-from ..rasters.plausibility import HIGHEST
+from ..rasters.plausibility import HIGHEST, repeated_value
 from ..rasters.scale import DIVISORS, Unit, parse_unit, unit_after_reading
 
 #: Unit of images of which nothing is known.
@@ -77,7 +77,10 @@ class Encoding:
             text += f', converted to {self.sample_unit}'
         if self.assumed:
             text += ' (assumed from the values: state it with units)'
-        return text if self.nodata is None else f'{text}; nodata {self.nodata:g}'
+        if self.nodata is None:
+            return text
+        # with all digits: numbers that differ must not look alike
+        return f'{text}; nodata {self.nodata:.10g}'
 
 
 def looks_like_sar(modality: str, bands: Sequence[str]) -> bool:
@@ -87,8 +90,11 @@ def looks_like_sar(modality: str, bands: Sequence[str]) -> bool:
         modality: Name of the modality.
         bands: Names of its bands.
     """
-    parts = set(re.split(r'[^a-z0-9]+', modality.casefold().replace('sentinel-', 's')))
-    return is_backscatter(bands) or (only_numbered(bands) and bool(parts & _SAR))
+    if only_numbered(bands):
+        name = modality.casefold().replace('sentinel-', 's')
+        return bool(_SAR & {*re.split(r'[^a-z0-9]+', name)})
+    # bands of partly named files are numbered; their values have the last word
+    return is_backscatter([b for i, b in enumerate(bands, 1) if b != f'B{i}'])
 
 
 def assume_unit(images: Sequence[NDArray[np.float32]]) -> str:
@@ -104,7 +110,7 @@ def assume_unit(images: Sequence[NDArray[np.float32]]) -> str:
         'dB', 'linear', or 'unknown' if the values are neither.
     """
     bands = np.concatenate([i.reshape(len(i), -1) for i in images], axis=1)
-    present = [band[np.isfinite(band)] for band in bands]
+    present = [_measured(band[np.isfinite(band)]) for band in bands]
     if not all(band.size for band in present):
         return UNKNOWN
     low, middle, high = np.array([np.percentile(b, (5, 50, 95)) for b in present]).T
@@ -114,6 +120,12 @@ def assume_unit(images: Sequence[NDArray[np.float32]]) -> str:
     fractions = any((band != np.rint(band)).any() for band in present)
     small = low.min() >= 0 and (middle <= _HIGHEST_LINEAR).all()
     return 'linear' if small and fractions else UNKNOWN
+
+
+def _measured(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Leave out a value that stands for missing pixels without being declared."""
+    found = repeated_value(values)
+    return values if found is None else values[values != np.float32(found[0])]
 
 
 def make_encoding(unit: str | None, nodata: float | None) -> Encoding:

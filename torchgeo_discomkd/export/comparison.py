@@ -4,6 +4,7 @@
 """Images to compare an exported file with its classifier file, and the comparison."""
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +15,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..errors import ClassifierFileError, LayoutError, TileSizeError
+from ..errors import (
+    BandError,
+    ClassifierFileError,
+    LayoutError,
+    TileSizeError,
+    UnitError,
+)
 from ..models import FusionClassifier, LoadedClassifier, Normalization
-from ..rasters import read_image
+from ..rasters import ImageFiles
+from ..rasters.doubts import doubt_values
 from ..rasters.readers import SUFFIXES
+from ..rasters.scale import parse_unit
+from ..rasters.tiles import TileSpec, convert, read_raw
 
 #: From raw images, shape (B, C, H, W), to probabilities, shape (B, K).
 type Classify = Callable[[NDArray[np.float32]], NDArray[np.float32]]
@@ -94,7 +104,8 @@ def read_tiles(
         purpose: What the tiles are used for, for messages.
 
     Returns:
-        Raw values, float32, shape (N, C, H, W), missing pixels NaN.
+        Values in the unit of the classifier, float32, shape (N, C, H, W), missing
+        pixels NaN.
 
     Raises:
         BandError: If a tile has other bands than the classifier.
@@ -102,6 +113,10 @@ def read_tiles(
         LayoutError: If there are no tiles.
         TileSizeError: If the tiles have different sizes, or not the size of the
             classifier's training tiles.
+        UnitError: If the values of a tile cannot be backscatter.
+
+    Warns:
+        UserWarning: If a tile is unlike those of training.
     """
     (described,) = loaded.metadata.modalities.values()
     files = [file for path in paths for file in _files(Path(path), purpose)]
@@ -111,7 +126,19 @@ def read_tiles(
             f'{[str(path) for path in paths]}: no images to {purpose} with. Give image '
             f'files ({", ".join(SUFFIXES)}) or folders of them.'
         )
-    images = [read_image(file, expected=described.bands) for file in files]
+    spec = TileSpec(
+        bands=described.bands,
+        unit=parse_unit(described.unit),
+        size=described.tile_size,
+        profile=described.profile,
+    )
+    images, doubts = zip(*(_read(file, spec) for file in files), strict=True)
+    if unusual := [f'{f}: {d}' for f, d in zip(files, doubts, strict=True) if d]:
+        warnings.warn(
+            f'{len(unusual)} of {len(files)} tiles to {purpose} with are unusual; the '
+            f'first is {unusual[0]}.',
+            stacklevel=3,
+        )
     expected = described.tile_size or images[0].shape[1:]
     for file, image in zip(files, images, strict=True):
         if image.shape[1:] != expected:
@@ -120,6 +147,21 @@ def read_tiles(
                 f'{expected[0]}x{expected[1]}: give such tiles to {purpose} with.'
             )
     return np.stack(images)
+
+
+def _read(file: Path, spec: TileSpec) -> tuple[NDArray[np.float32], str]:
+    """Read a tile as ``classify`` does, and say what speaks against it."""
+    try:
+        image = convert(read_raw(ImageFiles((str(file),)), spec), spec)
+    except BandError as error:
+        what = str(error).partition(':')[0]
+        raise BandError(f'{file}: {what}. Give tiles with these bands.') from error
+    except UnitError as error:
+        raise UnitError(f'{file}: {error}') from error
+    doubts = [*image.doubts]
+    if image.values.shape[1:] == spec.size:
+        doubts += doubt_values(image.values[np.newaxis], spec.bands, spec.profile)
+    return image.values, '; '.join(doubts)
 
 
 def _files(path: Path, purpose: str) -> list[Path]:

@@ -5,6 +5,7 @@
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 # 'vv', 'IVV', 'sigma0vv', 'vvdb': a part of a name between separators
 _POLARIZATION = re.compile(
@@ -35,6 +36,7 @@ def polarization(name: str) -> str | None:
     return found.pop() if len(found) == 1 else None
 
 
+@lru_cache(4096)
 def canonical(name: str) -> str:
     """Return one name for all that mean the same band.
 

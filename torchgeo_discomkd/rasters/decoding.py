@@ -13,7 +13,7 @@ from rasterio.io import DatasetReader
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
-from ..errors import BandError
+from ..errors import BandError, CorruptFileError
 
 
 def read_bands(
@@ -51,8 +51,7 @@ def read_bands(
         for value in (file.nodatavals[band], nodata):
             if value is not None:
                 image[row][is_value(array[row], value)] = np.nan
-        # GDAL's mask of a band with a nodata value only repeats that value
-        if not {MaskFlags.all_valid, MaskFlags.nodata} & {*file.mask_flag_enums[band]}:
+        if _has_own_mask(file, band):
             image[row][file.read_masks(band + 1, window=window) == 0] = np.nan
     # GDAL's masks know an alpha band only after one or three others
     for band in alpha_bands(file):
@@ -94,6 +93,44 @@ def has_mask(file: DatasetReader | WarpedVRT) -> bool:
         MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
         for flags in file.mask_flag_enums
     )
+
+
+def check_single_mask(
+    file: DatasetReader | WarpedVRT, nodata: float | None = None
+) -> None:
+    """Check that a file can be warped without losing which pixels are missing.
+
+    A mask is lost in warping if a nodata value or an alpha band is there, too.
+
+    Args:
+        file: The file.
+        nodata: A nodata value that the user states.
+
+    Raises:
+        CorruptFileError: If it cannot.
+    """
+    values = [v for v in (nodata, file.nodata) if v is not None]
+    if not has_mask(file) or not (values or alpha_bands(file)):
+        return
+    advice = 'remove one of the two first.'
+    if values:
+        advice = (
+            'unite them first with "gdalwarp -srcnodata None -dstnodata '
+            f'{values[0]:g} {file.name} united.tif".'
+        )
+    raise CorruptFileError(
+        f'{file.name} declares missing pixels both by a mask and by '
+        f'{"a nodata value" if values else "an alpha band"}, of which warping can keep '
+        f'only one: {advice}'
+    )
+
+
+def _has_own_mask(file: DatasetReader | WarpedVRT, band: int) -> bool:
+    """Return whether GDAL's mask of a band adds to nodata value and alpha bands."""
+    flags = {*file.mask_flag_enums[band]}
+    # both together mean NODATA_VALUES, one value for each band
+    repeats = flags == {MaskFlags.nodata}
+    return not repeats and not flags & {MaskFlags.all_valid, MaskFlags.alpha}
 
 
 def is_value(array: NDArray[Any], value: float) -> NDArray[np.bool_]:

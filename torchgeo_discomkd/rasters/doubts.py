@@ -3,6 +3,7 @@
 
 """How an image was understood, and what speaks against it."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -48,7 +49,10 @@ def check_profile(profile: ImageProfile | None, strict: bool, resample: bool) ->
 
 
 def doubt_values(
-    windows: NDArray[np.float32], bands: tuple[str, ...], profile: ImageProfile | None
+    windows: NDArray[np.float32],
+    bands: tuple[str, ...],
+    profile: ImageProfile | None,
+    amplitude: NDArray[np.float32] | None = None,
 ) -> list[str]:
     """Say how the values of an image differ from those of training tiles.
 
@@ -57,23 +61,53 @@ def doubt_values(
             shape (N, C, H, W), missing pixels NaN.
         bands: Names of the C bands.
         profile: What the training tiles look like; None if that is unknown.
+        amplitude: The same windows if the file holds amplitude instead of power; None
+            if it cannot.
 
     Returns:
         One sentence; none unless more than :data:`MOST_UNUSUAL` of the windows are
         unusual, and at least two if there are several.
     """
-    if profile is None:
+    doubt = None if profile is None else _doubt(windows, bands, profile)
+    if doubt is None:
         return []
+    if amplitude is not None and profile and not _doubt(amplitude, bands, profile):
+        doubt += ', but not if the file holds amplitude: add --scale amplitude'
+    return [doubt]
+
+
+def as_amplitude(
+    windows: NDArray[np.float32], given: Unit | None, stated: bool, unit: str
+) -> NDArray[np.float32] | None:
+    """Return what an image would be if amplitude was taken for linear power.
+
+    Args:
+        windows: The image, any shape.
+        given: Unit in the file.
+        stated: Whether the user stated it.
+        unit: Unit of *windows*, 'dB' or 'linear'.
+
+    Returns:
+        The image in the same unit; None if the file does not hold amplitude.
+    """
+    if given != 'linear' or stated:
+        return None
+    return 2 * windows if unit == 'dB' else windows**2
+
+
+def _doubt(
+    windows: NDArray[np.float32], bands: tuple[str, ...], profile: ImageProfile
+) -> str | None:
     present = windows[np.isfinite(windows).any(axis=(1, 2, 3))]
     unusual = sorted(d for d in distances(present, bands, profile) if d.unusual)
     least = min(len(present), 2)
     if len(unusual) <= MOST_UNUSUAL * len(present) or len(unusual) < least:
-        return []
+        return None
     typical = unusual[len(unusual) // 2].reason
     if len(present) == 1:
-        return [typical]
+        return typical
     share = len(unusual) / len(present)
-    return [f'{100 * share:.0f} % of the windows are unusual ({typical})']
+    return f'{100 * share:.0f} % of the windows are unusual ({typical})'
 
 
 def doubt_pixel_size(
@@ -126,8 +160,10 @@ def describe_file(
             scale, offset = tag
             plus = f' and offset {offset:g}' if offset else ''
             parts.append(f'scale {scale:g}{plus} from the file')
-    values = dict.fromkeys(file.nodatavals[band] for band in positions)
-    parts += [f'nodata {v:g} from the file' for v in values if v is not None]
+    # NaN is missing in any file
+    values = {file.nodatavals[b] for b in positions} - {None}
+    values = sorted(v for v in values if not math.isnan(v))
+    parts += [f'nodata {value:g} from the file' for value in values]
     if has_mask(file) or alpha_bands(file):
         parts.append('mask from the file')
     if nodata is not None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import BandError, LayoutError
+from .band_names import canonical
 from .counts import FolderCounts
 from .readers import SUFFIXES
 from .walking import walk_images
@@ -19,6 +20,9 @@ from .walking import walk_images
 # A path that only GDAL understands: '/vsizip/...', 'https://...', 'NETCDF:...'. A
 # single letter before the colon is a Windows drive.
 _VIRTUAL = re.compile(r'/vsi|[A-Za-z][A-Za-z0-9+_.-]+:')
+
+# A measurement of Sentinel-1 in its SAFE folder: the last number is that of the file.
+_SAFE = re.compile(r's1[a-z]-.+-\d{3}\.tiff?')
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +103,7 @@ def find_images(
     files: dict[str, FolderCounts | None] = {}
     for text in map(str, inputs):
         band, equals, path = text.partition('=')
-        known = band.casefold() in {name.casefold() for name in bands}
+        known = canonical(band) in {canonical(name) for name in bands}
         if equals and not Path(text).exists() and (known or Path(path).exists()):
             by_band.append((band, path))
         else:
@@ -134,19 +138,19 @@ def _name_bands(
     by_band: Sequence[tuple[str, str]], bands: Sequence[str]
 ) -> dict[str, list[str]]:
     """Return the files of each of the classifier's bands."""
-    names = {band.casefold(): band for band in bands}
-    given = list(dict.fromkeys(band.casefold() for band, _ in by_band))
+    names = {canonical(band): band for band in bands}
+    given = list(dict.fromkeys(canonical(band) for band, _ in by_band))
     numbered = all(re.fullmatch(r'B\d+', band) for band in bands)
     if numbered and len(given) == len(bands) and not set(given) & set(names):
         names = dict(zip(given, bands, strict=True))
-    if unknown := [band for band, _ in by_band if band.casefold() not in names]:
+    if unknown := [band for band, _ in by_band if canonical(band) not in names]:
         raise BandError(
             f'{unknown[0]}=... does not name a band of the classifier, which has '
             f'{", ".join(bands)}: write {bands[0]}=... and so on.'
         )
     files: dict[str, list[str]] = {band: [] for band in bands}
     for band, path in by_band:
-        files[names[band.casefold()]].append(path)
+        files[names[canonical(band)]].append(path)
     return files
 
 
@@ -253,11 +257,13 @@ def _split_band(path: str, bands: Sequence[str]) -> tuple[str, str | None]:
     """Return a path without the name of its band, and the band, None if unclear."""
     folder, name = os.path.split(path)
     parts = re.split(r'([^A-Za-z0-9]+)', name.casefold())
-    found = [
-        (i, b) for i, part in enumerate(parts) for b in bands if part == b.casefold()
-    ]
+    names = {canonical(band): band for band in bands}
+    found = [(i, names[k]) for i, p in enumerate(parts) if (k := canonical(p)) in names]
     if len(bands) < 2 or len(found) != 1:
         return path, None
     [(position, band)] = found
     parts[position] = '?'
+    if _SAFE.fullmatch(name.casefold()):
+        # the files of a SAFE folder are numbered, too
+        parts[-3] = '?'
     return os.path.join(folder, ''.join(parts)), band  # noqa: PTH118

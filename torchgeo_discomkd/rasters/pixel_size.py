@@ -14,7 +14,7 @@ from rasterio.io import DatasetReader
 from rasterio.vrt import WarpedVRT
 
 from ..errors import SettingError
-from .decoding import has_mask
+from .decoding import check_single_mask, has_mask
 
 #: Relative difference from which the sizes of two pixels are not the same.
 TOLERANCE = 0.25
@@ -82,6 +82,7 @@ def resampled(
         The file itself if its pixels already have this size, or it is unknown.
 
     Raises:
+        CorruptFileError: If the file declares missing pixels in two ways.
         SettingError: If *nodata* is not the value that the file declares.
     """
     own = pixel_size(file.crs, file.transform, file.height, file.width)
@@ -95,6 +96,7 @@ def resampled(
             f'can leave out only one: omit nodata={nodata:g}, or resample the file '
             'with gdalwarp.'
         )
+    check_single_mask(file, nodata)
     with WarpedVRT(
         file,
         crs=file.crs,
@@ -105,5 +107,7 @@ def resampled(
         src_nodata=file.nodata if nodata is None else nodata,
         # a mask does not survive warping, an alpha band does
         add_alpha=has_mask(file),
+        # a pixel may be missing in one band only
+        UNIFIED_SRC_NODATA='NO',
     ) as other:
         yield other

@@ -16,6 +16,10 @@ from .scale import DIVISORS
 #: Backscatter in dB is between these in any landscape and with any sensor.
 LOWEST, HIGHEST = -60, 30
 
+# In no set of tiles is the middle of a band in dB below this: -550 is -5.5 times 100,
+# not -55 times 10.
+_DARKEST = -35
+
 #: Largest share of the pixels of a band that may be outside.
 MOST_OUTSIDE = 0.01
 
@@ -158,7 +162,7 @@ def impossible(
         options: How options that help are written.
     """
     low, middle, high = quarters
-    multiples = [u for u, n in DIVISORS.items() if LOWEST < middle / n < 0]
+    multiples = [u for u, n in DIVISORS.items() if _DARKEST < middle / n < 0]
     if repeated is not None:
         advice = (
             f'{_percent(repeated[1])} are {repeated[0]}, probably a value for missing '

@@ -28,6 +28,7 @@ from ..errors import (
 from ..metadata import ImageProfile
 from .decoding import alpha_bands, missing_to_nan, read_bands, refuse_complex, scaling
 from .doubts import (
+    as_amplitude,
     check_profile,
     describe_file,
     describe_unit,
@@ -40,7 +41,7 @@ from .opening import open_image_array, open_raster
 from .pixel_size import resampled
 from .plausibility import check_backscatter
 from .readers import describe, describe_array, locate
-from .scale import Scale, check_scale, convert_scale, find_unit
+from .scale import Scale, Unit, check_scale, convert_scale, find_unit
 from .selection import named_bands, select_bands
 from .sizes import check_pixels, fit_size
 
@@ -97,6 +98,11 @@ class TileSpec:
         check_profile(self.profile, self.strict, self.resample)
 
     @property
+    def stated(self) -> bool:
+        """Whether the user states the unit of the tiles."""
+        return self.scale != 'auto'
+
+    @property
     def pixel_size(self) -> float | None:
         """Size at which pixels are read, in metres; None for that of the file."""
         return self.profile.pixel_size if self.resample and self.profile else None
@@ -140,6 +146,7 @@ class RawImage:
         scaling: Scale and offset of the bands that declare them, by position.
         reading: How the numbers in the file are decoded.
         doubts: What speaks against using it.
+        given: Unit in the file; None if it was not looked for.
     """
 
     values: NDArray[np.float32]
@@ -148,6 +155,7 @@ class RawImage:
     scaling: Mapping[int, tuple[float, float]] = field(default_factory=dict)
     reading: Sequence[str] = ()
     doubts: Sequence[str] = ()
+    given: Unit | None = None
 
 
 def check_max_nodata(max_nodata: float) -> None:
@@ -177,21 +185,18 @@ def read_tile(files: ImageFiles, spec: TileSpec) -> Tile:
     """
     footprint = None
     try:
-        image = read_raw(files, spec)
-        shape = image.values.shape[1:]
-        if image.georeference is not None:
-            footprint = make_footprint(*image.georeference, shape, spec.crs)
-        given = find_unit(image.values, spec.scale, spec.unit, 'The tile')
-        values = convert_scale(image.values, given, spec.unit)
-        doubts = [*image.doubts]
-        doubts += check_backscatter(
-            image.values, values, spec.unit, spec.bands, scaling=image.scaling
-        )
-        missing = np.isnan(values).any(axis=0).mean()
-        windows = fit_size(values, spec.size)
+        raw = read_raw(files, spec)
+        shape = raw.values.shape[1:]
+        if raw.georeference is not None:
+            footprint = make_footprint(*raw.georeference, shape, spec.crs)
+        image = convert(raw, spec)
+        missing = np.isnan(image.values).any(axis=0).mean()
+        windows = fit_size(image.values, spec.size)
         if missing >= spec.max_nodata or not len(windows):
             return Tile(files, 'nodata', None, footprint)
-        doubts += doubt_values(windows, spec.bands, spec.profile)
+        amplitude = as_amplitude(windows, image.given, spec.stated, spec.unit)
+        doubts = [*image.doubts]
+        doubts += doubt_values(windows, spec.bands, spec.profile, amplitude)
     # also a CRS that PROJ does not know, a file system that went away
     except (MemoryError, OSError, RuntimeError, ValueError) as error:
         return Tile(files, error_status(error), None, footprint)
@@ -199,9 +204,32 @@ def read_tile(files: ImageFiles, spec: TileSpec) -> Tile:
     if unusual is not None and spec.strict:
         return Tile(files, f'unusual: {unusual}', None, footprint, unusual=unusual)
     status = 'ok' if spec.size in (None, shape) else 'mixed_size'
-    how = describe_unit(given, spec.unit, spec.scale != 'auto')
-    reading = '; '.join([*image.reading, how])
+    reading = '; '.join(image.reading)
     return Tile(files, status, windows, footprint, image.named, unusual, reading)
+
+
+def convert(raw: RawImage, spec: TileSpec) -> RawImage:
+    """Convert an image to the unit of the classifier.
+
+    Args:
+        raw: The image as stored in its files.
+        spec: What the classifier needs.
+
+    Returns:
+        The image in this unit, with how that was done and what speaks against it.
+
+    Raises:
+        UnitError: If the values contradict the unit, or cannot be backscatter.
+    """
+    given = find_unit(raw.values, spec.scale, spec.unit, 'The tile')
+    values = convert_scale(raw.values, given, spec.unit)
+    doubts = check_backscatter(
+        raw.values, values, spec.unit, spec.bands, scaling=raw.scaling
+    )
+    how = describe_unit(given, spec.unit, spec.stated)
+    return replace(
+        raw, values=values, reading=[*raw.reading, how], doubts=[*raw.doubts, *doubts]
+    )
 
 
 def read_ahead(

@@ -3,7 +3,8 @@
 
 """How far images are from those that a classifier was trained on."""
 
-from typing import Any, NamedTuple
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,12 +61,11 @@ def distances(
     Returns:
         The distance of each, with its reason.
     """
-    moments = np.stack([_means(windows), _stds(windows)])
-    found = np.stack([moments[0], np.log(moments[1] + _noise(profile))])
-    low, high = _ranges(profile)
-    width = np.maximum(high - low, _least_width(profile))
+    low, high, width, noise = _ranges(profile)
+    moments = _moments(windows)
+    found = np.stack([moments[0], np.log(moments[1] + noise)])
     # (2, N, C): mean and spread of each window
-    outside = np.maximum(low[:, None] - found, found - high[:, None]) / width[:, None]
+    outside = np.maximum(low - found, found - high) / width
     outside[np.isnan(outside)] = -np.inf
     results = []
     for window in range(len(windows)):
@@ -80,34 +80,34 @@ def distances(
     return results
 
 
-def _means(windows: NDArray[Any]) -> NDArray[np.float64]:
+def _moments(windows: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return mean and standard deviation of bands, (2, N, C); NaN if all missing."""
     present = np.isfinite(windows)
-    count = present.sum(axis=(-2, -1))
-    total = np.where(present, windows, 0).sum(axis=(-2, -1), dtype=np.float64)
+    whole = present.all()
+    values = windows if whole else np.where(present, windows, 0)
+    size = windows[0, 0].size
+    count = size if whole else present.sum(axis=(-2, -1)).astype(np.float64)
+    flat = values.reshape(*windows.shape[:2], size)
     with np.errstate(invalid='ignore'):
-        return total / count
+        mean = flat.sum(axis=-1, dtype=np.float64) / count
+    deviation = flat - np.nan_to_num(mean).astype(np.float32)[..., None]
+    if not whole:
+        deviation[~present.reshape(flat.shape)] = 0
+    squares = np.einsum('ncp,ncp->nc', deviation, deviation, dtype=np.float64)
+    with np.errstate(invalid='ignore'):
+        return np.stack([mean, np.sqrt(squares / count)])
 
 
-def _stds(windows: NDArray[Any]) -> NDArray[np.float64]:
-    deviation = windows - _means(windows)[..., None, None]
-    return np.sqrt(_means(deviation**2))
-
-
-def _ranges(profile: ImageProfile) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    means, stds = np.array(profile.means), np.array(profile.stds)
-    low, high = np.stack([means, np.log(stds + _noise(profile)[:, None])]).transpose(
-        2, 0, 1
-    )
-    return low, high
-
-
-def _least_width(profile: ImageProfile) -> NDArray[np.float64]:
-    spread = _noise(profile) / _NOISE
-    return _NARROWEST * np.stack([spread, np.ones_like(spread)])
-
-
-def _noise(profile: ImageProfile) -> NDArray[np.float64]:
+@lru_cache
+def _ranges(profile: ImageProfile) -> tuple[NDArray[np.float64], ...]:
+    """Return lowest, highest, width, (2, 1, C) of mean and spread, and noise, (C,)."""
     quantiles = np.array(profile.quantiles)
     low, high = (quantiles[:, QUANTILES.index(q)] for q in (0.05, 0.95))
     # a constant band has no spread at all
-    return np.maximum(_NOISE * (high - low) / _NORMAL_RANGE, 1e-6)
+    spread = np.maximum((high - low) / _NORMAL_RANGE, 1e-5)
+    noise = _NOISE * spread
+    means, stds = np.array(profile.means), np.array(profile.stds)
+    ranges = np.stack([means, np.log(stds + noise[:, None])])[:, None]
+    low, high = ranges[..., 0], ranges[..., 1]
+    least = _NARROWEST * np.stack([spread, np.ones_like(spread)])[:, None]
+    return low, high, np.maximum(high - low, least), noise

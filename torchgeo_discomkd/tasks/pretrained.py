@@ -210,7 +210,7 @@ class PretrainedClassification(MultiModalTask):
         for modality, metadata in self.model[name].metadata.modalities.items():
             values = images[modality].float().cpu().numpy()
             present, unit = values[np.isfinite(values)], parse_unit(metadata.unit)
-            where = f'{name!r}: {modality!r}'
+            where = f'{name!r}' if name == modality else f'{name!r}: {modality!r}'
             if not present.size:
                 continue
             # not the extremes: noise removal leaves a few negative powers

@@ -11,7 +11,7 @@ from rasterio.io import DatasetReader
 from rasterio.vrt import WarpedVRT
 
 from ...errors import CorruptFileError
-from ...rasters.decoding import has_mask
+from ...rasters.decoding import check_single_mask, has_mask
 
 # UTM ends here; the grids beyond are those of the ice services (NSIDC).
 _UTM_SOUTH, _UTM_NORTH = -80, 84
@@ -45,8 +45,10 @@ def warp_to_grid(file: DatasetReader, path: str) -> WarpedVRT:
 
     Raises:
         CorruptFileError: If the points are on both sides of the antimeridian, where
-            no polynomial of longitude fits.
+            no polynomial of longitude fits, or the file declares missing pixels in two
+            ways.
     """
+    check_single_mask(file)
     points, crs = file.gcps
     target = crs
     if crs.is_geographic:

@@ -71,10 +71,12 @@ class SceneSample:
         windows: Values in the unit of the classifier, float32, shape (N, bands, rows,
             columns), missing pixels NaN.
         doubts: What speaks against mapping the scene.
+        given: Unit in the files; None if it was not looked for.
     """
 
     windows: NDArray[np.float32]
     doubts: list[str]
+    given: Unit | None
 
 
 class SceneReader:
@@ -210,14 +212,14 @@ class SceneReader:
             )
         except UnitError as error:
             raise UnitError(f'{self.name}: {error}') from error
-        return SceneSample(values, [*self._doubt_pixels(), *doubts])
+        return SceneSample(values, [*self._doubt_pixels(), *doubts], self._given)
 
     @property
     def reading(self) -> str:
         """How the numbers in the files are understood, known after :meth:`sample`."""
         spec, (file, positions) = self._spec, self._files[0]
         parts = describe_file(file, positions, self.named, spec.nodata, spec.pixel_size)
-        how = describe_unit(self._given, spec.unit, spec.scale != 'auto')
+        how = describe_unit(self._given, spec.unit, spec.stated)
         return '; '.join([*parts, how])
 
     def _scaling(self) -> dict[int, tuple[float, float]]:

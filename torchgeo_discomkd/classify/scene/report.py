@@ -6,7 +6,7 @@
 import warnings
 
 from ...errors import UnusualImageError
-from ...rasters.doubts import doubt_values
+from ...rasters.doubts import as_amplitude, doubt_values
 from ...rasters.tiles import TileSpec
 from .reader import SceneSample
 
@@ -28,7 +28,10 @@ def report_doubts(name: str, sample: SceneSample, spec: TileSpec) -> str | None:
     Warns:
         UserWarning: If there are some.
     """
-    doubts = [*sample.doubts, *doubt_values(sample.windows, spec.bands, spec.profile)]
+    windows = sample.windows
+    amplitude = as_amplitude(windows, sample.given, spec.stated, spec.unit)
+    doubts = [*sample.doubts]
+    doubts += doubt_values(windows, spec.bands, spec.profile, amplitude)
     if not doubts:
         return None
     text = '; '.join(doubts)

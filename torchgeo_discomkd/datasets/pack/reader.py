@@ -205,7 +205,12 @@ class PackedImages(StoredImages):
             'units': described.file_unit or described.unit or UNKNOWN,
         }
         same_nodata = encoding.nodata in (None, described.nodata)
-        same_unit = unit == encoding.sample_unit or unit == described.file_unit
+        if described.unit is None:
+            # nothing was converted, and only a unit that needs no conversion can be
+            # stated afterwards
+            same_unit = unit == encoding.sample_unit
+        else:
+            same_unit = unit in (described.unit, described.file_unit)
         if not same_nodata or not same_unit:
             raise PackError(
                 f"'{self._modality}' in {self._pack.path} was packed with {packed}, "
