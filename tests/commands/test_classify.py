@@ -51,12 +51,15 @@ def test_three_words_make_a_table(
     out = tmp_path / 'out.parquet'
     command(model, tiles, '--output', out)
     captured = capsys.readouterr()
-    assert captured.out == f'{out}: 6 tiles, 0 without a label (6 ok)\n'
+    assert captured.out == (
+        'read 6 tiles: bands by order; dB by its values\n'
+        f'{out}: 6 tiles, 0 without a label (6 ok)\n'
+    )
     assert '6/6' in captured.err
     assert 'tiles/s' in captured.err
     assert len(geopandas.read_parquet(out)) == 6
     _, err = fails(capsys, 2, model, tiles, '--output', out)
-    assert err.startswith(f'error: {out} exists')
+    assert err.splitlines()[-1].startswith(f'error: {out} exists')
     command(model, tiles / '00001.tif', '--output', out, '--overwrite')
     assert len(geopandas.read_parquet(out)) == 1
 

@@ -181,6 +181,10 @@ class PretrainedClassification(MultiModalTask):
         logits = {}
         for name in self.classifier_names():
             if self._has(name, images):
+                # tiles without labels were checked one by one when they were read
+                if name not in self._checked and 'unusual' not in batch:
+                    self._checked.add(name)
+                    self._check_values(name, images)
                 logits |= self._read_outs(name, images, stage)
         if not logits:
             raise ModalityError(
@@ -192,9 +196,6 @@ class PretrainedClassification(MultiModalTask):
         self, name: str, images: dict[str, Tensor], stage: str
     ) -> dict[str, Tensor]:
         loaded = self.model[name]
-        if name not in self._checked:
-            self._checked.add(name)
-            self._check_values(name, images)
         temperature = loaded.metadata.temperature
         if stage != 'test' or loaded.auxiliary is None:
             return {name: loaded(images) / temperature}
