@@ -38,7 +38,7 @@ from .finding import ImageFiles
 from .footprints import make_footprint
 from .opening import open_image_array, open_raster
 from .pixel_size import resampled
-from .plausibility import check_backscatter
+from .plausibility import check_backscatter, to_check
 from .readers import describe, describe_array, locate
 from .scale import Scale, check_scale, convert_scale, find_unit
 from .selection import named_bands, select_bands
@@ -184,8 +184,9 @@ def read_tile(files: ImageFiles, spec: TileSpec) -> Tile:
         given = find_unit(image.values, spec.scale, spec.unit, 'The tile')
         values = convert_scale(image.values, given, spec.unit)
         doubts = [*image.doubts]
+        checked = to_check(image.values, given, values, spec.unit)
         doubts += check_backscatter(
-            image.values, values, spec.unit, spec.bands, scaling=image.scaling
+            image.values, *checked, spec.bands, scaling=image.scaling
         )
         missing = np.isnan(values).any(axis=0).mean()
         windows = fit_size(values, spec.size)
