@@ -14,6 +14,9 @@ from rasterio.transform import from_origin
 
 type Values = NDArray[np.float64]
 
+#: From dB to the numbers in a file.
+type Encode = Callable[[Values], Values]
+
 #: Number of tiles of each class: 7 for training, 1 for validation, 3 for test.
 COUNT = 11
 
@@ -40,12 +43,12 @@ def amplitude(values: Values) -> Values:
     return 10 ** (values / 20)
 
 
-def times(factor: float) -> Callable[[Values], Values]:
+def times(factor: float) -> Encode:
     """Return the multiplication by a factor."""
     return lambda values: values * factor
 
 
-def filled(value: float, rows: int = 2) -> Callable[[Values], Values]:
+def filled(value: float, rows: int = 2) -> Encode:
     """Return a function that fills the first rows of an image with a value."""
     return lambda values: np.where(np.arange(16)[:, None] < rows, value, values)
 
@@ -57,7 +60,7 @@ def grey(values: Values) -> Values:
 
 def write_radar(
     root: Path,
-    encode: Callable[[Values], Values] = times(1),
+    encode: Encode = np.copy,
     dtype: str = 'float32',
     names: Sequence[str] | None = ('VV', 'VH'),
     scale: float | None = None,

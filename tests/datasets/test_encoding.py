@@ -14,7 +14,7 @@ from torchgeo_discomkd.datasets.encoding import (
     make_encoding,
 )
 
-from .radar import Values, amplitude, backscatter, filled, grey, power, times
+from .radar import Encode, Values, amplitude, backscatter, filled, grey, power, times
 
 DECIBELS = np.linspace(-35, 5, 81)
 
@@ -104,7 +104,7 @@ def test_what_looks_like_sar(modality: str, bands: list[str], expected: bool) ->
     assert looks_like_sar(modality, bands) == expected
 
 
-def encoded(encode, dtype: str = 'float32') -> list[np.ndarray]:
+def encoded(encode: Encode, dtype: str = 'float32') -> list[np.ndarray]:
     return [encode(v).astype(dtype).astype(np.float32) for v in backscatter()[:4]]
 
 
@@ -131,7 +131,7 @@ def encoded(encode, dtype: str = 'float32') -> list[np.ndarray]:
         (times(0), 'float32', 'unknown'),
     ],
 )
-def test_assumed_unit(encode, dtype: str, unit: str) -> None:
+def test_assumed_unit(encode: Encode, dtype: str, unit: str) -> None:
     assert assume_unit(encoded(encode, dtype)) == unit
 
 

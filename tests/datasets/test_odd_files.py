@@ -17,6 +17,7 @@ from torchgeo_discomkd.errors import BandError, ModalityError, UnitError
 
 from .radar import (
     COUNT,
+    Encode,
     Values,
     amplitude,
     backscatter,
@@ -188,7 +189,7 @@ def test_impossible_backscatter(
     ('encode', 'unit'),
     [(filled(0, 8), 'dB'), (lambda v: filled(0, 8)(power(v)), 'linear')],
 )
-def test_half_of_the_pixels_are_zero(tmp_path: Path, encode: Any, unit: str) -> None:
+def test_half_of_the_pixels_are_zero(tmp_path: Path, encode: Encode, unit: str) -> None:
     dataset = PairedFolders(str(write_radar(tmp_path, encode)))
     assert dataset.units == {'sar': unit}
     message = r"50 % of band V. of 'sar' have .*, 0 \(.* --data\.nodata '\{sar: 0\}'\)"

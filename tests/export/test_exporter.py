@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from torchgeo_discomkd import __version__, export
+from torchgeo_discomkd.classify.predictor import load_predictor
 from torchgeo_discomkd.errors import (
     BandError,
     ClassifierFileError,
@@ -27,10 +28,12 @@ from torchgeo_discomkd.errors import (
     TileSizeError,
 )
 from torchgeo_discomkd.export import ProbabilityModel, export_classifier, exporter
-from torchgeo_discomkd.models import load_classifier
+from torchgeo_discomkd.export.properties import from_properties, to_properties
+from torchgeo_discomkd.models import load_classifier, load_metadata
 from torchgeo_discomkd.rasters import read_image
 
 from ..fakes import write_tile
+from ..test_metadata import PROFILED
 from .classifiers import CLASSES, MEAN, MS, SAR, sar, write_classifier
 
 type Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
@@ -322,3 +325,16 @@ class TestRefused:
         )
         with pytest.raises(ClassifierFileError, match=r'vit_tiny.* for images of any'):
             export_classifier(source, tmp_path / 'sar.pt2')
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_all_metadata_travel(
+    sar_file: Path, exported: dict[str, Path], kind: str
+) -> None:
+    metadata = load_predictor(exported[kind], device='cpu').metadata
+    assert metadata == load_metadata(sar_file)
+
+
+def test_profile_of_the_training_tiles() -> None:
+    # of both formats: they differ only in how they store these texts
+    assert from_properties(to_properties(PROFILED, {})) == PROFILED

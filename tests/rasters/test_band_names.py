@@ -122,7 +122,5 @@ def test_find_band(wanted: str, names: Sequence[str], positions: list[int]) -> N
         (('VV', 'VH'), ('B1', 'B2'), False),
     ],
 )
-def test_contradict(
-    names: Sequence[str], expected: Sequence[str], found: bool
-) -> None:
+def test_contradict(names: Sequence[str], expected: Sequence[str], found: bool) -> None:
     assert contradict(names, expected) == found

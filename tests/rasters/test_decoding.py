@@ -105,7 +105,9 @@ def test_masks_that_warping_would_lose(tmp_path: Path, ways: tuple[str, ...]) ->
     path = tmp_path / 'a.tif'
     write_masked(path, ways, 'float32')
     other = 'a nodata value' if 'nodata' in ways else 'an alpha band'
-    refused = pytest.raises(CorruptFileError, match=f'a.tif .*both by a mask and by {other}')
+    refused = pytest.raises(
+        CorruptFileError, match=f'a.tif .*both by a mask and by {other}'
+    )
     with rasterio.open(path) as file, refused, resampled(file, 20.0):
         pass
     with rasterio.open(path) as file, refused:
@@ -131,9 +133,7 @@ def test_second_band_that_is_called_alpha(tmp_path: Path, dtype: str) -> None:
         assert same(read_bands(file, [0]), np.array([[[50, np.nan]]]))
 
 
-def write_numbers(
-    path: Path, numbers: NDArray[np.generic], **profile: object
-) -> None:
+def write_numbers(path: Path, numbers: NDArray[np.generic], **profile: object) -> None:
     count, height, width = numbers.shape
     shape = {'count': count, 'height': height, 'width': width, 'dtype': numbers.dtype}
     place = {'crs': 'EPSG:32633', 'transform': UTM}
@@ -199,7 +199,11 @@ def test_nodata_that_is_not_a_number(tmp_path: Path) -> None:
     [
         (np.array([0.1, 0.2], np.float32), 0.1, [True, False]),
         # what GDAL writes for the lowest float32
-        (np.array([-3.4028235e38, 1], np.float32), -3.4028234663852886e38, [True, False]),
+        (
+            np.array([-3.4028235e38, 1], np.float32),
+            -3.4028234663852886e38,
+            [True, False],
+        ),
         (np.array([-9999, 3], np.int16), -9999.0, [True, False]),
         (np.array([3, 4], np.uint8), -9999, [False, False]),
         (np.array([3, 4], np.int16), 3.5, [False, False]),

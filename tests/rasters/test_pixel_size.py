@@ -59,8 +59,14 @@ def test_unknown() -> None:
 
 @pytest.mark.parametrize(
     ('one', 'other', 'same'),
-    [(10, 12.5, True), (12.5, 10, True), (10, 12.6, False), (10, 7.9, False)]
-    + [(None, 30, True), (30, None, True)],
+    [
+        (10, 12.5, True),
+        (12.5, 10, True),
+        (10, 12.6, False),
+        (10, 7.9, False),
+        (None, 30, True),
+        (30, None, True),
+    ],
 )
 def test_same_size(one: float | None, other: float | None, same: bool) -> None:
     assert same_size(one, other) == same
@@ -102,7 +108,7 @@ def test_smaller_pixels_are_interpolated(tmp_path: Path) -> None:
 
 def test_missing_pixels_that_the_user_states(tmp_path: Path) -> None:
     path = tmp_path / 'a.tif'
-    bands, numbers, missing = write_masked(path, ['nodata'], 'int16')
+    bands, _, missing = write_masked(path, ['nodata'], 'int16')
     with rasterio.open(path, 'r+') as file:
         file.nodata = None
     with rasterio.open(path) as file, resampled(file, 20.0, nodata=99) as larger:
@@ -116,13 +122,13 @@ def test_two_values_for_missing_pixels(tmp_path: Path) -> None:
     write_masked(tmp_path / 'b.tif', ['inside'], 'int16')
     with (
         rasterio.open(tmp_path / 'a.tif') as file,
-        pytest.raises(SettingError, match='a.tif declares 99 as its nodata value'),
+        pytest.raises(SettingError, match=r'a\.tif declares 99 as its nodata value'),
         resampled(file, 20.0, nodata=-1),
     ):
         pass
     with (
         rasterio.open(tmp_path / 'b.tif') as file,
-        pytest.raises(CorruptFileError, match='gdalwarp .* -dstnodata 17 .*b.tif'),
+        pytest.raises(CorruptFileError, match=r'gdalwarp .* -dstnodata 17 .*b\.tif'),
         resampled(file, 20.0, nodata=17),
     ):
         pass

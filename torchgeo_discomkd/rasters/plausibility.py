@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UnitError
-from .scale import DIVISORS
+from .scale import DIVISORS, Unit, convert_scale
 
 #: Backscatter in dB is between these in any landscape and with any sensor.
 LOWEST, HIGHEST = -60, 30
@@ -76,6 +76,27 @@ def limits(unit: str) -> tuple[float, float]:
     if unit == 'dB':
         return LOWEST, HIGHEST
     return (-1, 10 ** (HIGHEST / 10)) if unit == 'linear' else (-math.inf, math.inf)
+
+
+def to_check(
+    raw: NDArray[np.float32], given: Unit | None, values: NDArray[np.float32], unit: str
+) -> tuple[NDArray[np.float32], str]:
+    """Return backscatter in the unit in which it can be checked.
+
+    That is dB if the file holds dB: as power, a fill value of -9999 is a valid 0.
+
+    Args:
+        raw: Values as in the file.
+        given: Their unit.
+        values: The same in *unit*.
+        unit: Unit of the classifier.
+
+    Returns:
+        The values and their unit.
+    """
+    if unit == 'linear' and (given == 'dB' or given in DIVISORS):
+        return convert_scale(raw, given, 'dB'), 'dB'
+    return values, unit
 
 
 def repeated_value(values: NDArray[np.float32]) -> tuple[float, float] | None:

@@ -81,7 +81,9 @@ def convert_scale(
     if given in DIVISORS:
         return convert_scale(image / np.float32(DIVISORS[given]), 'dB', wanted)
     if wanted == 'linear':
-        power = image**2 if given == 'amplitude' else 10 ** (image / np.float32(10))
+        # impossible values, which are for others to judge
+        with np.errstate(over='ignore'):
+            power = image**2 if given == 'amplitude' else 10 ** (image / np.float32(10))
         return power.astype(np.float32)
     positive = np.where(image > 0, image, np.float32(np.nan))
     factor = 20 if given == 'amplitude' else 10

@@ -39,7 +39,7 @@ from .finding import ImageFiles
 from .footprints import make_footprint
 from .opening import open_image_array, open_raster
 from .pixel_size import resampled
-from .plausibility import check_backscatter
+from .plausibility import check_backscatter, to_check
 from .readers import describe, describe_array, locate
 from .scale import Scale, Unit, check_scale, convert_scale, find_unit
 from .selection import named_bands, select_bands
@@ -223,12 +223,15 @@ def convert(raw: RawImage, spec: TileSpec) -> RawImage:
     """
     given = find_unit(raw.values, spec.scale, spec.unit, 'The tile')
     values = convert_scale(raw.values, given, spec.unit)
-    doubts = check_backscatter(
-        raw.values, values, spec.unit, spec.bands, scaling=raw.scaling
-    )
+    checked = to_check(raw.values, given, values, spec.unit)
+    doubts = check_backscatter(raw.values, *checked, spec.bands, scaling=raw.scaling)
     how = describe_unit(given, spec.unit, spec.stated)
     return replace(
-        raw, values=values, reading=[*raw.reading, how], doubts=[*raw.doubts, *doubts]
+        raw,
+        values=values,
+        reading=[*raw.reading, how],
+        doubts=[*raw.doubts, *doubts],
+        given=given,
     )
 
 

@@ -85,7 +85,7 @@ def _moments(windows: NDArray[np.float32]) -> NDArray[np.float64]:
     present = np.isfinite(windows)
     whole = present.all()
     values = windows if whole else np.where(present, windows, 0)
-    size = windows[0, 0].size
+    size = windows.shape[-2] * windows.shape[-1]
     count = size if whole else present.sum(axis=(-2, -1)).astype(np.float64)
     flat = values.reshape(*windows.shape[:2], size)
     with np.errstate(invalid='ignore'):

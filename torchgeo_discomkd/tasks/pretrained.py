@@ -132,7 +132,8 @@ class PretrainedClassification(MultiModalTask):
                 if [*map(canonical, bands)] != [*map(canonical, expected.bands)]:
                     raise BandError(
                         f'{path} takes the {modality!r} bands {list(expected.bands)}, '
-                        f'but the data has {list(bands)}: set --data.bands.'
+                        f'but the data has {list(bands)}: set --data.bands, or '
+                        '--data.band_names if they have other names.'
                     )
                 unit = dataset.units.get(modality, expected.unit)
                 if {unit, expected.unit} == {'dB', 'linear'}:

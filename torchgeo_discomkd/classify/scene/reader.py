@@ -29,6 +29,7 @@ from ...rasters.plausibility import (
     MOST_OUTSIDE,
     check_backscatter,
     limits,
+    to_check,
 )
 from ...rasters.readers import describe
 from ...rasters.scale import Unit, convert_scale, find_unit
@@ -147,9 +148,10 @@ class SceneReader:
         image = self._read(top, bottom, left, right)
         self._decide_unit(image)
         values = convert_scale(image, self._given, self._spec.unit)
-        low, high = limits(self._spec.unit)
-        self._outside += ((values < low) | (values > high)).sum(axis=(1, 2))
-        self._present += np.isfinite(values).sum(axis=(1, 2))
+        checked, unit = to_check(image, self._given, values, self._spec.unit)
+        low, high = limits(unit)
+        self._outside += ((checked < low) | (checked > high)).sum(axis=(1, 2))
+        self._present += np.isfinite(checked).sum(axis=(1, 2))
         return values
 
     def check_all(self) -> None:
@@ -205,10 +207,11 @@ class SceneReader:
         self._decide_unit(pieces)
         spec = self._spec
         values = convert_scale(pieces, self._given, spec.unit)
-        flat = pieces.swapaxes(0, 1), values.swapaxes(0, 1)
+        flat, flat_values = pieces.swapaxes(0, 1), values.swapaxes(0, 1)
+        checked = to_check(flat, self._given, flat_values, spec.unit)
         try:
             doubts = check_backscatter(
-                *flat, spec.unit, spec.bands, scaling=self._scaling()
+                flat, *checked, spec.bands, scaling=self._scaling()
             )
         except UnitError as error:
             raise UnitError(f'{self.name}: {error}') from error
