@@ -41,7 +41,7 @@ def score(
 def test_logits_are_those_of_the_file(run: Path) -> None:
     path = str(run / 'best' / 'sar.safetensors')
     task = PretrainedClassification({'radar': path})
-    x = torch.randn(3, 2, 8, 8)
+    x = torch.randn(3, 2, 8, 8) - 13
     batch = {'image_sar': x, 'image_other': x}
     for stage in ('val', 'predict'):
         assert set(task.evaluate(batch, stage)) == {'radar'}
