@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ..rasters.band_names import polarization
 from ..rasters.tiles import Tile
 
 # Pairs of bands, the first of which is nearly always the stronger one.
@@ -77,7 +78,7 @@ def warn_of_swapped_scene(
 
 def _strong_and_weak(bands: Sequence[str]) -> tuple[int, int] | None:
     """Return the positions of such a pair; None if the bands are not one."""
-    names = [name.upper() for name in bands]
+    names = [polarization(name) or '' for name in bands]
     pair = next((pair for pair in _PAIRS if sorted(pair) == sorted(names)), None)
     return None if pair is None else (names.index(pair[0]), names.index(pair[1]))
 
