@@ -4,6 +4,7 @@
 """Writers of small classifier files, for the tests of exporting and predicting."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from torchgeo_discomkd.models import (
     ClassifierMetadata,
     DisentangledClassifier,
     FusionClassifier,
+    ImageProfile,
     ModalityMetadata,
     save_classifier,
 )
@@ -23,6 +25,21 @@ from torchgeo_discomkd.models import (
 CLASSES = ('Forest', 'Forêt', 'Water')
 MEAN, STD = (-11.0, -18.0), (4.0, 5.0)
 SAR = ModalityMetadata(2, ('VV', 'VH'), 'dB', (32, 32))
+#: The same after a training on tiles of 10 m around these values.
+PROFILED = replace(
+    SAR,
+    profile=ImageProfile(
+        quantiles=(
+            (-26.0, -18.0, -16.0, -13.0, -11.0, -9.0, -6.0, -4.0, 4.0),
+            (-33.0, -25.0, -23.0, -20.0, -18.0, -16.0, -13.0, -11.0, -3.0),
+        ),
+        means=((-14.0, -8.0), (-21.0, -15.0)),
+        stds=((2.0, 5.0), (2.0, 5.0)),
+        tiles=100,
+        pixel_size=10.0,
+        crs_kind='projected',
+    ),
+)
 MS = ModalityMetadata(1, ('B04',), '', (32, 32))
 
 
