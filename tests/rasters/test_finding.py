@@ -202,3 +202,25 @@ def test_files_by_band_for_bands_without_names() -> None:
         find_images(given[:1], ('B1', 'B2'))
     with pytest.raises(BandError, match='HH'):
         find_images([f'HH={paths[0]}', f'HV={paths[1]}'], SAR)
+
+
+@pytest.mark.parametrize(
+    ('vv', 'vh'),
+    [
+        ('Sigma0_VV_db.tif', 'Sigma0_VH_db.tif'),
+        ('MS1_IVV.tif', 'MS1_IVH.tif'),
+        (
+            's1a-iw-grd-vv-20210101t053400-20210101t053425-035946-04362b-001.tiff',
+            's1a-iw-grd-vh-20210101t053400-20210101t053425-035946-04362b-002.tiff',
+        ),
+    ],
+)
+@pytest.mark.parametrize('bands', [('VV', 'VH'), ('Gamma0_VV', 'Gamma0_VH')])
+def test_names_of_files_by_band_as_they_circulate(
+    tmp_path: Path, vv: str, vh: str, bands: tuple[str, str]
+) -> None:
+    for name in (vv, vh):
+        (tmp_path / name).touch()
+    [image] = find_images([tmp_path], bands)
+    assert [Path(path).name for path in image.paths] == [vv, vh]
+    assert find_images([f'VH={tmp_path / vh}', f'vv={tmp_path / vv}'], bands) == [image]
