@@ -8,9 +8,34 @@ import tempfile
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 from uuid import uuid4
 
 from .errors import OutputError, OutputExistsError, UserError
+
+
+@contextmanager
+def open_atomically(path: Path) -> Generator[BinaryIO]:
+    """Open a file to write so that a reader never sees half of it, even after a kill.
+
+    Args:
+        path: The file; its folder is created if needed. An existing file is replaced at
+            the end, unless there was an error.
+
+    Yields:
+        The open file.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f'.{path.name}.{uuid4().hex}.partial')
+    try:
+        with partial.open('wb') as file:
+            yield file
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -23,13 +48,8 @@ def write_atomically(path: Path, data: bytes) -> None:
     Raises:
         OSError: If the file cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'.{path.name}.{uuid4().hex}.partial')
-    try:
-        partial.write_bytes(data)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with open_atomically(path) as file:
+        file.write(data)
 
 
 def refuse_existing(

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch import LightningDataModule, Trainer
+from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -22,6 +23,8 @@ from torchgeo.datasets.utils import Sample
 from torchmetrics.classification import MulticlassCalibrationError
 
 from tests.conftest import TINY
+from torchgeo_discomkd.callbacks import BestClassifiers
+from torchgeo_discomkd.callbacks.run_summary import print_whole, summary_table
 from torchgeo_discomkd.commands import main
 from torchgeo_discomkd.models import fit_temperature, load_classifier, load_metadata
 from torchgeo_discomkd.tasks import FusionClassification, PretrainedClassification
@@ -143,6 +146,28 @@ def test_calibrated_at_the_end_of_fit(calibrated: Calibrated, arrays: Path) -> N
     assert sar.metadata.temperature > 1.2
     assert calibration_error(calibrated, labels) < calibration_error(logits, labels)
     assert torch.equal(calibrated.argmax(1), logits.argmax(1))
+
+
+def test_summary_fits_a_terminal_and_breaks_no_name(calibrated: Calibrated) -> None:
+    lines = [line.rstrip() for line in calibrated.printed.splitlines()]
+    (header,) = [line for line in lines if line.startswith('modality')]
+    names = ['modality', 'epoch', 'F1', 'alone', 'ECE', 'calibrated', 'file']
+    assert header.split() == names
+    rows = lines[lines.index(header) + 1 :][:2]
+    for name, row in zip(('ms', 'sar'), rows, strict=True):
+        assert row.startswith(f'{name} ')
+        assert row.endswith(f' best/{name}.safetensors')
+        assert len(row) <= 80
+    # this run has its progress bar disabled
+    assert not any(line.startswith('epoch') for line in lines)
+
+
+def test_summary_of_long_names_is_wider(capsys: pytest.CaptureFixture[str]) -> None:
+    best, name = BestClassifiers(), 'sentinel-1_ascending_' * 4
+    best.scores, best.epochs = {name: 0.5}, {name: 0}
+    print_whole(Console(width=80), summary_table(best, calibration={}))
+    _, row = capsys.readouterr().out.splitlines()
+    assert row.split() == [name, '1', '0.5000', f'best/{name}.safetensors']
 
 
 def test_scores_do_not_change_and_predictions_are_calibrated(

@@ -3,6 +3,7 @@
 
 import csv
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -121,15 +122,23 @@ def test_fit_test_predict(name: str, tmp_path: Path) -> None:
 
 
 def test_resumed_run_equals_an_uninterrupted_one(
-    fit_pairs: Callable[..., Path],
+    fit_pairs: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     students = ('--model.students', 'true', '--optimizer', 'Adam')
+    students += ('--trainer.enable_progress_bar', 'true')
     students += ('--lr_scheduler', 'StepLR', '--lr_scheduler.step_size', '1')
     whole = fit_pairs(*students, name='whole', epochs=3)
     fit_pairs(*students, name='parts', epochs=2)
     parts = whole.parent / 'parts'
     resume = ['--ckpt_path', str(parts / 'last.ckpt'), '--trainer.max_epochs', '3']
+    capsys.readouterr()
     main(['fit', '--config', str(parts / 'config.yaml'), *resume])
+    (line,) = [x for x in capsys.readouterr().out.splitlines() if x[:5] == 'epoch']
+    f1 = r'[01]\.\d{3}'
+    scores = rf'ms {f1} \(alone {f1}\), sar {f1} \(alone {f1}\)'
+    assert re.fullmatch(
+        rf'epoch 3 of 3, .* 0:00:00 left; validation F1: {scores}', line
+    )
     one, two = last(whole), last(parts)
     assert same(one['state_dict'], two['state_dict'])
     assert same(one['optimizer_states'], two['optimizer_states'])

@@ -6,6 +6,7 @@
 from ..performance.channels_last import ChannelsLast
 from .best_classifiers import BestClassifiers
 from .calibration import Calibration
+from .epoch_lines import EpochLines
 from .last_checkpoint import LastCheckpoint
 from .prediction_writer import PredictionWriter
 from .run_folder import run_folder
@@ -17,6 +18,7 @@ __all__ = (
     'BestClassifiers',
     'Calibration',
     'ChannelsLast',
+    'EpochLines',
     'LastCheckpoint',
     'PredictionWriter',
     'RunManifest',

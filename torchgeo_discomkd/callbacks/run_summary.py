@@ -5,7 +5,6 @@
 
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
@@ -19,27 +18,25 @@ from .run_folder import run_folder
 
 
 def summary_table(
-    best: BestClassifiers, folder: Path, calibration: Mapping[str, Mapping[str, float]]
+    best: BestClassifiers, calibration: Mapping[str, Mapping[str, float]]
 ) -> Table:
     """Return a table of the best classifiers of a run.
 
     Args:
         best: Best scores and epochs.
-        folder: The run folder.
         calibration: Results of :class:`Calibration`; empty if there are none.
 
     Returns:
         One row per classifier; a column for the plain student and columns for the
-        expected calibration error before and after, if there are any.
+        expected calibration error before and after, if there are any. It has no lines,
+        so that it fits 80 columns with names of up to 8 letters, and breaks no word.
     """
     students = any(name.endswith('_student') for name in best.scores)
-    title = f'Best classifiers in {folder} (weighted F1 on the validation split)'
-    table = Table(title=title)
     headers = ['modality', 'epoch', 'F1', *(['alone'] if students else [])]
-    if calibration:
-        headers += ['calibration error', 'calibrated']
-    for header in (*headers, 'file'):
-        table.add_column(header, overflow='fold')
+    headers += [*(['ECE', 'calibrated'] if calibration else []), 'file']
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for header in headers:
+        table.add_column(header, no_wrap=True)
     for name, score in best.scores.items():
         if name.endswith('_student'):
             continue
@@ -57,17 +54,29 @@ def summary_table(
     return table
 
 
+def print_whole(console: Console, table: Table) -> None:
+    """Print a table without cutting its rows, however wide they are.
+
+    Args:
+        console: Where to print.
+        table: The table.
+    """
+    unlimited = console.options.update(max_width=sys.maxsize)
+    needed = console.measure(table, options=unlimited).maximum
+    console.width = max(console.width, needed)
+    console.print(table)
+
+
 class RunSummary(Callback):
     """Print the best classifiers at the end, and the command to run next.
 
     Example:
-        >>> from pathlib import Path
         >>> from torchgeo_discomkd.callbacks import BestClassifiers
         >>> from torchgeo_discomkd.callbacks.run_summary import summary_table
         >>> best = BestClassifiers()
         >>> best.scores = {'ms': 0.97, 'sar': 0.85}
         >>> best.epochs = {'ms': 8, 'sar': 11}
-        >>> table = summary_table(best, Path('runs/quickstart'), calibration={})
+        >>> table = summary_table(best, calibration={})
         >>> table.row_count, [column.header for column in table.columns]
         (2, ['modality', 'epoch', 'F1', 'file'])
     """
@@ -88,7 +97,9 @@ class RunSummary(Callback):
             for callback in trainer.callbacks  # ty: ignore[missing-attribute]
             if isinstance(callback, Calibration)
         ]
-        console.print(summary_table(best, folder, results[0] if results else {}))
+        text = f'Best classifiers in {folder}, with scores of the validation split:'
+        console.print(text, highlight=False, soft_wrap=True, markup=False)
+        print_whole(console, summary_table(best, results[0] if results else {}))
         if (folder / 'config.yaml').exists():
             console.print('Next, score them on the test split:', highlight=False)
             command = f'python -m torchgeo_discomkd test --config {folder}/config.yaml'

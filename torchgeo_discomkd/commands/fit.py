@@ -18,11 +18,12 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.plugins import MixedPrecision
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from rich.console import Console
 from torchgeo.datamodules import BaseDataModule
 from torchgeo.datasets import DatasetNotFoundError
 from torchgeo.tasks import BaseTask
 
-from ..callbacks import LastCheckpoint, PredictionWriter
+from ..callbacks import EpochLines, LastCheckpoint, PredictionWriter
 from ..callbacks.best_classifiers import best_classifiers
 from ..callbacks.run_config import RunConfigCallback
 from ..callbacks.run_folder import best_files, check_checkpoint, check_run_folder
@@ -76,6 +77,12 @@ def with_quickstart(args: list[str]) -> list[str]:
     if args[:1] != ['fit'] or named or asks:
         return args
     return ['fit', '--config', str(quickstart_config()), *args[1:]]
+
+
+def progress_bar() -> ProgressBar:
+    """Return a progress bar, or what replaces it if standard output is no terminal."""
+    # Rich draws nothing there until training ends
+    return RichProgressBar() if Console().is_terminal else EpochLines()
 
 
 class RunTrainer(Trainer):
@@ -187,7 +194,7 @@ class DisCoMKDCLI(LightningCLI):
         if config['enable_progress_bar'] is not False and not any(
             isinstance(callback, ProgressBar) for callback in callbacks
         ):
-            callbacks.append(RichProgressBar())
+            callbacks.append(progress_bar())
         kwargs['callbacks'] = callbacks
         if config['logger'] is None and not config['fast_dev_run']:
             # keeps the metrics from before a run was resumed

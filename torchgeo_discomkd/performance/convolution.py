@@ -14,9 +14,12 @@ from torch.nn.functional import linear, pad
 #: Pixels of the largest output that is computed as one matrix product.
 LARGEST = 4
 
-#: Whether large float32 matrix products are fast here: on a Xeon with AMX they are; on
-#: an EPYC (Zen 5) convolutions are 1.4 times faster. No others were measured.
-FAST_FLOAT32_PRODUCTS: bool = torch.cpu._is_amx_tile_supported()
+#: Whether matrix products are faster than convolutions in float32 too: they are on a
+#: Xeon with AMX and on an EPYC that has AVX2 only; on an EPYC with AVX-512 (Zen 5),
+#: convolutions are 1.4 times faster. No others were measured.
+FAST_FLOAT32_PRODUCTS: bool = torch.cpu._is_amx_tile_supported() or (
+    torch.cpu._is_avx2_supported() and not torch.cpu._is_avx512_supported()
+)
 
 
 class TinyMapConv2d(nn.Conv2d):
