@@ -19,6 +19,7 @@ from torchgeo_discomkd.rasters.doubts import (
     doubt_pixel_size,
     doubt_values,
 )
+from torchgeo_discomkd.rasters.opening import open_raster
 from torchgeo_discomkd.rasters.scale import Unit
 
 from .masked import write_masked
@@ -121,7 +122,7 @@ def test_description_of_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize('way', ['inside', 'msk', 'alpha2', 'NODATA_VALUES'])
 def test_description_of_a_mask(tmp_path: Path, way: str) -> None:
     bands, _, _ = write_masked(tmp_path / 'a.tif', [way], 'int16')
-    with rasterio.open(tmp_path / 'a.tif') as file:
+    with open_raster(tmp_path / 'a.tif') as file:
         parts = describe_file(file, bands, False, None)
     assert parts == ['bands by order', 'mask from the file']
 
