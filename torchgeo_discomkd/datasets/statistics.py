@@ -21,6 +21,7 @@ from ..metadata import QUANTILES
 from ..rasters import check_unit
 from ..rasters.plausibility import (
     describe_repeated,
+    format_number,
     impossible,
     limits,
     options_of,
@@ -391,7 +392,10 @@ def _check_plausible(
         quarters = [
             dataset.number_in_file(modality, position, of[q]) for q in (0.25, 0.5, 0.75)
         ]
-        number = f'{dataset.number_in_file(modality, position, value):.7g}'
+        if not share and low > of[0.01] == of[0]:
+            # a value for missing pixels is the same in all of them
+            value, share = of[0], 0.01
+        number = format_number(dataset.number_in_file(modality, position, value))
         repeated = (number, share) if share else None
         what = f"band {band} of '{modality}'"
         if of[0.01] < low or of[0.99] > high:
