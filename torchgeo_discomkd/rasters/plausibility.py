@@ -206,7 +206,7 @@ def impossible(
     multiples = [u for u, n in DIVISORS.items() if n * _DARKEST < middle < _DARKEST]
     if repeated is not None:
         advice = (
-            f'At least {math.floor(100 * repeated[1])} % are {repeated[0]}, probably a '
+            f'At least {_percent(repeated[1])} are {repeated[0]}, probably a '
             'value for missing pixels that the file does not declare: add '
             f'{options.nodata(repeated[0])}.'
         )

@@ -24,8 +24,8 @@ DIVISORS = {'db_x10': 10, 'db_x100': 100}
 #: Backscatter in dB is between these in any landscape and with any sensor.
 LOWEST, HIGHEST = -60, 30
 
-# Images in dB reach below this; noise removal never takes linear power there.
-_LOWEST_LINEAR = -1
+#: Images in dB reach below this; noise removal never takes linear power there.
+LOWEST_LINEAR = -1
 
 # In no landscape are half of the pixels brighter than 10 dB; such values are digital
 # numbers of an image that was not calibrated.
@@ -118,7 +118,7 @@ def guess_scale(image: NDArray[np.float32]) -> Unit | None:
     if values.size == 0:
         return None
     low, middle = np.percentile(values, [2, 50])
-    if low < _LOWEST_LINEAR:
+    if low < LOWEST_LINEAR:
         return 'dB'
     if middle > _BRIGHTEST_LINEAR:
         return None
@@ -172,7 +172,7 @@ def check_unit(minimum: float, maximum: float, unit: str, where: str) -> None:
             f'{where} is said to be in {_words(unit)}, {ranges} without negative '
             f'values, {advice}'
         )
-    if unit in DIVISORS and minimum / DIVISORS[unit] >= _LOWEST_LINEAR:
+    if unit in DIVISORS and minimum / DIVISORS[unit] >= LOWEST_LINEAR:
         raise UnitError(
             f'{where} is said to be in {_words(unit)}, {ranges}, like values in dB: '
             "state the unit 'dB'."
