@@ -13,7 +13,12 @@ from rasterio.transform import from_origin
 
 from tests.fakes import write_arrays, write_tile
 from torchgeo_discomkd.datasets import PairedArrays, PairedFolders, cached_statistics
-from torchgeo_discomkd.errors import BandError, ModalityError, UnitError
+from torchgeo_discomkd.errors import (
+    BandError,
+    MissingValueError,
+    ModalityError,
+    UnitError,
+)
 
 from .radar import (
     COUNT,
@@ -155,6 +160,8 @@ def test_each_modality_has_its_own(tmp_path: Path, expected: Values) -> None:
             {},
             r"dB times 100, .* add --data\.units '\{sar: db_x100\}'",
         ),
+        ({}, {'units': {'sar': 'db_x100'}}, r'dB, .* correct .* unit db_x100'),
+        ({}, {'units': {'sar': 'amplitude'}}, r'missing .* unit amplitude'),
         # -4.5 dB on average
         (
             {'encode': lambda v: 100 * (v + 6.5), 'dtype': 'int16'},
@@ -181,7 +188,7 @@ def test_impossible_backscatter(
     dataset = PairedFolders(str(write_radar(tmp_path, **writing)), **options)
     for _ in range(2):
         # stored statistics are checked too
-        with pytest.raises(UnitError, match=message):
+        with pytest.raises((UnitError, MissingValueError), match=message):
             cached_statistics(dataset)
 
 

@@ -15,6 +15,7 @@ from torchgeo_discomkd.metadata import ImageProfile
 from torchgeo_discomkd.rasters.doubts import (
     check_profile,
     describe_file,
+    describe_files,
     describe_unit,
     doubt_pixel_size,
     doubt_values,
@@ -117,6 +118,19 @@ def test_description_of_a_file(tmp_path: Path) -> None:
             'nodata -1 as stated',
             'pixels of 10 m',
         ]
+
+
+def test_description_of_files_names_the_bands_that_differ() -> None:
+    vv, vh = ['bands by name', 'nodata -9999'], ['bands by name', 'scale 0.01']
+    assert describe_files(('VV', 'VH'), [vv, vh]) == [
+        'one file for each band',
+        'VV: nodata -9999',
+        'VH: scale 0.01',
+    ]
+    assert describe_files(('VV', 'VH'), [vv, vv]) == [
+        'one file for each band',
+        'nodata -9999',
+    ]
 
 
 @pytest.mark.parametrize('way', ['inside', 'msk', 'alpha2', 'NODATA_VALUES'])

@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from torchgeo_discomkd.errors import UnitError
+from torchgeo_discomkd.rasters.decoding import missing_to_nan
 from torchgeo_discomkd.rasters.plausibility import (
     CLASSIFY,
     check_backscatter,
@@ -161,3 +162,25 @@ def test_not_repeated(values: NDArray[np.generic]) -> None:
 @pytest.mark.parametrize('count', [2, 3000])
 def test_one_value_only(count: int) -> None:
     assert repeated_value(np.full(count, 7, np.float32)) == (7, 1)
+
+
+@pytest.mark.parametrize('value', [-9999, -32768, np.finfo(np.float32).min])
+@pytest.mark.parametrize('share', [0.02, 0.04, 0.3])
+@pytest.mark.parametrize('image', [DB, POWER])
+def test_advice_of_any_fill_value_works(
+    image: NDArray[np.float32], share: float, value: float
+) -> None:
+    filled = image.copy()
+    filled[0].reshape(-1)[: round(share * filled[0].size)] = value
+    with pytest.raises(UnitError, match=r'add --nodata=\S+\.$') as caught:
+        check_backscatter(filled, filled, 'dB', BANDS)
+    stated = float(str(caught.value).rpartition('=')[2].removesuffix('.'))
+    present = missing_to_nan(filled, stated)
+    assert check_backscatter(present, present, 'dB', BANDS) == []
+
+
+def test_values_outside_that_differ_are_no_fill_value() -> None:
+    image = DB.copy()
+    image[0, :3] = RNG.normal(-70, 1, (3, 100))
+    with pytest.raises(UnitError, match='Calibrate the image'):
+        check_backscatter(image, image, 'dB', BANDS)

@@ -133,3 +133,19 @@ def test_linear_power_where_db_is_expected() -> None:
 def test_db_where_linear_power_is_expected() -> None:
     with pytest.raises(UnitError, match=r'Band VV is said to be linear .* -20 to 1'):
         check_unit(-20, 1, 'linear', 'Band VV')
+
+
+@pytest.mark.parametrize(
+    ('minimum', 'maximum', 'unit', 'advice'),
+    [
+        (-29.6, -4.3, 'db_x100', "state the unit 'dB'"),
+        (20, 383, 'dB', 'like digital numbers: calibrate'),
+        (-9999, 0.4, 'linear', 'if it stands for missing pixels'),
+        (-9999, 0.4, 'amplitude', 'if it stands for missing pixels'),
+    ],
+)
+def test_advice_for_a_wrong_unit(
+    minimum: float, maximum: float, unit: str, advice: str
+) -> None:
+    with pytest.raises(UnitError, match=advice):
+        check_unit(minimum, maximum, unit, 'x')

@@ -282,7 +282,7 @@ def _settings(
     return {
         'model': predictor.description,
         'scale': spec.scale,
-        'nodata': '' if spec.nodata is None else f'{spec.nodata:g}',
+        'nodata': '' if spec.nodata is None else f'{spec.nodata}',
         'strict': str(spec.strict),
         'resample': str(spec.resample),
         'bands': ','.join(spec.override or ()),

@@ -157,7 +157,8 @@ def _make_table(
         tiles = 'tile' if count == 1 else 'tiles'
         sys.stdout.write(f'read {count} {tiles}: {reading}\n')
     if (others := len(summary.readings) - MOST_READINGS) > 0:
-        sys.stdout.write(f'read the rest in {others} other ways\n')
+        ways = 'way' if others == 1 else 'ways'
+        sys.stdout.write(f'read the rest in {others} other {ways}\n')
     sys.stdout.write(f'{summary}\n')
     if summary.failed:
         sys.exit(3)

@@ -15,17 +15,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import MissingValueError
+from ..errors import MissingValueError, UnitError
 from ..files import write_atomically
 from ..metadata import QUANTILES
 from ..rasters import check_unit
 from ..rasters.plausibility import (
     describe_repeated,
+    format_number,
     impossible,
     limits,
     options_of,
     repeated_value,
 )
+from ..rasters.scale import LOWEST_LINEAR
 from .base import MultiModalDataset
 from .pack.format import SEVERAL, STATISTICS, STATISTICS_ROWS
 
@@ -303,7 +305,8 @@ def band_statistics(dataset: MultiModalDataset, modality: str) -> BandStatistics
     if empty := [b for b, n in zip(bands, count, strict=True) if n == 0]:
         raise MissingValueError(
             f"All {total} pixels of band {', '.join(empty)} of '{modality}' are "
-            'missing (nodata or NaN): drop the band or repair the files.'
+            f'missing (nodata or NaN; read as: {dataset.encoding(modality)}): drop the '
+            'band, repair the files, or correct their unit.'
         )
     present = [band[np.isfinite(band)] for band in sample.swapaxes(0, 1)]
     low, high = zip(
@@ -365,7 +368,14 @@ def _merge(one: Moments, other: Moments) -> Moments:
 def _check(dataset: MultiModalDataset, modality: str, values: BandStatistics) -> None:
     unit = dataset.units[modality]
     for band, low, high in zip(values.bands, values.low, values.high, strict=True):
-        check_unit(low, high, unit, f"Band {band} of '{modality}'")
+        where = f"Band {band} of '{modality}'"
+        check_unit(low, high, unit, where)
+        if unit == 'dB' and low >= LOWEST_LINEAR:
+            raise UnitError(
+                f'{where} would be between {low:.3g} and {high:.3g} dB, but images in '
+                f'dB reach far below {LOWEST_LINEAR}: correct the unit of the files '
+                f'({dataset.encoding(modality)}).'
+            )
     _check_plausible(dataset, modality, values)
     if any(values.missing):
         bands = {b: n for b, n in zip(values.bands, values.missing, strict=True) if n}
@@ -391,7 +401,10 @@ def _check_plausible(
         quarters = [
             dataset.number_in_file(modality, position, of[q]) for q in (0.25, 0.5, 0.75)
         ]
-        number = f'{dataset.number_in_file(modality, position, value):.7g}'
+        if not share and low > of[0.01] == of[0]:
+            # a value for missing pixels is the same in all of them
+            value, share = of[0], 0.01
+        number = format_number(dataset.number_in_file(modality, position, value))
         repeated = (number, share) if share else None
         what = f"band {band} of '{modality}'"
         if of[0.01] < low or of[0.99] > high:

@@ -141,6 +141,7 @@ def describe_file(
     named: bool,
     nodata: float | None,
     resampled_to: float | None = None,
+    override: Sequence[str] | None = None,
 ) -> list[str]:
     """Describe how the numbers in a file are decoded.
 
@@ -149,12 +150,15 @@ def describe_file(
         positions: Positions of the bands that are read.
         named: Whether the bands are identified by name.
         nodata: The nodata value that the user states.
-        resampled_to: Size of pixels in metres at which they are read.
+        resampled_to: Size of pixels in metres to which they are resampled.
+        override: Names or numbers of the bands that the user states.
 
     Returns:
         Parts of a sentence.
     """
     parts = ['bands by name' if named else 'bands by order']
+    if override is not None:
+        parts = [f'bands {",".join(override)} as stated']
     for tag in dict.fromkeys(scaling(file, band) for band in positions):
         if tag is not None:
             scale, offset = tag
@@ -171,6 +175,22 @@ def describe_file(
     if resampled_to is not None:
         parts.append(f'pixels of {resampled_to:.3g} m')
     return parts
+
+
+def describe_files(bands: Sequence[str], parts: Sequence[Sequence[str]]) -> list[str]:
+    """Describe how the numbers in files of one band each are decoded.
+
+    Args:
+        bands: Name of the band in each file.
+        parts: What :func:`describe_file` says of each.
+
+    Returns:
+        Parts of a sentence, which name the band unless they are the same for all.
+    """
+    own = [list(described[1:]) for described in parts]
+    same = all(described == own[0] for described in own)
+    named = [f'{b}: {part}' for b, of in zip(bands, own, strict=True) for part in of]
+    return ['one file for each band', *(own[0] if same else named)]
 
 
 def describe_unit(given: Unit | None, unit: str, stated: bool) -> str:

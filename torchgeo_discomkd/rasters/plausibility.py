@@ -11,10 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UnitError
-from .scale import DIVISORS, Unit, convert_scale
-
-#: Backscatter in dB is between these in any landscape and with any sensor.
-LOWEST, HIGHEST = -60, 30
+from .scale import DIVISORS, HIGHEST, LOWEST, Unit, convert_scale
 
 # In no set of tiles is the middle of a band in dB below this: -550 is -5.5 times 100,
 # not -55 times 10.
@@ -154,18 +151,40 @@ def check_backscatter(
     for row, band in enumerate(bands):
         present = np.isfinite(values[row])
         measured, stored = values[row][present], raw[row][present]
-        share = np.mean((measured < low) | (measured > high)) if measured.size else 0
+        outside = (measured < low) | (measured > high)
+        share = outside.mean() if measured.size else 0
+        found = repeated_value(measured)
+        if found is None and share > MOST_OUTSIDE:
+            found = _main_value(measured[outside], measured.size)
         repeated = None
-        if (found := repeated_value(measured)) is not None:
+        if found is not None:
             value = stored[measured == np.float32(found[0])][0]
             scale, offset = (scaling or {}).get(row, (1.0, 0.0))
-            repeated = f'{(float(value) - offset) / scale:.7g}', found[1]
+            repeated = format_number((float(value) - offset) / scale), found[1]
         if share > MOST_OUTSIDE:
             quarters = np.percentile(stored, (25, 50, 75)).tolist()
             raise impossible(f'{band}, {_percent(share)},', quarters, repeated, options)
         if repeated is not None:
             doubts.append(describe_repeated(band, *repeated, options))
     return doubts
+
+
+def format_number(number: float) -> str:
+    """Return a number in a file with as many digits as are needed to find it again.
+
+    Args:
+        number: The number; scale and offset may have made it a little inexact.
+    """
+    return f'{number:.7g}' if abs(number) < 1e7 else f'{number:.17g}'
+
+
+def _main_value(values: NDArray[np.float32], size: int) -> tuple[float, float] | None:
+    """Return the value of more than half of some pixels, and its share of *size*."""
+    found, counts = np.unique(values, return_counts=True)
+    most = counts.argmax()
+    if 2 * counts[most] <= values.size:
+        return None
+    return float(found[most]), float(counts[most] / size)
 
 
 def impossible(
@@ -183,11 +202,13 @@ def impossible(
         options: How options that help are written.
     """
     low, middle, high = quarters
-    multiples = [u for u, n in DIVISORS.items() if _DARKEST < middle / n < 0]
+    # as dB, multiples are impossible themselves
+    multiples = [u for u, n in DIVISORS.items() if n * _DARKEST < middle < _DARKEST]
     if repeated is not None:
         advice = (
-            f'{_percent(repeated[1])} are {repeated[0]}, probably a value for missing '
-            f'pixels that the file does not declare: add {options.nodata(repeated[0])}.'
+            f'At least {_percent(repeated[1])} are {repeated[0]}, probably a '
+            'value for missing pixels that the file does not declare: add '
+            f'{options.nodata(repeated[0])}.'
         )
     elif multiples:
         unit = multiples[0]

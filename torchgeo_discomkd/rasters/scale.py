@@ -21,8 +21,11 @@ Scale = Literal['auto', 'db', 'linear', 'amplitude', 'db_x10', 'db_x100']
 #: Divisors of integers that stand for dB.
 DIVISORS = {'db_x10': 10, 'db_x100': 100}
 
-# Images in dB reach below this; noise removal never takes linear power there.
-_LOWEST_LINEAR = -1
+#: Backscatter in dB is between these in any landscape and with any sensor.
+LOWEST, HIGHEST = -60, 30
+
+#: Images in dB reach below this; noise removal never takes linear power there.
+LOWEST_LINEAR = -1
 
 # In no landscape are half of the pixels brighter than 10 dB; such values are digital
 # numbers of an image that was not calibrated.
@@ -115,7 +118,7 @@ def guess_scale(image: NDArray[np.float32]) -> Unit | None:
     if values.size == 0:
         return None
     low, middle = np.percentile(values, [2, 50])
-    if low < _LOWEST_LINEAR:
+    if low < LOWEST_LINEAR:
         return 'dB'
     if middle > _BRIGHTEST_LINEAR:
         return None
@@ -129,8 +132,11 @@ def check_unit(minimum: float, maximum: float, unit: str, where: str) -> None:
     Backscatter in dB is mostly negative in any landscape, power and amplitude never
     are:
 
-    * unit 'dB', but no negative value: the values are linear power;
-    * unit 'linear' or 'amplitude', but negative values: the values are in dB;
+    * unit 'dB' or a multiple, but no negative value: the values are linear power, or
+      digital numbers;
+    * a multiple of dB, but no value below -1 dB: the values are in dB;
+    * unit 'linear' or 'amplitude', but negative values: the values are in dB, or the
+      lowest one stands for missing pixels;
     * any other unit is not checked.
 
     Noise removal leaves a few negative values in linear power, and corner reflectors
@@ -154,18 +160,31 @@ def check_unit(minimum: float, maximum: float, unit: str, where: str) -> None:
         ...     print(str(error).partition(' without')[0])
         Band VV is said to be in dB, but ranges from 0.01 to 0.3
     """
+    ranges = f'but ranges from {minimum:g} to {maximum:g}'
     if unit in ('dB', *DIVISORS) and minimum >= 0:
+        advice = (
+            'like linear power: convert it by 10 * log10(x), or state the unit '
+            "'linear'."
+            if maximum <= _BRIGHTEST_LINEAR
+            else 'like digital numbers: calibrate it to backscatter first.'
+        )
         raise UnitError(
-            f'{where} is said to be in {_words(unit)}, but ranges from {minimum:g} to '
-            f'{maximum:g} without negative values, like linear power: convert it by '
-            "10 * log10(x), or state the unit 'linear'."
+            f'{where} is said to be in {_words(unit)}, {ranges} without negative '
+            f'values, {advice}'
+        )
+    if unit in DIVISORS and minimum / DIVISORS[unit] >= LOWEST_LINEAR:
+        raise UnitError(
+            f'{where} is said to be in {_words(unit)}, {ranges}, like values in dB: '
+            "state the unit 'dB'."
         )
     if unit in ('linear', 'amplitude') and minimum < 0:
-        raise UnitError(
-            f'{where} is said to be {_words(unit)}, but ranges from {minimum:g} to '
-            f'{maximum:g}, like values in dB: convert it by 10 ** (x / 10), or state '
-            "the unit 'dB'."
+        advice = (
+            "like values in dB: convert it by 10 ** (x / 10), or state the unit 'dB'."
+            if minimum >= LOWEST
+            else f'where {minimum:g} is neither power nor dB: if it stands for missing '
+            'pixels, state it as nodata.'
         )
+        raise UnitError(f'{where} is said to be {_words(unit)}, {ranges}, {advice}')
 
 
 def _words(unit: str) -> str:

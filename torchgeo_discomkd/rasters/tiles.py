@@ -31,6 +31,7 @@ from .doubts import (
     as_amplitude,
     check_profile,
     describe_file,
+    describe_files,
     describe_unit,
     doubt_pixel_size,
     doubt_values,
@@ -325,7 +326,7 @@ def read_raw(files: ImageFiles, spec: TileSpec) -> RawImage:
         values=np.concatenate([image.values for image in images]),
         named=True,
         scaling={i: x.scaling[0] for i, x in enumerate(images) if 0 in x.scaling},
-        reading=['one file for each band', *images[0].reading[1:]],
+        reading=describe_files(spec.bands, [image.reading for image in images]),
     )
 
 
@@ -340,7 +341,12 @@ def _read_file(
             describe_array(path, array).descriptions, len(array), bands, override
         )
         values = missing_to_nan(array[chosen], spec.nodata)
-        return RawImage(values, None, override is not None, reading=['bands by order'])
+        parts = ['bands by order']
+        if override is not None:
+            parts = [f'bands {",".join(override)} as stated']
+        if spec.nodata is not None:
+            parts.append(f'nodata {spec.nodata:g} as stated')
+        return RawImage(values, None, override is not None, reading=parts)
     with ExitStack() as stack:
         file = stack.enter_context(open_raster(path))
         header = describe(file)
@@ -360,7 +366,14 @@ def _read_file(
                 for row, band in enumerate(chosen)
                 if (tag := scaling(file, band)) is not None
             },
-            reading=describe_file(file, chosen, named, spec.nodata, spec.pixel_size),
+            reading=describe_file(
+                file,
+                chosen,
+                named,
+                spec.nodata,
+                None if reader is file else spec.pixel_size,
+                override,
+            ),
             doubts=[] if spec.resample else doubt_pixel_size(*own, spec.profile),
         )
 

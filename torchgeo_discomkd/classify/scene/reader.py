@@ -19,7 +19,12 @@ from rasterio.windows import Window
 
 from ...errors import BandError, CorruptFileError, SettingError, UnitError
 from ...rasters.decoding import alpha_bands, check_values, read_bands, scaling
-from ...rasters.doubts import describe_file, describe_unit, doubt_pixel_size
+from ...rasters.doubts import (
+    describe_file,
+    describe_files,
+    describe_unit,
+    doubt_pixel_size,
+)
 from ...rasters.finding import ImageFiles
 from ...rasters.opening import open_raster
 from ...rasters.pixel_size import resampled
@@ -99,6 +104,7 @@ class SceneReader:
         files: Sequence[tuple[DatasetReader | WarpedVRT, list[int]]],
         named: bool,
         spec: TileSpec,
+        decoding: Sequence[str],
     ) -> None:
         """Initialize a new SceneReader instance.
 
@@ -108,9 +114,11 @@ class SceneReader:
                 0), together in the order of the classifier.
             named: Whether the order of the bands is certain.
             spec: What the classifier needs, and what the user states.
+            decoding: How the numbers in the files are decoded.
         """
         self._files = files
         self._spec = spec
+        self._decoding = decoding
 
         # decided by the first data for the whole scene
         self._given: Unit | None = None
@@ -220,10 +228,8 @@ class SceneReader:
     @property
     def reading(self) -> str:
         """How the numbers in the files are understood, known after :meth:`sample`."""
-        spec, (file, positions) = self._spec, self._files[0]
-        parts = describe_file(file, positions, self.named, spec.nodata, spec.pixel_size)
-        how = describe_unit(self._given, spec.unit, spec.stated)
-        return '; '.join([*parts, how])
+        how = describe_unit(self._given, self._spec.unit, self._spec.stated)
+        return '; '.join([*self._decoding, how])
 
     def _scaling(self) -> dict[int, tuple[float, float]]:
         tags = [scaling(file, i) for file, found in self._files for i in found]
@@ -287,7 +293,7 @@ def open_scene(files: ImageFiles, spec: TileSpec) -> Generator[SceneReader]:
             f'{len(files.paths)} files: omit it.'
         )
     with ExitStack() as stack:
-        opened = []
+        opened, parts = [], []
         named = bands is not None or len(files.paths) > 1
         for path, names in _names_by_file(files, spec.bands):
             file = stack.enter_context(open_raster(path))
@@ -297,12 +303,19 @@ def open_scene(files: ImageFiles, spec: TileSpec) -> Generator[SceneReader]:
             )
             named = named or named_bands(header.descriptions, names)
             check_values(file, positions)
+            grid = file
             if has_ground_control(file):
-                file = stack.enter_context(warp_to_grid(file, path))
-            file = stack.enter_context(resampled(file, spec.pixel_size, spec.nodata))
-            opened.append((file, positions))
+                grid = stack.enter_context(warp_to_grid(file, path))
+            read = stack.enter_context(resampled(grid, spec.pixel_size, spec.nodata))
+            size = None if read is grid else spec.pixel_size
+            parts.append(
+                describe_file(file, positions, named, spec.nodata, size, bands)
+            )
+            opened.append((read, positions))
         _check_grids(files, [_grid(file) for file, _ in opened])
-        yield SceneReader(files.name, opened, named, spec)
+        single = len(parts) == 1
+        decoding = parts[0] if single else describe_files(spec.bands, parts)
+        yield SceneReader(files.name, opened, named, spec, decoding)
 
 
 def _names_by_file(
