@@ -90,7 +90,9 @@ def resampled(
     if math.isclose(factor, 1, rel_tol=_SAME):
         yield file
         return
-    if nodata is not None and file.nodata not in (None, nodata):
+    # NaN stays missing whatever else is
+    declared = None if file.nodata is None or math.isnan(file.nodata) else file.nodata
+    if nodata is not None and declared not in (None, nodata):
         raise SettingError(
             f'{file.name} declares {file.nodata:g} as its nodata value, and resampling '
             f'can leave out only one: omit nodata={nodata:g}, or resample the file '
