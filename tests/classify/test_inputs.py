@@ -20,7 +20,6 @@ from tests.export.classifiers import CLASSES, PROFILED, write_classifier
 from torchgeo_discomkd.commands import main
 from torchgeo_discomkd.export import export_classifier
 
-from .conftest import KINDS
 from .odd_files import ODD, is_hole, make_image
 from .scene.scenes import read, write_scene
 
@@ -32,6 +31,19 @@ FEW = ['power', 'x 100', 'filled with -9999', 'amplitude', 'pixels of 5 m']
 Map = tuple[NDArray[np.uint8], NDArray[np.float32], dict[str, str]]
 
 
+class Exported(dict[str, Path]):
+    """Model files, which are exported once they are asked for."""
+
+    def __missing__(self, kind: str) -> Path:
+        self[kind] = self['safetensors'].with_suffix(f'.{kind}')
+        export_classifier(self['safetensors'], self[kind], card={})
+        return self[kind]
+
+
+#: The program of PyTorch takes twice as long to export.
+EXPORTS = ['onnx', pytest.param('pt2', marks=pytest.mark.slow)]
+
+
 @pytest.fixture(scope='module')
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A classifier with a profile of its training tiles, in every kind of file."""
@@ -40,11 +52,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     # far from uniform
     described['temperature'] = 0.3
     model = write_classifier(folder / 'sar.safetensors', seed=12, **described)
-    models = {'safetensors': model}
-    for kind in ('onnx', 'pt2'):
-        models[kind] = folder / f'sar.{kind}'
-        export_classifier(model, models[kind], card={})
-    return models
+    return Exported(safetensors=model)
 
 
 @pytest.fixture(scope='module')
@@ -129,7 +137,7 @@ def test_scene(
     check_scene(models['safetensors'], scenes, maps, name, tmp_path, capsys)
 
 
-@pytest.mark.parametrize('kind', KINDS[1:])
+@pytest.mark.parametrize('kind', EXPORTS)
 @pytest.mark.parametrize('name', FEW)
 def test_scene_with_an_exported_classifier(
     models: dict[str, Path],
@@ -338,7 +346,7 @@ def test_tile_with_the_option_that_mends_it(
     assert np.allclose(*tables, rtol=0, atol=odd.tolerance)
 
 
-@pytest.mark.parametrize('kind', KINDS[1:])
+@pytest.mark.parametrize('kind', EXPORTS)
 def test_tiles_with_an_exported_classifier(
     models: dict[str, Path], tiles: Path, kind: str, tmp_path: Path
 ) -> None:

@@ -58,7 +58,9 @@ def test_float32_is_the_default(files: dict[str, Path], kind: str) -> None:
     np.testing.assert_array_equal(*results)
 
 
-@pytest.mark.parametrize('kind', ['safetensors', 'onnx'])
+@pytest.mark.parametrize(
+    'kind', ['safetensors', pytest.param('onnx', marks=pytest.mark.slow)]
+)
 def test_normalization_is_exact(tmp_path: Path, kind: str) -> None:
     # bfloat16 has steps of 64 at 10 000: nothing of these images would be left
     rng = np.random.default_rng(0)

@@ -393,6 +393,7 @@ def measure(tmp_path: Path, *counts: int) -> list[int]:
     return [int(text) for text in result.stdout.split()]
 
 
+@pytest.mark.slow
 def test_memory_is_flat(tmp_path: Path) -> None:
     few, many = measure(tmp_path, 100, 1000)
     assert many - few < 20

@@ -231,6 +231,7 @@ def wait_for(process: subprocess.Popen[str], folder: Path, pattern: str) -> None
     pytest.fail('no rows after two minutes')
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_equals_uninterrupted(
     tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -72,7 +72,12 @@ def data_arguments(name: str, tmp_path: Path) -> list[str]:
 
 # schemes need at least one validation tile per class: 13 tiles give 9, 1 and 3
 @pytest.mark.parametrize(
-    'name', ['EuroSATMSSAR', 'PairedArrays', 'PairedFolders', 'SimulatedMSSAR']
+    'name',
+    [
+        *('EuroSATMSSAR', 'PairedArrays', 'PairedFolders'),
+        # EuroSATMSSAR on tiles that are simulated first
+        pytest.param('SimulatedMSSAR', marks=pytest.mark.slow),
+    ],
 )
 def test_fit_test_predict(name: str, tmp_path: Path) -> None:
     folder = tmp_path / 'run'
@@ -570,7 +575,11 @@ def test_stopped_process(number: int, code: int, pairs: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    'options', [('--trainer.limit_val_batches', '0'), ('--trainer.max_epochs', '0')]
+    'options',
+    [
+        ('--trainer.limit_val_batches', '0'),
+        pytest.param(('--trainer.max_epochs', '0'), marks=pytest.mark.slow),
+    ],
 )
 def test_training_without_a_validation(
     options: tuple[str, str],

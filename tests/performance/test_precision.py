@@ -35,6 +35,7 @@ def test_unknown_devices_keep_full_precision() -> None:
     assert "'meta'" in reason
 
 
+@pytest.mark.slow
 def test_auto_trains_resumes_and_is_noted(
     fit_pairs: Callable[..., Path], caplog: pytest.LogCaptureFixture
 ) -> None:

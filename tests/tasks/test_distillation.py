@@ -254,7 +254,7 @@ def test_student_starts_as_the_plain_one(instance_temperature: bool) -> None:
 @pytest.mark.parametrize(
     'further',
     [
-        ['--model.loss', 'CTKD'],
+        pytest.param(['--model.loss', 'CTKD'], marks=pytest.mark.slow),
         ['--model.loss', 'CTKD', '--model.teacher_in_training_mode', 'true'],
         INSTANCE,
         ['--model.loss', 'OfficialMLKD'],

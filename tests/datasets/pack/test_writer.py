@@ -112,6 +112,7 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path) -> None:
     assert images[1:].all()
 
 
+@pytest.mark.slow
 def test_a_stopped_run_remembers_wider_types(tmp_path: Path) -> None:
     root = write_pairs(tmp_path / 'pairs', count=150, crs=None)
     array = np.full((13, 8, 8), 7, np.uint16)
