@@ -122,7 +122,7 @@ def test_unpaired_batches(tmp_path: Path) -> None:
         ({'classes': ('Crop', 'Wood')}, {}, ClassifierFileError, 'Wood'),
         ({}, {'modalities': ['sar']}, ModalityError, r"needs \['ms'\]"),
         ({'bands': 'X'}, {}, BandError, 'X13'),
-        ({'unit': 'linear'}, {'units': {'ms': 'dB'}}, UnitError, 'linear'),
+        ({'unit': 'linear'}, {'units': {'ms': 'dB'}}, UnitError, 'said to be in dB'),
     ],
 )
 def test_teacher_that_does_not_fit_the_data(
