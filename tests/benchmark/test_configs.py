@@ -52,7 +52,14 @@ def write_data(config: str, root: Path) -> list[str]:
     return []
 
 
-@pytest.mark.parametrize('name', ['eurosat', 'floods', 'quick', 'sunrgbd', 'tristar'])
+@pytest.mark.parametrize(
+    'name',
+    [
+        *('eurosat', 'floods', 'sunrgbd', 'tristar'),
+        # simulates its data
+        pytest.param('quick', marks=pytest.mark.slow),
+    ],
+)
 def test_config_reads_the_data_that_it_describes(name: str, tmp_path: Path) -> None:
     root = tmp_path / 'data'
     args = [*write_data(name, root), '--data.root', str(root)]

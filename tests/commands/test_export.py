@@ -86,6 +86,7 @@ def test_help_does_not_wait_for_pytorch() -> None:
     assert result.stdout.endswith('heavy: set()\n')
 
 
+@pytest.mark.slow
 def test_neither_torchgeo_nor_lightning(student_file: Path, tmp_path: Path) -> None:
     code = (
         'import sys\n'

@@ -256,8 +256,8 @@ def test_student_starts_as_the_plain_one(instance_temperature: bool) -> None:
     [
         pytest.param(['--model.loss', 'CTKD'], marks=pytest.mark.slow),
         ['--model.loss', 'CTKD', '--model.teacher_in_training_mode', 'true'],
-        INSTANCE,
-        ['--model.loss', 'OfficialMLKD'],
+        pytest.param(INSTANCE, marks=pytest.mark.slow),
+        pytest.param(['--model.loss', 'OfficialMLKD'], marks=pytest.mark.slow),
     ],
 )
 def test_resumed_run_equals_an_uninterrupted_one(
