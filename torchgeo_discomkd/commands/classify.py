@@ -245,6 +245,36 @@ def _parser() -> ArgumentParser:
         'folder for a map of each scene (maps/)',
     )
     add('--modality', help='modality of the images, for a checkpoint with several')
+    _add_options_of_reading(parser)
+    add('--batch-size', type=int, default=128, help='default: %(default)s')
+    add(
+        '--workers',
+        type=int,
+        default=min(4, os.cpu_count() or 1),
+        help='number of threads that read (default: %(default)s)',
+    )
+    add('--device', default='auto', help='auto, cpu, cuda, ... (default: %(default)s)')
+    add(
+        '--precision',
+        choices=('auto', 'float32', 'bfloat16'),
+        default='auto',
+        help='bfloat16 is faster on processors that support it; probabilities differ '
+        'in the third digit (default: that of the model, usually float32)',
+    )
+    add(
+        '--min-confidence',
+        type=float,
+        default=0.0,
+        help="below this confidence, the label is 'uncertain' (default: %(default)s)",
+    )
+    add('--overwrite', action='store_true', help='replace existing files')
+    _add_options_of_one_kind(parser)
+    return parser
+
+
+def _add_options_of_reading(parser: ArgumentParser) -> None:
+    """Add what says how files are understood, and what is done with odd ones."""
+    add = parser.add_argument
     add(
         '--scale',
         type=str.lower,
@@ -275,30 +305,6 @@ def _parser() -> ArgumentParser:
         help='names or numbers (from 1) of the bands in the files, separated by '
         'commas, in the order of the classifier (default: by name, or else by order)',
     )
-    add('--batch-size', type=int, default=128, help='default: %(default)s')
-    add(
-        '--workers',
-        type=int,
-        default=min(4, os.cpu_count() or 1),
-        help='number of threads that read (default: %(default)s)',
-    )
-    add('--device', default='auto', help='auto, cpu, cuda, ... (default: %(default)s)')
-    add(
-        '--precision',
-        choices=('auto', 'float32', 'bfloat16'),
-        default='auto',
-        help='bfloat16 is faster on processors that support it; probabilities differ '
-        'in the third digit (default: that of the model, usually float32)',
-    )
-    add(
-        '--min-confidence',
-        type=float,
-        default=0.0,
-        help="below this confidence, the label is 'uncertain' (default: %(default)s)",
-    )
-    add('--overwrite', action='store_true', help='replace existing files')
-    _add_options_of_one_kind(parser)
-    return parser
 
 
 def _add_options_of_one_kind(parser: ArgumentParser) -> None:
