@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterable
 
 import numpy as np
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 from torchgeo.datasets.utils import Sample
 
@@ -143,6 +144,11 @@ class PretrainedClassification(MultiModalTask):
                     )
                 if modality in dataset.modalities:
                     _warn_of_pixel_size(path, dataset, modality, expected.profile)
+                    if expected.profile is None:
+                        rank_zero_info(
+                            f'{path} does not say what its {modality!r} training tiles '
+                            'look like: unusual images are not recognised.'
+                        )
         if not any(self._has(n, dataset.modalities) for n in self.classifier_names()):
             needed = {n: list(c.modalities) for n, c in self.model.items()}
             raise ModalityError(
