@@ -155,9 +155,11 @@ def test_student_and_teacher_see_the_same_transform(tmp_path: Path) -> None:
     class Watch(Distillation):
         """Keeps the batches that it was trained on."""
 
-        def teacher_logits(self, batch: Sample) -> Tensor:
+        def training_inputs(self, batch: Sample) -> dict[str, Tensor]:
             seen.append(batch)
-            return super().teacher_logits(batch)
+            inputs = super().training_inputs(batch)
+            assert torch.equal(inputs['image_ms'], inputs['image_sar'])
+            return inputs
 
     teacher = write_teacher(tmp_path / 'teacher.safetensors', {'ms': 2})
     task = Watch(teacher, None, {'sar': 2}, 2, 'test_resnet')

@@ -4,7 +4,7 @@
 """DisCoM-KD task."""
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, cast
 
@@ -193,48 +193,50 @@ class DisCoMKD(MultiModalTrainingTask):
         logits: Tensor = self.model.classifiers[modality](x)
         return logits
 
-    def training_step(
-        self, batch: Sample, batch_idx: int, dataloader_idx: int = 0
-    ) -> Tensor:
-        """Compute the training loss.
+    def training_inputs(self, batch: Sample) -> dict[str, Tensor]:
+        """Select images and labels of all modalities.
 
         Args:
             batch: 'image_<modality>' for every modality, with 'label_<modality>'
                 (unpaired) or one 'label' (paired).
-            batch_idx: Integer displaying index of this batch.
-            dataloader_idx: Index of the current dataloader.
 
         Returns:
-            The loss: Eq. 7 and, if requested, the students' own cross-entropies.
+            'image_<modality>' and 'label_<modality>'.
 
         Raises:
             BatchSizeError: If a modality has one sample only.
             ModalityError: If a modality is not in the batch.
         """
         images = self.images_to_train(batch)
-        labels = {m: self.labels_of(batch, m) for m in images}
+        inputs = {f'image_{m}': x for m, x in images.items()}
+        return inputs | {f'label_{m}': self.labels_of(batch, m) for m in images}
+
+    def objective(
+        self, inputs: Mapping[str, Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compute the loss.
+
+        Args:
+            inputs: 'image_<modality>' and 'label_<modality>' for every modality.
+
+        Returns:
+            Eq. 7 and, if requested, the students' own cross-entropies, in one sum; and
+            'loss', which is Eq. 7 alone, with its terms '<name>_loss' without their
+            weights, and '<modality>_student_loss'.
+        """
+        images = {m: inputs[f'image_{m}'] for m in self.modalities}
+        labels = {m: inputs[f'label_{m}'] for m in self.modalities}
         output = self.model(images, self.hparams['reversal_strength'])
         terms = self.loss_terms(output, labels)
         loss = torch.stack(
             [self.hparams[f'{name}_weight'] * term for name, term in terms.items()]
         ).sum()
-        batch_size = max(len(x) for x in images.values())
-        log = {f'train_{name}_loss': term for name, term in terms.items()}
-        self.log_dict(log, on_step=False, on_epoch=True, batch_size=batch_size)
-        self.log(
-            'train_loss', loss, on_step=False, on_epoch=True, batch_size=batch_size
-        )
+        log = {f'{name}_loss': term for name, term in terms.items()} | {'loss': loss}
         for modality, student in self.students.items():
             student_loss = cross_entropy(student(images[modality]), labels[modality])
-            self.log(
-                f'train_{modality}_student_loss',
-                student_loss,
-                on_step=False,
-                on_epoch=True,
-                batch_size=len(images[modality]),
-            )
+            log[f'{modality}_student_loss'] = student_loss
             loss = loss + student_loss
-        return loss
+        return loss, log
 
     def loss_terms(
         self, output: DisCoMKDOutput, labels: dict[str, Tensor]

@@ -217,47 +217,78 @@ class Distillation(FusionClassification):
             groups.append({'params': own, **rate})
         return self.adam(groups)
 
-    def training_step(
-        self, batch: Sample, batch_idx: int, dataloader_idx: int = 0
-    ) -> Tensor:
-        """Compute the training loss.
+    def training_inputs(self, batch: Sample) -> dict[str, Tensor]:
+        """Select the images of student and teacher, and draw a second view.
 
         Args:
             batch: 'image_<modality>' of student and teacher, paired if they differ.
-            batch_idx: Integer displaying index of this batch.
-            dataloader_idx: Index of the current dataloader.
 
         Returns:
-            The weighted sum of cross-entropy and distillation loss.
+            'image_<modality>', 'label' and, for a loss of two views,
+            'strong_image_<modality>'.
 
         Raises:
             BatchSizeError: If the batch has one sample only.
             LabelError: If a label is out of range (checked on the CPU only).
             ModalityError: If a modality is not in the batch, or several are unpaired.
         """
-        images = self.images_to_train(batch)
+        self.images_to_train(batch)
         labels = self.labels_of(batch, self.modalities[0])
         self._check_labels(labels)
-        teacher = self.teacher_logits(batch)
-        student = self.model(images)
+        self._teacher_file.check_batch(batch, self.modalities)
+        needed = dict.fromkeys([*self.modalities, *self.teacher.modalities])
+        images = {m: batch[f'image_{m}'] for m in needed}
+        inputs = {f'image_{m}': x for m, x in images.items()} | {'label': labels}
+        if self.loss.two_views:
+            views = self.strong_view(images)
+            if lacking := [m for m in needed if m not in views]:
+                raise ModalityError(
+                    f'strong_view returned {list(views)} without {lacking}: return a '
+                    'view of every modality that it is given.'
+                )
+            inputs |= {f'strong_image_{m}': views[m] for m in needed}
+        return inputs
+
+    def objective(
+        self, inputs: Mapping[str, Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compute the loss.
+
+        Args:
+            inputs: What :meth:`training_inputs` returned.
+
+        Returns:
+            The weighted sum of cross-entropy and distillation loss; and
+            'classification_loss', 'distillation_loss', 'loss' and what the loss
+            monitors.
+        """
+        labels = inputs['label']
+        student, teacher = self._both_logits(inputs, '')
         classification = cross_entropy(student, labels)
         second = {}
         if self.loss.two_views:
-            strong = self._strong_batch(batch)
-            strong_student = self.model(self.images_to_train(strong))
-            classification = classification + cross_entropy(strong_student, labels)
-            second = {'strong': (strong_student, self.teacher_logits(strong))}
+            second = {'strong': self._both_logits(inputs, 'strong_')}
+            strong = cross_entropy(second['strong'][0], labels)
+            classification = classification + strong
         distillation = self.loss(student, teacher, labels, self.current_epoch, **second)
         weights = self.loss.weights(self.current_epoch)
         loss = weights[0] * classification + weights[1] * distillation
         log = {
-            'train_classification_loss': classification,
-            'train_distillation_loss': distillation,
-            'train_loss': loss,
-            **{f'train_{name}': x for name, x in self.loss.monitored.items()},
+            'classification_loss': classification,
+            'distillation_loss': distillation,
+            'loss': loss,
+            **self.loss.monitored,
         }
-        self.log_dict(log, on_step=False, on_epoch=True, batch_size=len(labels))
-        return loss
+        return loss, log
+
+    def _both_logits(
+        self, inputs: Mapping[str, Tensor], prefix: str
+    ) -> tuple[Tensor, Tensor]:
+        """Return the logits of student and teacher for one view."""
+        needed = dict.fromkeys([*self.modalities, *self.teacher.modalities])
+        view = {f'image_{m}': inputs[f'{prefix}image_{m}'] for m in needed}
+        student = self.model({m: view[f'image_{m}'] for m in self.modalities})
+        return student, self.teacher_logits(view | {'label': inputs['label']})
 
     def teacher_logits(self, batch: Sample) -> Tensor:
         """Let the teacher classify a training batch.
@@ -272,7 +303,8 @@ class Distillation(FusionClassification):
             ModalityError: If a modality is not in the batch, or student and teacher
                 would not see the same samples.
         """
-        return self._teacher_file.logits(batch, self.modalities)
+        self._teacher_file.check_batch(batch, self.modalities)
+        return self._teacher_file.logits(batch)
 
     def strong_view(self, images: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return a second, harder view of a training batch.
@@ -300,16 +332,6 @@ class Distillation(FusionClassification):
             center={m: known[m].fill for m in images},
             scale={m: _deviation(known[m]) for m in images},
         )
-
-    def _strong_batch(self, batch: Sample) -> Sample:
-        needed = dict.fromkeys([*self.modalities, *self.teacher.modalities])
-        views = self.strong_view({m: batch[f'image_{m}'] for m in needed})
-        if lacking := [m for m in needed if m not in views]:
-            raise ModalityError(
-                f'strong_view returned {list(views)} without {lacking}: return a view '
-                'of every modality that it is given.'
-            )
-        return batch | {f'image_{m}': views[m] for m in needed}
 
     def _check_labels(self, labels: Tensor) -> None:
         # reading values on another device would stall it

@@ -3,7 +3,7 @@
 
 """Task for plain classifiers of one modality or several: STUDENT and TEACHER."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -94,18 +94,14 @@ class FusionClassification(MultiModalTrainingTask):
         """Yield modality and normalisation."""
         yield from self.model.normalizations.items()
 
-    def training_step(
-        self, batch: Sample, batch_idx: int, dataloader_idx: int = 0
-    ) -> Tensor:
-        """Compute the training loss.
+    def training_inputs(self, batch: Sample) -> dict[str, Tensor]:
+        """Select the images and their label.
 
         Args:
             batch: 'image_<modality>' for every modality, paired if there are several.
-            batch_idx: Integer displaying index of this batch.
-            dataloader_idx: Index of the current dataloader.
 
         Returns:
-            The cross-entropy.
+            'image_<modality>' and 'label'.
 
         Raises:
             BatchSizeError: If the batch has one sample only.
@@ -117,12 +113,23 @@ class FusionClassification(MultiModalTrainingTask):
                 f'fusing {list(images)} needs the same samples in all modalities: set '
                 '--data.paired true.'
             )
-        labels = self.labels_of(batch, self.modalities[0])
-        loss = cross_entropy(self.model(images), labels)
-        self.log(
-            'train_loss', loss, on_step=False, on_epoch=True, batch_size=len(labels)
-        )
-        return loss
+        inputs = {f'image_{m}': x for m, x in images.items()}
+        return inputs | {'label': self.labels_of(batch, self.modalities[0])}
+
+    def objective(
+        self, inputs: Mapping[str, Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compute the cross-entropy.
+
+        Args:
+            inputs: 'image_<modality>' for every modality, and 'label'.
+
+        Returns:
+            The cross-entropy, and the same as 'loss'.
+        """
+        images = {m: inputs[f'image_{m}'] for m in self.modalities}
+        loss = cross_entropy(self.model(images), inputs['label'])
+        return loss, {'loss': loss}
 
     def evaluate(self, batch: Sample, stage: str) -> dict[str, Tensor]:
         """Classify a batch that has all modalities of the classifier.

@@ -66,15 +66,24 @@ class Teacher:
         """Names of the modalities that it needs."""
         return self.classifier.modalities
 
-    def logits(self, batch: Sample, student: Sequence[str]) -> Tensor:
+    def logits(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Classify a training batch.
 
         Args:
             batch: 'image_<modality>' for each of its modalities.
-            student: Modalities of the student.
 
         Returns:
             Logits (B, classes), without gradient.
+        """
+        with torch.no_grad():
+            return self.classifier({m: batch[f'image_{m}'] for m in self.modalities})
+
+    def check_batch(self, batch: Sample, student: Sequence[str]) -> None:
+        """Check that teacher and student can learn from a training batch.
+
+        Args:
+            batch: The batch.
+            student: Modalities of the student.
 
         Raises:
             ModalityError: If a modality is not in the batch, or student and teacher
@@ -93,8 +102,6 @@ class Teacher:
                 f'{list(self.modalities)} need the same samples in all modalities: set '
                 '--data.paired true.'
             )
-        with torch.no_grad():
-            return self.classifier({m: batch[f'image_{m}'] for m in self.modalities})
 
     def normalizations(self) -> dict[str, Normalization]:
         """Return the normalisation of each of its modalities."""

@@ -6,6 +6,7 @@
 import warnings
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -38,6 +39,7 @@ from ..errors import (
 from ..metadata import ImageProfile
 from ..models import ClassifierMetadata, ModalityMetadata, Normalization
 from .base import MultiModalTask
+from .epoch_means import EpochMeans
 
 
 class MultiModalTrainingTask(MultiModalTask):
@@ -105,6 +107,70 @@ class MultiModalTrainingTask(MultiModalTask):
                 statistics.high,
                 self.hparams['normalization'],
             )
+
+    @cached_property
+    def _means(self) -> EpochMeans:
+        return EpochMeans()
+
+    def training_step(
+        self, batch: Sample, batch_idx: int, dataloader_idx: int = 0
+    ) -> Tensor:
+        """Compute the training loss.
+
+        Args:
+            batch: What :meth:`training_inputs` takes.
+            batch_idx: Integer displaying index of this batch.
+            dataloader_idx: Index of the current dataloader.
+
+        Returns:
+            The loss of :meth:`objective`. Its terms are logged as 'train_<name>', the
+            means over the epoch.
+
+        Raises:
+            UserError: If the batch cannot be trained on.
+        """
+        inputs = self.training_inputs(batch)
+        loss, terms = self.objective(inputs)
+        size = max(len(x) for x in inputs.values())
+        self._means.update(terms, size)
+        return loss
+
+    @abstractmethod
+    def training_inputs(self, batch: Sample) -> dict[str, Tensor]:
+        """Check a training batch and select what :meth:`objective` needs.
+
+        Args:
+            batch: A training batch.
+
+        Returns:
+            Tensors by name, of which the first dimension is that of the samples.
+
+        Raises:
+            UserError: If the batch cannot be trained on.
+        """
+
+    @abstractmethod
+    def objective(
+        self, inputs: Mapping[str, Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compute the loss, from tensors only, and without waiting for the device.
+
+        Args:
+            inputs: What :meth:`training_inputs` returned.
+
+        Returns:
+            The loss to minimise, and the scalars to log, by name.
+        """
+
+    def on_train_epoch_start(self) -> None:
+        """Forget the losses of an epoch that did not reach its end."""
+        self._means.reset()
+
+    def on_train_epoch_end(self) -> None:
+        """Log the loss and its terms."""
+        means = self._means.compute()
+        self.log_dict({f'train_{name}': mean for name, mean in means.items()})
+        self._means.reset()
 
     def configure_optimizers(self) -> Optimizer:
         """Initialize the optimizer.

@@ -1,0 +1,46 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Means of the loss and its terms over an epoch, added up on the device."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+
+class EpochMeans:
+    """Means over an epoch of values that every step has.
+
+    One addition for all values together, and nothing is read before the end: logging
+    each value in each step would make a GPU wait for Python.
+    """
+
+    def __init__(self) -> None:
+        """Initialize a new EpochMeans instance."""
+        self._names: tuple[str, ...] = ()
+        self._sums: Tensor | None = None
+        self._weight = 0
+
+    def update(self, values: Mapping[str, Tensor], weight: int) -> None:
+        """Add the values of a step.
+
+        Args:
+            values: Scalars by name; the names of all steps are the same.
+            weight: Weight of the step, the number of its samples.
+        """
+        self._names = tuple(values)
+        sums = weight * torch.stack([v.detach().float() for v in values.values()])
+        self._sums = sums if self._sums is None else self._sums + sums
+        self._weight += weight
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return the mean of each value; an empty dictionary without any step."""
+        if self._sums is None:
+            return {}
+        means = self._sums / self._weight
+        return dict(zip(self._names, means.unbind(), strict=True))
+
+    def reset(self) -> None:
+        """Forget all steps."""
+        self._sums, self._weight = None, 0
