@@ -23,7 +23,8 @@ class BestClassifiers(Callback):
     Each classifier has its own best epoch, by weighted F1; an equal score is no
     improvement. The best scores are part of the checkpoint, so a resumed run never
     replaces a better classifier with a worse one in the same folder. Files:
-    ``best/<name>.safetensors``, and ``best/students/<modality>.safetensors`` for plain
+    ``best/<name>.safetensors``, where the name of the control of equal size is
+    ``<modality>_same_size``, and ``best/students/<modality>.safetensors`` for plain
     students.
 
     Example:

@@ -98,7 +98,9 @@ class Calibration(Callback):
                 if 'label' in batch and set(classifier.modalities) <= set(images):
                     with torch.inference_mode():
                         logits = classifier(images).cpu()
-                    found[name].append((logits, batch['label'].cpu()))
+                    labels = batch['label'].cpu()
+                    labelled = labels != -1
+                    found[name].append((logits[labelled], labels[labelled]))
         results = {}
         for name, batches in found.items():
             if batches:

@@ -11,6 +11,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from torch import Tensor
 
+from ..models.modalities import COMPARISONS, is_comparison
+
 
 class EpochLines(ProgressBar):
     """Print one line after every epoch of training, for logs and pipes.
@@ -133,9 +135,13 @@ def scores_text(metrics: Mapping[str, Tensor]) -> str:
     }
     texts = []
     for name, score in scores.items():
-        if name.removesuffix('_student') != name:
+        if is_comparison(name):
             continue
-        alone = scores.get(f'{name}_student')
-        text = '' if alone is None else f' (alone {alone:.3f})'
+        others = [
+            f'{heading} {scores[name + suffix]:.3f}'
+            for suffix, heading in COMPARISONS.items()
+            if name + suffix in scores
+        ]
+        text = f' ({", ".join(others)})' if others else ''
         texts.append(f'{name} {score:.3f}{text}')
     return ', '.join(texts)

@@ -9,6 +9,7 @@ from pathlib import Path
 from lightning.pytorch import Trainer
 
 from ..errors import CheckpointError, LayoutError, RunFolderExistsError
+from ..models.modalities import is_comparison
 
 #: Checkpoints that Lightning finds by itself.
 LIGHTNING_CHECKPOINTS = frozenset({'best', 'hpc', 'last', 'registry'})
@@ -92,17 +93,20 @@ def best_files(folder: Path, students: bool = True) -> dict[str, str]:
 
     Args:
         folder: The run folder.
-        students: Whether to include the plain students.
+        students: Whether to include what was trained for comparison.
 
     Returns:
-        Path of the file by name; plain students are named '<modality>_student'.
+        Path of the file by name; plain students are named '<modality>_student',
+        controls of equal size '<modality>_same_size'.
 
     Raises:
         LayoutError: If the folder has none.
     """
     best = folder / 'best'
     files = {path.stem: str(path) for path in sorted(best.glob('*.safetensors'))}
-    if students:
+    if not students:
+        files = {name: path for name, path in files.items() if not is_comparison(name)}
+    else:
         for path in sorted((best / 'students').glob('*.safetensors')):
             files[f'{path.stem}_student'] = str(path)
     if not files:

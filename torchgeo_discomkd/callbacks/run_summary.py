@@ -12,6 +12,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from rich.console import Console
 from rich.table import Table
 
+from ..models.modalities import COMPARISONS, is_comparison
 from .best_classifiers import BestClassifiers, best_classifiers
 from .calibration import Calibration
 from .run_folder import run_folder
@@ -27,23 +28,28 @@ def summary_table(
         calibration: Results of :class:`Calibration`; empty if there are none.
 
     Returns:
-        One row per classifier; a column for the plain student and columns for the
-        expected calibration error before and after, if there are any. It has no lines,
-        so that it fits 80 columns with names of up to 8 letters, and breaks no word.
+        One row per classifier; a column for the plain student, one for the control of
+        equal size and columns for the expected calibration error before and after, if
+        there are any. It has no lines, so that it fits 80 columns with names of up to 8
+        letters, and breaks no word.
     """
-    students = any(name.endswith('_student') for name in best.scores)
-    headers = ['modality', 'epoch', 'F1', *(['alone'] if students else [])]
+    compared = {
+        suffix: heading.replace(' ', '\n')
+        for suffix, heading in COMPARISONS.items()
+        if any(name.endswith(suffix) for name in best.scores)
+    }
+    headers = ['modality', 'epoch', 'F1', *compared.values()]
     headers += [*(['ECE', 'calibrated'] if calibration else []), 'file']
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    gap = 2 if len(compared) < 2 else 1
+    table = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False)
     for header in headers:
         table.add_column(header, no_wrap=True)
     for name, score in best.scores.items():
-        if name.endswith('_student'):
+        if is_comparison(name):
             continue
         row = [name, str(best.epochs[name] + 1), f'{score:.4f}']
-        if students:
-            alone = best.scores.get(f'{name}_student')
-            row.append('-' if alone is None else f'{alone:.4f}')
+        others = [best.scores.get(name + suffix) for suffix in compared]
+        row += ['-' if other is None else f'{other:.4f}' for other in others]
         if calibration:
             errors = [
                 calibration.get(name, {}).get(f'val_CalibrationError{suffix}')

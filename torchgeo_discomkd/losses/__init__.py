@@ -17,6 +17,8 @@ from .dkd import DKD, dkd_terms
 from .gradient_reversal import gradient_reversal
 from .kd import KD, kd_loss
 from .mlkd import MLKD, OfficialMLKD, batch_consistency_loss, class_consistency_loss
+from .rows import labelled_cross_entropy
+from .transfer import embedding_transfer_loss, prediction_transfer_loss
 
 __all__ = (
     'CTKD',
@@ -33,11 +35,14 @@ __all__ = (
     'classification_loss',
     'curriculum_lambda',
     'dkd_terms',
+    'embedding_transfer_loss',
     'gradient_reversal',
     'instance_kd_loss',
     'kd_loss',
+    'labelled_cross_entropy',
     'modality_classification_loss',
     'modality_loss',
     'orthogonality_loss',
+    'prediction_transfer_loss',
     'standardize_logits',
 )

@@ -18,18 +18,26 @@ The paper and its released code differ in two choices, each of which is an argum
   'released' is a soft target, (1, 1) for the first modality and (0, 0) for the second:
   it asks for a uniform prediction on the first and ignores the second.
 
-Eq. 6 is written for one sample; here every term averages over the batch.
+Eq. 6 is written for one sample; here every term averages over the batch. A label of -1
+marks a sample without a label: Eq. 2 and Eq. 5 average over the others, and are 0 if
+there are none. A data set with labels must therefore never use -1 for a class.
 """
 
-from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-type Rows = Mapping[str, Tensor]
-type Reduction = Literal['sum_of_means', 'mean_of_rows']
+from .rows import (
+    Reduction,
+    Rows,
+    check_modalities,
+    cosine,
+    cross_entropy_rows,
+    labelled_rows,
+    reduce_rows,
+)
+
 type Targets = Literal['index', 'released']
 
 
@@ -40,8 +48,8 @@ def classification_loss(
 
     Args:
         logits: Unnormalised scores, shape (B_m, C) for each modality.
-        labels: Class indices, int64, shape (B_m,) for each modality, or
-            class probabilities, float, shape (B_m, C).
+        labels: Class indices, int64, shape (B_m,) for each modality, -1 for a sample
+            without a label; or class probabilities, float, shape (B_m, C).
         reduction: How rows and modalities are combined.
 
     Returns:
@@ -60,8 +68,8 @@ def classification_loss(
         >>> classification_loss(logits, labels, reduction='mean_of_rows')
         tensor(0.6931)
     """
-    _check_modalities(logits, labels)
-    return _reduce(_cross_entropy(logits, labels), reduction)
+    check_modalities(logits, labels)
+    return reduce_rows(labelled_rows(logits, labels, reduction), reduction)
 
 
 def modality_classification_loss(
@@ -90,7 +98,7 @@ def modality_classification_loss(
         >>> round(right.item(), 4), round(wrong.item(), 4)
         (0.0002, 18.0002)
     """
-    return _reduce(_modality_rows(logits, targets), reduction)
+    return reduce_rows(_modality_rows(logits, targets), reduction)
 
 
 def adversarial_loss(
@@ -154,12 +162,12 @@ def modality_loss(
         >>> modality_loss(logits, logits, reduction='mean_of_rows')
         tensor(0.6931)
     """
-    _check_modalities(informative_logits, irrelevant_logits)
+    check_modalities(informative_logits, irrelevant_logits)
     ordered = {m: irrelevant_logits[m] for m in informative_logits}
     rows = _modality_rows(informative_logits, targets) + _modality_rows(
         ordered, targets
     )
-    return _reduce(rows, reduction)
+    return reduce_rows(rows, reduction)
 
 
 def auxiliary_loss(
@@ -191,10 +199,12 @@ def auxiliary_loss(
         >>> auxiliary_loss(logits, logits, labels)  # 4 ln 3
         tensor(4.3944)
     """
-    _check_modalities(invariant_logits, informative_logits, labels)
-    invariant = _reduce(_cross_entropy(invariant_logits, labels), reduction)
-    informative = _reduce(_cross_entropy(informative_logits, labels), reduction)
-    return invariant + informative
+    check_modalities(invariant_logits, informative_logits, labels)
+    terms = [
+        reduce_rows(labelled_rows(logits, labels, reduction), reduction)
+        for logits in (invariant_logits, informative_logits)
+    ]
+    return terms[0] + terms[1]
 
 
 def orthogonality_loss(
@@ -235,29 +245,13 @@ def orthogonality_loss(
         >>> orthogonality_loss(invariant, informative, irrelevant)  # 1 of 4 is parallel
         tensor(1.)
     """
-    _check_modalities(invariant, informative, irrelevant)
+    check_modalities(invariant, informative, irrelevant)
     pairs = ((invariant, informative), (informative, irrelevant))
     terms = [
-        _reduce([_penalty(_cosine(a[m], b[m]), mode) for m in invariant], reduction)
+        reduce_rows([_penalty(cosine(a[m], b[m]), mode) for m in invariant], reduction)
         for a, b in pairs
     ]
     return terms[0] + terms[1]
-
-
-def _check_modalities(first: Rows, *others: Rows) -> None:
-    for other in others:
-        if set(other) != set(first):
-            raise ValueError(
-                f'Modalities differ between arguments: {list(first)} and '
-                f'{list(other)}. Give every argument the same modalities.'
-            )
-
-
-def _cross_entropy(logits: Rows, labels: Rows) -> list[Tensor]:
-    return [
-        F.cross_entropy(rows, labels[modality], reduction='none')
-        for modality, rows in logits.items()
-    ]
 
 
 def _modality_rows(logits: Rows, targets: Targets) -> list[Tensor]:
@@ -288,13 +282,7 @@ def _modality_rows(logits: Rows, targets: Targets) -> list[Tensor]:
             }
         case _:
             raise ValueError(f"targets='{targets}': use 'index' or 'released'.")
-    return _cross_entropy(logits, labels)
-
-
-def _cosine(a: Tensor, b: Tensor) -> Tensor:
-    # half precision cannot hold the lower bound of the norms
-    dtype = torch.promote_types(a.dtype, torch.float32)
-    return F.cosine_similarity(a.to(dtype), b.to(dtype), dim=1, eps=1e-12)
+    return cross_entropy_rows(logits, labels)
 
 
 def _penalty(cosine: Tensor, mode: str) -> Tensor:
@@ -307,15 +295,3 @@ def _penalty(cosine: Tensor, mode: str) -> Tensor:
             return cosine.square()
         case _:
             raise ValueError(f"mode='{mode}': use 'signed', 'absolute' or 'squared'.")
-
-
-def _reduce(rows: Iterable[Tensor], reduction: Reduction) -> Tensor:
-    match reduction:
-        case 'sum_of_means':
-            return torch.stack([r.mean() for r in rows]).sum()
-        case 'mean_of_rows':
-            return torch.cat(list(rows)).mean()
-        case _:
-            raise ValueError(
-                f"reduction='{reduction}': use 'sum_of_means' or 'mean_of_rows'."
-            )

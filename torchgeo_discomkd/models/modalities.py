@@ -9,6 +9,19 @@ from torch import nn
 
 from ..errors import ModalityError
 
+#: Ends of the names of classifiers trained for comparison, and their headings: the
+#: plain classifier of a modality, and the deployed network trained alone.
+COMPARISONS = {'_student': 'alone', '_same_size': 'same size'}
+
+
+def is_comparison(name: str) -> bool:
+    """Return whether a classifier is trained for comparison only.
+
+    Args:
+        name: Name of the classifier.
+    """
+    return name.endswith(tuple(COMPARISONS))
+
 
 def check_names(names: Iterable[str], minimum: int) -> None:
     """Check the names of a network's modalities.
@@ -18,7 +31,8 @@ def check_names(names: Iterable[str], minimum: int) -> None:
         minimum: The fewest modalities that make sense.
 
     Raises:
-        ModalityError: If there are too few, or PyTorch refuses a name.
+        ModalityError: If there are too few, PyTorch refuses a name, or it ends like
+            that of a comparison.
     """
     names = list(names)
     if len(names) < minimum:
@@ -31,6 +45,11 @@ def check_names(names: Iterable[str], minimum: int) -> None:
         raise ModalityError(
             f'{illegal}: a modality needs a name without dots that is not an attribute '
             "of a PyTorch module, for example 'sar'."
+        )
+    if taken := [n for n in names if is_comparison(n)]:
+        raise ModalityError(
+            f'{taken}: names that end with {" or ".join(COMPARISONS)} are those of '
+            'classifiers trained for comparison. Rename the modality.'
         )
 
 

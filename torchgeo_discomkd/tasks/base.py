@@ -17,6 +17,7 @@ from torchmetrics import MetricCollection
 from ..datamodules import MultiModalDataModule
 from ..datasets import MultiModalDataset
 from ..errors import BandError, LabelError, ModalityError
+from ..losses.rows import UNLABELLED
 from .metrics import classification_metrics
 
 
@@ -248,7 +249,8 @@ class MultiModalTask(BaseTask):
         """Score the classifiers of the modalities that the batch has.
 
         Args:
-            batch: 'image_<modality>' and 'label'.
+            batch: 'image_<modality>' and 'label'; -1 marks samples without a label,
+                which are skipped.
             batch_idx: Integer displaying index of this batch.
             dataloader_idx: Index of the current dataloader.
         """
@@ -258,7 +260,8 @@ class MultiModalTask(BaseTask):
         """Score the classifiers of the modalities that the batch has.
 
         Args:
-            batch: 'image_<modality>' and 'label'.
+            batch: 'image_<modality>' and 'label'; -1 marks samples without a label,
+                which are skipped.
             batch_idx: Integer displaying index of this batch.
             dataloader_idx: Index of the current dataloader.
         """
@@ -283,14 +286,19 @@ class MultiModalTask(BaseTask):
 
     def _score(self, batch: Sample, split: str) -> None:
         losses = []
+        labelled = batch['label'] != UNLABELLED
+        labels = batch['label'][labelled]
+        if not len(labels):
+            return
         for name, logits in self.evaluate(batch, split).items():
-            self.metrics[f'{split}_{name}'].update(logits.float(), batch['label'])  # ty: ignore[not-callable]
-            loss = cross_entropy(logits.float(), batch['label'])
+            logits = logits.float()[labelled]
+            self.metrics[f'{split}_{name}'].update(logits, labels)  # ty: ignore[not-callable]
+            loss = cross_entropy(logits, labels)
             self.log(f'{split}_{name}_loss', loss, batch_size=len(logits))
             if name in self.classifier_names():
                 losses.append(loss)
         total = torch.stack(losses).mean()
-        self.log(f'{split}_loss', total, batch_size=len(batch['label']))
+        self.log(f'{split}_loss', total, batch_size=len(labels))
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores of the validation split."""

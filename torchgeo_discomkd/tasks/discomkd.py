@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch import Tensor
 from torchgeo.datasets.utils import Sample
 
 from ..errors import SettingError
@@ -18,6 +17,7 @@ from ..losses import (
     adversarial_loss,
     auxiliary_loss,
     classification_loss,
+    labelled_cross_entropy,
     modality_loss,
     orthogonality_loss,
 )
@@ -30,10 +30,12 @@ from ..models import (
     save_classifier,
 )
 from ..models.discomkd import READ_OUTS
-from .training import MultiModalTrainingTask
+from ..models.modalities import COMPARISONS
+from .students import Classifier, Students, classify, create_students, normalization_of
+from .transfer import GuidedTask
 
 
-class DisCoMKD(MultiModalTrainingTask):
+class DisCoMKD(GuidedTask):
     """Learn one classifier per modality, all at once and without a teacher.
 
     DisCoM-KD ("Disentangled Cross-Modal Knowledge Distillation") splits what each
@@ -76,7 +78,13 @@ class DisCoMKD(MultiModalTrainingTask):
         normalization: Literal['standardize', 'percentile', 'none'] = 'standardize',
         labels: Sequence[str] | None = None,
         lr: float = 1e-4,
-        students: bool = False,
+        students: Students = False,
+        transfer: bool = False,
+        transfer_guide: str | None = None,
+        transfer_warmup: int = 1,
+        transfer_temperature: float = 4.0,
+        prediction_transfer_weight: float = 0.5,
+        embedding_transfer_weight: float = 1.0,
     ) -> None:
         """Initialize a new DisCoMKD instance.
 
@@ -107,13 +115,25 @@ class DisCoMKD(MultiModalTrainingTask):
                 or 'none' to only replace missing pixels.
             labels: Class names, for data modules that do not provide them.
             lr: Learning rate of Adam.
-            students: Whether to train, on the same batches and for comparison, one
-                plain classifier per modality on its own.
+            students: What to train, on the same batches and for comparison, for each
+                modality on its own with cross-entropy: 'plain' or True, a classifier of
+                one encoder; 'same_size', the network that is deployed; or 'both'.
+            transfer: Whether one modality guides the others, which needs the same
+                samples in all of them: two terms that are not in the paper.
+            transfer_guide: The modality that guides. Default: the one that the
+                validation at the end of the warm-up finds best.
+            transfer_warmup: Number of epochs without transfer.
+            transfer_temperature: Temperature of the class probabilities.
+            prediction_transfer_weight: Weight of the divergence from the guide's class
+                probabilities.
+            embedding_transfer_weight: Weight of the distance from the guide's invariant
+                embeddings.
 
         Raises:
-            ModalityError: If there are fewer than two modalities, or *weights* names
-                an unknown one.
-            SettingError: If *formulation* is 'released' with three modalities or more.
+            ModalityError: If there are fewer than two modalities, or *weights* or
+                *transfer_guide* name an unknown one.
+            SettingError: If *formulation* is 'released' with three modalities or more,
+                or a setting of *transfer* is out of range, or set without it.
             WeightsError: If *model* or *weights* are unknown, do not fit together or
                 cannot be reached.
 
@@ -129,6 +149,7 @@ class DisCoMKD(MultiModalTrainingTask):
             )
         self.weights = weights
         super().__init__()
+        self.configure_transfer()
         if head == 'linear' and orthogonality == 'signed':
             warnings.warn(
                 "head='linear' has signed output: minimising Eq. 6 with "
@@ -143,42 +164,45 @@ class DisCoMKD(MultiModalTrainingTask):
         return tuple(self.in_channels)
 
     def configure_models(self) -> None:
-        """Initialize the network and, if requested, the plain students."""
-        in_channels = self.in_channels
-        kwargs = {
-            'num_classes': self.hparams['num_classes'],
-            'model': self.hparams['model'],
+        """Initialize the network and, if requested, what it is compared with."""
+        settings = {
+            name: self.hparams[name] for name in ('num_classes', 'model', 'head')
         }
-        self.model = DisCoMKDNetwork(
-            in_channels, head=self.hparams['head'], weights=self.weights, **kwargs
-        )
+        settings['weights'] = self.weights
+        self.model = DisCoMKDNetwork(self.in_channels, **settings)
         # created last, so that the network is the same with and without them
-        self.students = nn.ModuleDict()
-        if self.hparams['students']:
-            for modality, channels in in_channels.items():
-                weights = {modality: (self.weights or {}).get(modality)}
-                self.students[modality] = FusionClassifier(
-                    {modality: channels}, weights=weights, **kwargs
-                )
+        kinds = self.hparams['students']
+        self.students, self.same_size = create_students(
+            kinds, self.in_channels, **settings
+        )
 
-    def _student(self, modality: str) -> FusionClassifier:
-        return cast(FusionClassifier, self.students[modality])
+    def _comparisons(self, modality: str) -> dict[str, Classifier]:
+        """Return the classifiers that a modality is compared with by name."""
+        found = zip(COMPARISONS, (self.students, self.same_size), strict=True)
+        return {
+            f'{modality}{suffix}': cast(Classifier, classifiers[modality])
+            for suffix, classifiers in found
+            if modality in classifiers
+        }
 
     def classifier_names(self) -> list[str]:
         """Return the modalities."""
         return list(self.modalities)
 
     def comparison_names(self) -> list[str]:
-        """Return '<modality>_student' and the read-outs of each modality."""
-        suffixes = [*READ_OUTS, *(['student'] if self.hparams['students'] else [])]
-        return [f'{m}_{suffix}' for m in self.modalities for suffix in suffixes]
+        """Return the names of students and of the read-outs of each modality."""
+        return [
+            name
+            for m in self.modalities
+            for name in (*(f'{m}_{r}' for r in READ_OUTS), *self._comparisons(m))
+        ]
 
     def normalizations(self) -> Iterable[tuple[str, Normalization]]:
         """Yield modality and normalisation of every classifier and student."""
         for modality in self.modalities:
             yield modality, self.model.classifiers[modality].normalization
-            if modality in self.students:
-                yield modality, self._student(modality).normalizations[modality]
+            for student in self._comparisons(modality).values():
+                yield modality, normalization_of(student, modality)
 
     def forward(self, x: Tensor, modality: str) -> Tensor:
         """Classify images of one modality.
@@ -198,16 +222,18 @@ class DisCoMKD(MultiModalTrainingTask):
 
         Args:
             batch: 'image_<modality>' for every modality, with 'label_<modality>'
-                (unpaired) or one 'label' (paired).
+                (unpaired) or one 'label' (paired); -1 marks a sample without a label.
 
         Returns:
             'image_<modality>' and 'label_<modality>'.
 
         Raises:
             BatchSizeError: If a modality has one sample only.
-            ModalityError: If a modality is not in the batch.
+            ModalityError: If a modality is not in the batch, or transfer is on and the
+                batch is unpaired.
         """
         images = self.images_to_train(batch)
+        self.check_pairing(batch)
         inputs = {f'image_{m}': x for m, x in images.items()}
         return inputs | {f'label_{m}': self.labels_of(batch, m) for m in images}
 
@@ -220,22 +246,25 @@ class DisCoMKD(MultiModalTrainingTask):
             inputs: 'image_<modality>' and 'label_<modality>' for every modality.
 
         Returns:
-            Eq. 7 and, if requested, the students' own cross-entropies, in one sum; and
-            'loss', which is Eq. 7 alone, with its terms '<name>_loss' without their
-            weights, and '<modality>_student_loss'.
+            Eq. 7, the terms of an active transfer and, if requested, the students' own
+            cross-entropies, in one sum; and 'loss', which is this sum without the
+            students, with its terms '<name>_loss' without their weights, and
+            '<modality>_student_loss' or '<modality>_same_size_loss'. Samples without
+            a label count in all terms that need none.
         """
         images = {m: inputs[f'image_{m}'] for m in self.modalities}
         labels = {m: inputs[f'label_{m}'] for m in self.modalities}
         output = self.model(images, self.hparams['reversal_strength'])
-        terms = self.loss_terms(output, labels)
+        terms = self.loss_terms(output, labels) | self.transfer_terms(output)
         loss = torch.stack(
             [self.hparams[f'{name}_weight'] * term for name, term in terms.items()]
         ).sum()
         log = {f'{name}_loss': term for name, term in terms.items()} | {'loss': loss}
-        for modality, student in self.students.items():
-            student_loss = cross_entropy(student(images[modality]), labels[modality])
-            log[f'{modality}_student_loss'] = student_loss
-            loss = loss + student_loss
+        for m, x in images.items():
+            for name, student in self._comparisons(m).items():
+                logits = classify(student, {m: x})
+                log[f'{name}_loss'] = labelled_cross_entropy(logits, labels[m])
+                loss = loss + log[f'{name}_loss']
         return loss, log
 
     def loss_terms(
@@ -291,7 +320,7 @@ class DisCoMKD(MultiModalTrainingTask):
             stage: Either 'val', 'test' or 'predict'.
 
         Returns:
-            Logits (B, classes) for each modality; in 'val' and 'test' for its student;
+            Logits (B, classes) for each modality; in 'val' and 'test' for its students;
             in 'test' for the read-outs '<modality>_invariant' and
             '<modality>_informative' too, through the auxiliary task classifier
             (Table 4).
@@ -301,8 +330,9 @@ class DisCoMKD(MultiModalTrainingTask):
             classifier = self.model.classifiers[modality]
             embeddings = classifier.embed(x)
             logits[modality] = classifier.classify(embeddings)
-            if stage != 'predict' and modality in self.students:
-                logits[f'{modality}_student'] = self.students[modality](x)
+            if stage != 'predict':
+                for name, student in self._comparisons(modality).items():
+                    logits[name] = classify(student, {modality: x})
             if stage == 'test':
                 found = read_outs(embeddings, self.model.auxiliary_classifier)
                 logits |= {f'{modality}_{name}': z for name, z in found.items()}
@@ -314,17 +344,22 @@ class DisCoMKD(MultiModalTrainingTask):
         """Write the classifier of one modality, or a student, to a file of its own.
 
         Args:
-            name: A modality, or '<modality>_student'.
+            name: A modality, or one of :meth:`comparison_names` but the read-outs.
             path: The file.
             scores: Scores to record in the file.
             epoch: Epoch to record in the file.
         """
-        modality = name.removesuffix('_student')
+        auxiliary = None
         if name in self.modalities:
-            metadata = self.classifier_metadata('disentangled', [name], scores, epoch)
-            classifier = self.model.classifiers[name]
+            modality, classifier = name, self.model.classifiers[name]
             auxiliary = self.model.auxiliary_classifier
-            save_classifier(path, classifier, metadata, auxiliary)
         else:
-            metadata = self.classifier_metadata('fusion', [modality], scores, epoch)
-            save_classifier(path, self._student(modality), metadata)
+            modality, classifier = next(
+                (m, self._comparisons(m)[name])
+                for m in self.modalities
+                if name in self._comparisons(m)
+            )
+        plain = isinstance(classifier, FusionClassifier)
+        kind: Literal['disentangled', 'fusion'] = 'fusion' if plain else 'disentangled'
+        metadata = self.classifier_metadata(kind, [modality], scores, epoch)
+        save_classifier(path, classifier, metadata, auxiliary)

@@ -3,16 +3,17 @@
 
 """Task for plain classifiers of one modality or several: STUDENT and TEACHER."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 from torchgeo.datasets.utils import Sample
 
-from ..errors import ModalityError
+from ..errors import ModalityError, SettingError
+from ..losses import labelled_cross_entropy
 from ..models import FusionClassifier, Normalization, save_classifier
+from .students import Classifier, classify, create_same_size, normalization_of
 from .training import MultiModalTrainingTask
 
 
@@ -20,7 +21,9 @@ class FusionClassification(MultiModalTrainingTask):
     """One encoder per modality, summed features, one linear classifier.
 
     With one modality this is the STUDENT that DisCoM-KD is compared with, with several
-    its multi-modal TEACHER.
+    its multi-modal TEACHER. With ``network='same_size'`` it is a control: the network
+    that DisCoM-KD deploys for a modality, with two encoders and a projection, trained
+    on that modality alone.
 
     If you use this method in your research, please cite the following paper:
 
@@ -45,6 +48,7 @@ class FusionClassification(MultiModalTrainingTask):
         normalization: Literal['standardize', 'percentile', 'none'] = 'standardize',
         labels: Sequence[str] | None = None,
         lr: float = 1e-4,
+        network: Literal['plain', 'same_size'] = 'plain',
     ) -> None:
         """Initialize a new FusionClassification instance.
 
@@ -62,9 +66,13 @@ class FusionClassification(MultiModalTrainingTask):
                 or 'none' to only replace missing pixels.
             labels: Class names, for data modules that do not provide them.
             lr: Learning rate of Adam.
+            network: 'plain', or 'same_size' for the network that DisCoM-KD deploys, of
+                one modality.
 
         Raises:
             ModalityError: If *weights* names an unknown modality.
+            SettingError: If *network* is unknown, or 'same_size' with several
+                modalities.
             WeightsError: If *model* or *weights* are unknown, do not fit together or
                 cannot be reached.
         """
@@ -79,12 +87,16 @@ class FusionClassification(MultiModalTrainingTask):
 
     def configure_models(self) -> None:
         """Initialize the network."""
-        self.model = FusionClassifier(
-            self.in_channels,
-            num_classes=self.hparams['num_classes'],
-            model=self.hparams['model'],
-            weights=self.weights,
-        )
+        create: Callable[..., Classifier]
+        match self.hparams['network']:
+            case 'plain':
+                create = FusionClassifier
+            case 'same_size':
+                create = create_same_size
+            case unknown:
+                raise SettingError(f'network={unknown!r}: use plain or same_size.')
+        number, model = self.hparams['num_classes'], self.hparams['model']
+        self.model = create(self.in_channels, number, model, self.weights)
 
     def classifier_names(self) -> list[str]:
         """Return the modality, or 'fusion' if there are several."""
@@ -92,13 +104,15 @@ class FusionClassification(MultiModalTrainingTask):
 
     def normalizations(self) -> Iterable[tuple[str, Normalization]]:
         """Yield modality and normalisation."""
-        yield from self.model.normalizations.items()
+        for modality in self.modalities:
+            yield modality, normalization_of(self.model, modality)
 
     def training_inputs(self, batch: Sample) -> dict[str, Tensor]:
         """Select the images and their label.
 
         Args:
-            batch: 'image_<modality>' for every modality, paired if there are several.
+            batch: 'image_<modality>' for every modality, paired if there are several;
+                a label of -1 marks a sample without a label.
 
         Returns:
             'image_<modality>' and 'label'.
@@ -125,10 +139,10 @@ class FusionClassification(MultiModalTrainingTask):
             inputs: 'image_<modality>' for every modality, and 'label'.
 
         Returns:
-            The cross-entropy, and the same as 'loss'.
+            The cross-entropy of the samples that have a label, and the same as 'loss'.
         """
         images = {m: inputs[f'image_{m}'] for m in self.modalities}
-        loss = cross_entropy(self.model(images), inputs['label'])
+        loss = labelled_cross_entropy(classify(self.model, images), inputs['label'])
         return loss, {'loss': loss}
 
     def evaluate(self, batch: Sample, stage: str) -> dict[str, Tensor]:
@@ -141,7 +155,7 @@ class FusionClassification(MultiModalTrainingTask):
         Returns:
             Logits (B, classes) for the name of the classifier.
         """
-        return {self.classifier_names()[0]: self.model(self.images_of(batch))}
+        return {self.classifier_names()[0]: classify(self.model, self.images_of(batch))}
 
     def save_classifier(
         self, name: str, path: Path, scores: dict[str, float], epoch: int
@@ -154,5 +168,7 @@ class FusionClassification(MultiModalTrainingTask):
             scores: Scores to record in the file.
             epoch: Epoch to record in the file.
         """
-        metadata = self.classifier_metadata('fusion', self.modalities, scores, epoch)
+        plain = self.hparams['network'] == 'plain'
+        kind: Literal['disentangled', 'fusion'] = 'fusion' if plain else 'disentangled'
+        metadata = self.classifier_metadata(kind, self.modalities, scores, epoch)
         save_classifier(path, self.model, metadata)

@@ -135,6 +135,11 @@ class MultiModalTrainingTask(MultiModalTask):
         self._means.update(terms, size)
         return loss
 
+    @property
+    def pairing(self) -> str | None:
+        """Why training needs the same samples in all modalities, if it does."""
+        return None
+
     @abstractmethod
     def training_inputs(self, batch: Sample) -> dict[str, Tensor]:
         """Check a training batch and select what :meth:`objective` needs.
@@ -254,12 +259,14 @@ class MultiModalTrainingTask(MultiModalTask):
         Returns:
             The metadata. Bands, units, tile sizes and profiles are those of the data.
         """
+        # the control of equal size has no choice of its head
+        head = self.hparams.get('head', 'linear_bn_relu')
         return ClassifierMetadata(
             kind=kind,
             model=self.hparams['model'],
             classes=tuple(self.classes),
             modalities={m: self._modality_metadata(m) for m in modalities},
-            head=self.hparams['head'] if kind == 'disentangled' else None,
+            head=head if kind == 'disentangled' else None,
             normalization=self.hparams['normalization'],
             temperature=1.0,
             scores=scores,
