@@ -21,6 +21,7 @@ from torchgeo_discomkd.tasks import DisCoMKD, FusionClassification
 pytestmark = pytest.mark.filterwarnings('ignore:You are trying to `self.log')
 
 CHANNELS = {'ms': 13, 'sar': 2}
+TRANSFER = {'transfer': True, 'transfer_guide': 'ms', 'transfer_warmup': 0}
 
 
 def batch(paired: bool, device: str) -> Sample:
@@ -43,8 +44,12 @@ def augmented(sample: Sample) -> Sample:
 @pytest.mark.parametrize(
     ('task_class', 'paired', 'options'),
     [
-        (DisCoMKD, False, {'students': True}),
-        (DisCoMKD, True, {'formulation': 'released', 'orthogonality': 'absolute'}),
+        (DisCoMKD, False, {'students': 'both'}),
+        (
+            DisCoMKD,
+            True,
+            {**TRANSFER, 'formulation': 'released', 'orthogonality': 'absolute'},
+        ),
         (FusionClassification, True, {}),
     ],
 )
