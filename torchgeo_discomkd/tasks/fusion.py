@@ -78,6 +78,8 @@ class FusionClassification(MultiModalTrainingTask):
         """
         self.in_channels = dict(in_channels or {'sar': 2})
         self.weights = weights
+        # no hyperparameter of Distillation, which always has the plain one
+        self.network = network
         super().__init__()
 
     @property
@@ -88,7 +90,7 @@ class FusionClassification(MultiModalTrainingTask):
     def configure_models(self) -> None:
         """Initialize the network."""
         create: Callable[..., Classifier]
-        match self.hparams['network']:
+        match self.network:
             case 'plain':
                 create = FusionClassifier
             case 'same_size':
@@ -168,7 +170,7 @@ class FusionClassification(MultiModalTrainingTask):
             scores: Scores to record in the file.
             epoch: Epoch to record in the file.
         """
-        plain = self.hparams['network'] == 'plain'
-        kind: Literal['disentangled', 'fusion'] = 'fusion' if plain else 'disentangled'
+        kind: Literal['disentangled', 'fusion']
+        kind = 'fusion' if self.network == 'plain' else 'disentangled'
         metadata = self.classifier_metadata(kind, self.modalities, scores, epoch)
         save_classifier(path, self.model, metadata)
