@@ -58,6 +58,8 @@ class DisCoMKD(MultiModalTrainingTask):
         ['sar']
     """
 
+    uses_unlabelled = True
+
     def __init__(
         self,
         in_channels: dict[str, int] | None = None,
