@@ -110,8 +110,11 @@ def test_unpaired_batches(tmp_path: Path) -> None:
     task = tiny(write_teacher(tmp_path / 'ms.safetensors'))
     with pytest.raises(ModalityError, match=r'--data\.paired true'):
         task.training_step(sample, 0)
+    assert task.pairing is not None
+    assert "student of ['sar'] and a teacher of ['ms']" in task.pairing
     # what both see is one tensor: nothing to pair
     own = tiny(write_teacher(tmp_path / 'sar.safetensors', {'sar': 2}))
+    assert own.pairing is None
     assert own.training_step(sample, 0).isfinite()
 
 
@@ -163,7 +166,8 @@ def test_student_and_teacher_see_the_same_transform(tmp_path: Path) -> None:
 
     teacher = write_teacher(tmp_path / 'teacher.safetensors', {'ms': 2})
     task = Watch(teacher, None, {'sar': 2}, 2, 'test_resnet')
-    data = PairedFoldersDataModule(str(root), batch_size=8, paired=True)
+    # the task needs pairs, and the data module asks it
+    data = PairedFoldersDataModule(str(root), batch_size=8)
     trainer(tmp_path / 'run').fit(task, datamodule=data)
     assert data.train_dataset is not None
     stored = {int(sample['index']): sample['image_ms'] for sample in data.train_dataset}

@@ -17,6 +17,7 @@ from torchgeo.datasets.utils import Sample
 
 from ..datasets import (
     BandStatistics,
+    JoinedDataset,
     MultiModalDataset,
     cached_statistics,
     collate_samples,
@@ -25,8 +26,10 @@ from ..datasets import (
 from ..errors import BatchSizeError, SettingError
 from ..metadata import ImageProfile
 from .augmentation import SeededSymmetry, warn_if_rescaled
+from .pairing import are_paired
 from .resident import ResidentImages, RowLoader, resident_images
 from .sampling import RemainderBatchSampler, SeededSampler
+from .unlabelled import UnlabelledBatchSampler, check_ratio, join, uses_unlabelled
 
 
 class MultiModalDataModule(NonGeoDataModule):
@@ -38,6 +41,12 @@ class MultiModalDataModule(NonGeoDataModule):
     (B,), ...}``. Unequal lengths cycle; an epoch is the longest one. *Paired* batches,
     and all batches of validation, test and prediction, share ``'label'`` and
     ``'index'``. Normalisation belongs to the classifier and is not done here.
+
+    With samples without labels (the data set's split 'unlabelled'), every training
+    batch is followed by some of them: the same ones in all modalities if it is paired,
+    else each modality draws its own. Their label is -1, and their index is the number
+    of labelled training samples plus the position in their split. An epoch is one pass
+    over the labelled samples, and only these set statistics and profiles.
 
     As in TorchGeo, ``train_aug``, ``val_aug``, ``test_aug`` and ``predict_aug``, or
     else ``aug``, are applied to each flat batch on the device: a Kornia module or any
@@ -75,7 +84,7 @@ class MultiModalDataModule(NonGeoDataModule):
         dataset_kwargs: Mapping[str, Any],
         batch_size: int = 128,
         eval_batch_size: int = 512,
-        paired: bool = False,
+        paired: bool | None = None,
         augment: bool = True,
         seed: int | None = None,
         num_workers: int = 0,
@@ -84,6 +93,7 @@ class MultiModalDataModule(NonGeoDataModule):
         persistent_workers: bool = True,
         resident: bool = False,
         transforms: Callable[[Sample], Sample] | None = None,
+        unlabelled_ratio: float = 1.0,
     ) -> None:
         """Initialize a new MultiModalDataModule instance.
 
@@ -94,7 +104,8 @@ class MultiModalDataModule(NonGeoDataModule):
                 batch is kept; a remainder of one joins the batch before it.
             eval_batch_size: Samples in a batch of validation, test or prediction.
             paired: Whether a training batch holds the same samples in all modalities,
-                under one shared geometric augmentation.
+                under one shared geometric augmentation. Default: whether the task needs
+                that.
             augment: Whether ``train_aug`` flips and turns training batches by default,
                 with :class:`~torchgeo_discomkd.transforms.RandomSymmetry`.
             seed: Seed of shuffling and augmentation. Default: that of
@@ -109,6 +120,8 @@ class MultiModalDataModule(NonGeoDataModule):
             transforms: A function that takes a sample and returns a transformed one,
                 for the data sets of all splits. An unpaired training sample has one
                 modality only.
+            unlabelled_ratio: Samples without labels in a training batch, for each
+                labelled one; 0 leaves them out.
 
         Raises:
             SettingError: If a number is out of range.
@@ -120,6 +133,7 @@ class MultiModalDataModule(NonGeoDataModule):
         ):
             if value is not None and value < least:
                 raise SettingError(f'{name}={value}: give {least} or more.')
+        check_ratio(unlabelled_ratio)
         if transforms is not None:
             dataset_kwargs = {**dataset_kwargs, 'transforms': transforms}
         super().__init__(dataset_class, batch_size, num_workers, **dataset_kwargs)
@@ -131,6 +145,7 @@ class MultiModalDataModule(NonGeoDataModule):
         self.test_batch_size = eval_batch_size
         self.predict_batch_size = eval_batch_size
         self.paired = paired
+        self.unlabelled_ratio = unlabelled_ratio
         self.seed = seed
         self.pin_memory = pin_memory
         self.prefetch_factor = prefetch_factor
@@ -138,7 +153,9 @@ class MultiModalDataModule(NonGeoDataModule):
         self.resident = resident
         self.statistics: dict[str, BandStatistics] = {}
         self.profiles: dict[str, ImageProfile] = {}
-        self._train_datasets: dict[str, MultiModalDataset] = {}
+        self._are_paired = False
+        # by modality, or under 'paired'
+        self._train_datasets: dict[str, MultiModalDataset | JoinedDataset] = {}
         self._resident: dict[tuple[str, torch.device], ResidentImages] = {}
         # augmentations that are known to leave the scale of the values alone
         self._checked = [self.aug, self.train_aug]
@@ -154,22 +171,11 @@ class MultiModalDataModule(NonGeoDataModule):
 
         Raises:
             BatchSizeError: If a training batch would hold one sample only.
-            SettingError: If several processes would train, or *resident* is not
-                possible.
+            SettingError: If several processes would train, *resident* is not possible,
+                or the task needs paired batches or cannot use samples without labels.
         """
         if stage == 'fit':
-            if self.trainer and self.trainer.world_size > 1:
-                raise SettingError(
-                    f'{self.trainer.world_size} processes: the shuffling of these data '
-                    'modules is for one. Set --trainer.devices 1.'
-                )
-            default = isinstance(self.train_aug, SeededSymmetry)
-            if default and not isinstance(self.aug, nn.Identity):
-                warnings.warn(
-                    'aug is not applied to training batches, which have a train_aug by '
-                    'default: set train_aug too, or augment=False.',
-                    stacklevel=2,
-                )
+            self._check_training()
             dataset = self.make_dataset('train')
             self.train_dataset = dataset
             self._setup_training(dataset)
@@ -186,6 +192,20 @@ class MultiModalDataModule(NonGeoDataModule):
             for line in self.any_dataset.report():
                 rank_zero_info(line)
 
+    def _check_training(self) -> None:
+        if self.trainer and self.trainer.world_size > 1:
+            raise SettingError(
+                f'{self.trainer.world_size} processes: the shuffling of these data '
+                'modules is for one. Set --trainer.devices 1.'
+            )
+        default = isinstance(self.train_aug, SeededSymmetry)
+        if default and not isinstance(self.aug, nn.Identity):
+            warnings.warn(
+                'aug is not applied to training batches, which have a train_aug by '
+                'default: set train_aug too, or augment=False.',
+                stacklevel=3,
+            )
+
     def _check_resident(self, dataset: MultiModalDataset) -> None:
         for modality in dataset.modalities:
             resident_images(dataset, modality)
@@ -200,7 +220,7 @@ class MultiModalDataModule(NonGeoDataModule):
         """Return the data set of a split.
 
         Args:
-            split: 'train', 'val' or 'test'.
+            split: 'train', 'val', 'test' or, if the data have it, 'unlabelled'.
             kwargs: Arguments in place of those of the data module.
 
         Raises:
@@ -210,23 +230,33 @@ class MultiModalDataModule(NonGeoDataModule):
         return cast(MultiModalDataset, dataset)
 
     def _setup_training(self, dataset: MultiModalDataset) -> None:
-        self._train_datasets = {
-            m: dataset if self.paired else self.make_dataset('train', modalities=[m])
-            for m in dataset.modalities
-        }
-        smallest = min(len(d) for d in self._train_datasets.values())
+        task = self.trainer.lightning_module if self.trainer else None
+        self._are_paired = are_paired(self.paired, task)
+        sources = {'paired': dataset}
+        if not self._are_paired:
+            sources = {
+                m: self.make_dataset('train', modalities=[m])
+                for m in dataset.modalities
+            }
+        smallest = min(map(len, sources.values()))
         if min(self.batch_size, smallest) < 2:
             raise BatchSizeError(
                 f'batch_size={self.batch_size} with {smallest} training samples: batch '
                 'normalisation needs at least 2 samples in every training batch.'
             )
         self.statistics = {}
-        for source in [dataset] if self.paired else self._train_datasets.values():
+        for source in sources.values():
             self.statistics |= cached_statistics(source)
         self.profiles = {
             modality: image_profile(dataset, modality, statistics)
             for modality, statistics in self.statistics.items()
         }
+        self._train_datasets = dict(sources)
+        ratio, size = self.unlabelled_ratio, self.batch_size
+        if uses_unlabelled(dataset, ratio, size, task):
+            for name, source in sources.items():
+                others = self.make_dataset('unlabelled', modalities=source.modalities)
+                self._train_datasets[name] = join(source, others)
 
     def teardown(self, stage: str) -> None:
         """Give back the memory of images on the device.
@@ -299,11 +329,24 @@ class MultiModalDataModule(NonGeoDataModule):
     def _train_loader(
         self, name: str, dataset: MultiModalDataset
     ) -> DataLoader[Sample] | RowLoader:
-        sampler = SeededSampler(len(dataset), self.run_seed, name, self._epoch)
-        batches = RemainderBatchSampler(sampler, self.batch_size, drop_last=False)
+        batches = self._batches(name, dataset)
         if self.resident:
             return RowLoader(dataset, batches)
         return DataLoader(dataset, batch_sampler=batches, **self._loader_kwargs())
+
+    def _batches(self, name: str, dataset: MultiModalDataset) -> RemainderBatchSampler:
+        seed, size = self.run_seed, self.batch_size
+        if not isinstance(dataset, JoinedDataset):
+            sampler = SeededSampler(len(dataset), seed, name, self._epoch)
+            return RemainderBatchSampler(sampler, size, drop_last=False)
+        labelled, unlabelled = (
+            SeededSampler(len(part), seed, stream, self._epoch)
+            for part, stream in (
+                (dataset.labelled, name),
+                (dataset.unlabelled, f'{name}/unlabelled'),
+            )
+        )
+        return UnlabelledBatchSampler(labelled, size, unlabelled, self.unlabelled_ratio)
 
     def train_dataloader(self) -> DataLoader[Sample] | RowLoader | CombinedLoader:  # ty: ignore[incompatible-method-override]
         """Return the training loader.
@@ -312,10 +355,9 @@ class MultiModalDataModule(NonGeoDataModule):
             Paired: one loader. Unpaired: one loader per modality under Lightning's
             CombinedLoader, which cycles the shorter ones.
         """
-        if self.paired:
-            dataset = self._valid_attribute('train_dataset')
-            return self._train_loader('paired', dataset)
-        loaders = {m: self._train_loader(m, d) for m, d in self._train_datasets.items()}
+        loaders = {n: self._train_loader(n, d) for n, d in self._train_datasets.items()}
+        if self._are_paired:
+            return loaders['paired']
         return CombinedLoader(loaders, 'max_size_cycle')
 
     def _dataloader_factory(self, split: str) -> DataLoader[Sample] | RowLoader:  # ty: ignore[incompatible-method-override]

@@ -41,6 +41,7 @@ class PairedArraysDataModule(MultiModalDataModule):
         units: dict[str, str] | None = None,
         nodata: dict[str, float] | None = None,
         missing_values: Literal['mean', 'error'] = 'mean',
+        unlabelled: str | None = None,
         **kwargs: Any,
     ) -> None:
         """Initialize a new PairedArraysDataModule instance.
@@ -61,6 +62,8 @@ class PairedArraysDataModule(MultiModalDataModule):
             nodata: Number that stands for missing pixels in each modality.
             missing_values: What to do with missing pixels: 'mean' replaces them by the
                 band mean in the classifier, 'error' refuses the tile.
+            unlabelled: Name of the index file of samples without labels, for training,
+                e.g. unlabelled_idx. Default: none.
             **kwargs: Arguments of :class:`MultiModalDataModule`.
         """
         dataset_kwargs = {
@@ -74,5 +77,6 @@ class PairedArraysDataModule(MultiModalDataModule):
             'units': units,
             'nodata': nodata,
             'missing_values': missing_values,
+            'unlabelled': unlabelled,
         }
         super().__init__(PairedArrays, dataset_kwargs, **kwargs)

@@ -46,6 +46,8 @@ class PairedFoldersDataModule(MultiModalDataModule):
         missing: Literal['error', 'skip', 'keep'] = 'error',
         missing_values: Literal['mean', 'error'] = 'mean',
         stem_pattern: dict[str, str] | None = None,
+        unlabelled: str | None = None,
+        unlabelled_groups: Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
         """Initialize a new PairedFoldersDataModule instance.
@@ -81,6 +83,10 @@ class PairedFoldersDataModule(MultiModalDataModule):
             stem_pattern: Regular expression for each modality whose stems differ from
                 those of others: the groups, joined by '_', are the name of the sample.
                 Files that it does not match are left.
+            unlabelled: Folder inside the folder of each modality whose tiles have no
+                label, for training. Default: every folder there is a class.
+            unlabelled_groups: Groups whose labels are not used: their samples are in no
+                split, and train without a label.
             **kwargs: Arguments of :class:`MultiModalDataModule`.
         """
         dataset_kwargs = {
@@ -101,5 +107,7 @@ class PairedFoldersDataModule(MultiModalDataModule):
             'missing': missing,
             'missing_values': missing_values,
             'stem_pattern': stem_pattern,
+            'unlabelled': unlabelled,
+            'unlabelled_groups': unlabelled_groups,
         }
         super().__init__(PairedFolders, dataset_kwargs, **kwargs)

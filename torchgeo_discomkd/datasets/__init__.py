@@ -5,6 +5,7 @@
 
 from .base import MultiModalDataset, collate_samples
 from .eurosatmssar import EuroSATMSSAR
+from .joined import JoinedDataset, check_unlabelled
 from .pack.writer import PackReport, write_pack
 from .pairedarrays import PairedArrays
 from .pairedfolders import PairedFolders
@@ -22,6 +23,7 @@ from .stored import StoredDataset
 __all__ = (
     'BandStatistics',
     'EuroSATMSSAR',
+    'JoinedDataset',
     'MultiModalDataset',
     'PackReport',
     'PairedArrays',
@@ -31,6 +33,7 @@ __all__ = (
     'StoredDataset',
     'band_statistics',
     'cached_statistics',
+    'check_unlabelled',
     'collate_samples',
     'image_profile',
     'statistics_rows',

@@ -24,6 +24,7 @@ from ..errors import MissingValueError, ModalityError, TileSizeError
 from ..rasters import FolderCounts
 from .classes import labels_by_name, same_classes
 from .plotting import plot_sample
+from .splits import NO_LABEL
 
 
 class MultiModalDataset(NonGeoDataset, ABC):
@@ -42,7 +43,10 @@ class MultiModalDataset(NonGeoDataset, ABC):
         modalities: Modalities that samples hold, in this order.
         bands: Names of the bands that samples hold, in order, for each modality.
         units: Unit of the pixel values for each modality: 'dB', 'linear' or any text.
-        labels: int64 labels of this split, shape (N,).
+        labels: int64 labels of this split, shape (N,); -1 for samples without a label,
+            which only the split 'unlabelled' of some data sets has.
+        unlabelled_samples: Number of samples of that split, known to the split for
+            training; 0 without it.
         missing_values: What to do with missing pixels: 'mean' passes them on as NaN,
             'error' refuses the tile.
         transforms: A function that takes a sample and returns a transformed one.
@@ -77,6 +81,7 @@ class MultiModalDataset(NonGeoDataset, ABC):
     bands: dict[str, tuple[str, ...]]
     units: dict[str, str]
     labels: Tensor
+    unlabelled_samples: int = 0
     missing_values: Literal['mean', 'error'] = 'mean'
     transforms: Callable[[Sample], Sample] | None = None
     counts: Sequence[FolderCounts] = ()
@@ -150,8 +155,10 @@ class MultiModalDataset(NonGeoDataset, ABC):
         Returns:
             Lines for the user.
         """
+        unlabelled = f'unlabelled: {self.unlabelled_samples} samples, only for training'
         return [
             *map(str, self.counts),
+            *([unlabelled] if self.unlabelled_samples else []),
             *(f'{modality}: {self.encoding(modality)}' for modality in self.modalities),
         ]
 
@@ -183,7 +190,8 @@ class MultiModalDataset(NonGeoDataset, ABC):
         """
         if not same_classes(classes, self.classes):
             self._own_split_hash = self.split_hash()
-            self.labels = labels_by_name(self.classes, classes)[self.labels]
+            joined = labels_by_name(self.classes, classes)[self.labels]
+            self.labels = joined.where(self.labels != NO_LABEL, NO_LABEL)
             self.classes = tuple(classes)
 
     def split_hash(self) -> str:

@@ -231,18 +231,18 @@ class EuroSATMSSAR(PairedFolders):
         ]
 
     def _split_positions(
-        self, keys: Sequence[Key], labels: Sequence[int]
+        self, keys: Sequence[Key], labels: Sequence[int], split: str
     ) -> NDArray[np.int64]:
-        """Return which of all samples (sorted by class and stem) are in this split."""
+        """Return which of all samples (sorted by class and stem) are in a split."""
         if self._scheme == 'paper':
-            return super()._split_positions(keys, labels)
+            return super()._split_positions(keys, labels, split)
         source = EuroSAT if self._scheme == 'torchgeo' else EuroSATSpatial
-        name = source.split_filenames[self.split]
+        name = source.split_filenames[split]
         path = self.place / name
         table = self.store.read_table(name)
         if table is None:
-            what = f"The names of the tiles in split '{self.split}' ({path})"
-            sha256 = source.split_sha256s[self.split]
+            what = f"The names of the tiles in split '{split}' ({path})"
+            sha256 = source.split_sha256s[split]
             self._download(what, source.url + name, name, sha256)
             table = path.read_bytes()
         stems = {Path(line).stem for line in table.decode().split()}

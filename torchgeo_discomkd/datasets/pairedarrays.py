@@ -4,6 +4,7 @@
 """Arrays of several modalities, in the layout of DisCoM-KD's released code."""
 
 import io
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +16,7 @@ from torchgeo.datasets.utils import Sample
 
 from ..errors import CorruptFileError, LabelError, LayoutError, PairingError, SplitError
 from .arrays import LABELS
-from .splits import check_split
+from .splits import NO_LABEL, UNLABELLED, check_split
 from .stored import StoredDataset
 from .stores import StoredImages, first_few
 
@@ -31,7 +32,9 @@ class PairedArrays(StoredDataset):
       each modality; C, H and W may differ between modalities;
     * ``labels.npy``: integers of shape (S,), from 0 to the number of classes - 1;
     * ``train_idx.npy``, ``valid_idx.npy``, ``test_idx.npy``: rows of each split, or
-      ``train_idx_<run>.npy`` and so on for several repetitions.
+      ``train_idx_<run>.npy`` and so on for several repetitions;
+    * with *unlabelled*, a file of the rows without labels, which are the split
+      'unlabelled'.
 
     Images are read from disk when they are needed.
 
@@ -65,12 +68,13 @@ class PairedArrays(StoredDataset):
         nodata: Mapping[str, float] | None = None,
         missing_values: Literal['mean', 'error'] = 'mean',
         transforms: Callable[[Sample], Sample] | None = None,
+        unlabelled: str | None = None,
     ) -> None:
         """Initialize a new PairedArrays instance.
 
         Args:
             root: Folder of the arrays, or a pack.
-            split: 'train', 'val' or 'test'.
+            split: 'train', 'val' or 'test'; or 'unlabelled', if such rows are named.
             prefixes: Prefix of the file of each modality, for example ``{'ms': 'MS',
                 'sar': 'SAR'}``. By default every file is a modality, named after its
                 prefix in lower case.
@@ -89,6 +93,9 @@ class PairedArrays(StoredDataset):
             missing_values: 'mean' passes missing values on as NaN, which a classifier
                 replaces by the band mean; 'error' refuses such a tile.
             transforms: A function that takes a sample and returns a transformed one.
+            unlabelled: Name of the index file of samples without labels, such as
+                'unlabelled_idx', to which ``_<run>.npy`` or ``.npy`` is added. They are
+                in no other split, and what ``labels.npy`` holds for them is not used.
 
         Raises:
             BandError: If a band is unknown or the number of bands is wrong.
@@ -109,17 +116,19 @@ class PairedArrays(StoredDataset):
         self.run = run
         self.missing_values = missing_values
         self.transforms = transforms
+        self._index_names = dict(_INDEX_NAMES)
+        if unlabelled is not None:
+            self._index_names[UNLABELLED] = unlabelled.removesuffix('.npy')
+        self._has_unlabelled = unlabelled is not None
 
         needed = self._open(
             *('arrays', '', prefixes, modalities, bands, band_names, units, nodata)
         )
-        labels = self._read(LABELS)
-        self.classes = check_labels(labels, classes, split)
-        if classes is None:
-            labels = np.unique(labels, return_inverse=True)[1]
+        labels = self._read_labels(classes)
         self._rows = self._read_rows(len(labels))
-        self.labels = torch.from_numpy(labels[self._rows].astype(np.int64))
-        check_split(self.labels, self.classes, split)
+        self.labels = torch.from_numpy(labels[self._rows])
+        if split != UNLABELLED:
+            check_split(self.labels, self.classes, split)
         for modality, prefix in needed.items():
             if modality not in self.images:
                 raise self.store.absence('', modality, prefix)
@@ -134,12 +143,16 @@ class PairedArrays(StoredDataset):
         Args:
             index: Position in this split.
         """
-        return f'{self.classes[int(self.labels[index])]}/{self._rows[index]}'
+        label = int(self.labels[index])
+        name = UNLABELLED if label == NO_LABEL else self.classes[label]
+        return f'{name}/{self._rows[index]}'
 
     def table_names(self) -> list[str]:
         """Return the names of the files of labels and of the rows of all splits."""
-        rows = sorted(path.name for path in Path(self.root).glob('*_idx*.npy'))
-        return [LABELS, *rows]
+        named = re.escape(self._index_names.get(UNLABELLED, ''))
+        index = re.compile(rf'.*_idx.*\.npy|{named}(_\d+)?\.npy')
+        names = (path.name for path in Path(self.root).glob('*.npy'))
+        return [LABELS, *sorted(name for name in names if index.fullmatch(name))]
 
     def _read(self, name: str) -> NDArray[Any]:
         """Read labels or rows, which must exist."""
@@ -157,9 +170,31 @@ class PairedArrays(StoredDataset):
                 'remove it.'
             ) from error
 
-    def _read_rows(self, length: int) -> NDArray[np.int64]:
+    def _read_labels(self, classes: Sequence[str] | None) -> NDArray[np.int64]:
+        """Set the classes; return the label of every row, -1 of those without one."""
+        labels, known = self._read(LABELS), ...
+        if self._has_unlabelled and labels.ndim == 1:
+            unlabelled = self._read_index(self._index_file(UNLABELLED), len(labels))
+            if not len(unlabelled):
+                raise SplitError(
+                    f'{self._index_file(UNLABELLED)} lists no samples: list some, or '
+                    'leave unlabelled= out.'
+                )
+            self.unlabelled_samples = len(unlabelled)
+            known = np.delete(np.arange(len(labels)), unlabelled)
+        self.classes = check_labels(labels[known], classes, self.split)
+        found = np.full(len(labels), NO_LABEL)
+        found[known] = labels[known]
+        if classes is None:
+            found[known] = np.unique(labels[known], return_inverse=True)[1]
+        return found
+
+    def _index_file(self, split: str) -> str:
         number = '' if self.run is None else f'_{self.run}'
-        names = {split: f'{name}{number}.npy' for split, name in _INDEX_NAMES.items()}
+        return f'{self._index_names[split]}{number}.npy'
+
+    def _read_rows(self, length: int) -> NDArray[np.int64]:
+        names = {split: self._index_file(split) for split in self._index_names}
         rows = self._read_index(names[self.split], length)
         for split, name in names.items():
             if split == self.split or self.store.read_table(name) is None:

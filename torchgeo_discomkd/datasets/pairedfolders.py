@@ -12,16 +12,32 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torchgeo.datasets.utils import Sample
 
 from ..errors import LabelError, LayoutError, PairingError, SplitError
 from ..rasters import FolderCounts
+from .matching import complete_samples, describe_incomplete
 from .naming import compile_patterns, name_tiles, nfc
 from .pack.format import is_pack
 from .proposal import propose_patterns
-from .splits import SPLITS, check_split, group_split, read_groups, stratified_split
+from .splits import (
+    NO_LABEL,
+    SPLITS,
+    UNLABELLED,
+    check_split,
+    group_split,
+    read_groups,
+    stratified_split,
+)
 from .stored import StoredDataset
-from .stores import Key, first_few
+from .stores import Key
+from .unlabelled import (
+    Tiles,
+    check_found,
+    check_unlabelled_options,
+    separate_unlabelled,
+)
 
 
 class PairedFolders(StoredDataset):
@@ -38,6 +54,9 @@ class PairedFolders(StoredDataset):
 
     The split is drawn over the samples of all modalities on disk, in the order of class
     and stem. Data sets of single modalities therefore share the same split.
+
+    Samples without labels are the split 'unlabelled': those in a folder next to the
+    class folders (*unlabelled*), or those of some groups (*unlabelled_groups*).
 
     Example:
         >>> import tempfile
@@ -75,12 +94,14 @@ class PairedFolders(StoredDataset):
         missing_values: Literal['mean', 'error'] = 'mean',
         transforms: Callable[[Sample], Sample] | None = None,
         stem_pattern: Mapping[str, str] | None = None,
+        unlabelled: str | None = None,
+        unlabelled_groups: Sequence[str] | None = None,
     ) -> None:
         """Initialize a new PairedFolders instance.
 
         Args:
             root: Folder of the data, or a pack.
-            split: 'train', 'val' or 'test'.
+            split: 'train', 'val' or 'test'; or 'unlabelled', if such a part is named.
             folders: Folder below *root* for each modality; by default every folder
                 that holds class folders is a modality of the same name.
             modalities: Modalities that samples hold; all by default. The folders of
@@ -116,16 +137,22 @@ class PairedFolders(StoredDataset):
                 stem of a file; others are left. The name of the sample is its groups,
                 joined by '_', or the whole stem if it has none. For example,
                 ``{'S1': '(.+)_s1_(.+)', 'S2': '(.+)_s2_(.+)'}``.
+            unlabelled: Folder inside that of every modality (of the training split,
+                with ``split_scheme='folder'``) whose tiles, directly in it, have no
+                label: it is no class. Tiles are matched by name like all others.
+            unlabelled_groups: Groups, with ``split_scheme='groups'``, that are in no
+                other split and whose labels are not used.
 
         Raises:
             BandError: If a band is unknown or the first file has different bands.
             CorruptFileError: If the first file of a modality cannot be read.
             LabelError: If *classes* lacks a class on disk, or names one twice.
-            LayoutError: If a folder or the table of groups is missing, or no file
-                matches *stem_pattern*.
+            LayoutError: If a folder or the table of groups is missing, no file matches
+                *stem_pattern*, or tiles without labels lie in subfolders.
             ModalityError: If a modality is unknown.
             PairingError: If samples exist in some modalities only, or twice.
-            SettingError: If *stem_pattern* is not a regular expression.
+            SettingError: If *stem_pattern* is not a regular expression, or the options
+                of samples without labels contradict others.
             SplitError: If the split is unknown or empty, or the one for training lacks
                 a class.
 
@@ -141,9 +168,11 @@ class PairedFolders(StoredDataset):
         self.transforms = transforms
         self._groups = groups
         self._group_column = group_column
-        self._named_groups = (val_groups, test_groups)
+        self._named_groups = (val_groups, test_groups, unlabelled_groups)
         self._patterns = compile_patterns(stem_pattern)
         self._may_propose = stem_pattern is None
+        check_unlabelled_options(unlabelled, unlabelled_groups, split_scheme, classes)
+        self._has_unlabelled = unlabelled is not None or bool(unlabelled_groups)
 
         self.bases = SPLITS if split_scheme == 'folder' else ('',)
         needed = self._open(
@@ -162,18 +191,21 @@ class PairedFolders(StoredDataset):
         all_tiles = {
             base: name_tiles(self.images, base, self._patterns) for base in self.bases
         }
+        pool = self._take_unlabelled(all_tiles, unlabelled)
         tiles = all_tiles[self._base]
         for modality, folder in needed.items():
             if modality not in tiles:
                 raise self.store.absence(self._base, modality, folder)
         found = {c for held in all_tiles.values() for t in held.values() for c, _ in t}
         self.classes = self._order_classes(sorted(found), classes)
-        self._keys = self._select(tiles)
-        label_of = {name: label for label, name in enumerate(self.classes)}
-        self.labels = torch.tensor([label_of[c] for c, _ in self._keys]).long()
-        check_split(self.labels, self.classes, split)
-        rows = {m: np.array([tiles[m][k] for k in self._keys]) for m in self.modalities}
+        self._keys = self._select(tiles, pool, split)
+        self.labels = self._labels_of(self._keys)
+        if split == 'train' and self._has_unlabelled:
+            self.unlabelled_samples = len(self._select(tiles, pool, UNLABELLED))
+        # the first labelled tile has the bands that all must have
         first = {m: tiles[m][min(tiles[m])] for m in self.modalities}
+        held = pool if pool and split == UNLABELLED else tiles
+        rows = {m: np.array([held[m][k] for k in self._keys]) for m in self.modalities}
         self._hold(rows, first, band_names, bands, units, nodata)
         self.counts = [self._count(m, all_tiles.values()) for m in self.modalities]
 
@@ -189,13 +221,32 @@ class PairedFolders(StoredDataset):
         """Return the names of the text files that the split is read from."""
         return [] if self._groups is None else [self._groups]
 
+    def _take_unlabelled(self, tiles: Mapping[str, Tiles], name: str | None) -> Tiles:
+        """Remove the tiles of a folder without labels from *tiles*, and return them."""
+        if name is None:
+            return {}
+        base = 'train' if self.split_scheme == 'folder' else ''
+        pool = separate_unlabelled(self.images, tiles, nfc(name), base)
+        # scoring does not need them
+        if self.split in ('train', UNLABELLED):
+            check_found(pool, self.images, self.modalities, name)
+        return pool
+
+    def _labels_of(self, keys: Sequence[Key]) -> Tensor:
+        if self.split == UNLABELLED:
+            return torch.full((len(keys),), NO_LABEL)
+        label_of = {name: label for label, name in enumerate(self.classes)}
+        labels = torch.tensor([label_of[c] for c, _ in keys]).long()
+        check_split(labels, self.classes, self.split)
+        return labels
+
     def _split_positions(
-        self, keys: Sequence[Key], labels: Sequence[int]
+        self, keys: Sequence[Key], labels: Sequence[int], split: str
     ) -> NDArray[np.int64]:
-        """Return the positions of this split in all samples (by class and stem)."""
+        """Return the positions of a split in all samples (by class and stem)."""
         match self.split_scheme:
             case 'stratified':
-                return stratified_split(labels, self.run, self.split)
+                return stratified_split(labels, self.run, split)
             case 'groups':
                 if self._groups is None:
                     raise SplitError(
@@ -210,11 +261,22 @@ class PairedFolders(StoredDataset):
                         'correct its name.'
                     )
                 groups = read_groups(table, self._groups, self._group_column, keys)
-                return group_split(groups, self.run, self.split, *self._named_groups)
+                return group_split(groups, self.run, split, *self._named_groups)
         return np.arange(len(keys))
 
-    def _select(self, tiles: Mapping[str, Mapping[Key, int]]) -> list[Key]:
-        problem = _describe_incomplete(tiles)
+    def _select(self, tiles: Tiles, pool: Tiles, split: str) -> list[Key]:
+        """Return the samples of a split, in order."""
+        if pool and split == UNLABELLED:
+            return sorted(self._usable(pool))
+        usable = self._usable(tiles)
+        rank = {name: label for label, name in enumerate(self.classes)}
+        keys = sorted(set().union(*tiles.values()), key=lambda k: (rank[k[0]], k[1]))
+        positions = self._split_positions(keys, [rank[name] for name, _ in keys], split)
+        return [keys[i] for i in positions.tolist() if keys[i] in usable]
+
+    def _usable(self, tiles: Tiles) -> set[Key]:
+        """Return the samples that have all modalities that they need."""
+        problem = describe_incomplete(tiles)
         if problem and self.missing == 'error':
             advice = self._propose_pattern(tiles) or (
                 "Complete the folders, or choose missing='skip' (drop these samples) "
@@ -224,16 +286,13 @@ class PairedFolders(StoredDataset):
         wanted = (
             tiles if self.missing == 'skip' else {m: tiles[m] for m in self.modalities}
         )
-        usable = _complete_samples(wanted)
+        usable = complete_samples(wanted)
         if not usable:
             advice = self._propose_pattern(tiles) or (
                 'The files of a sample need the same stem.'
             )
             raise PairingError(f'{problem}. {advice}')
-        rank = {name: label for label, name in enumerate(self.classes)}
-        keys = sorted(set().union(*tiles.values()), key=lambda k: (rank[k[0]], k[1]))
-        positions = self._split_positions(keys, [rank[name] for name, _ in keys])
-        return [keys[i] for i in positions.tolist() if keys[i] in usable]
+        return usable
 
     def _propose_pattern(self, tiles: Mapping[str, Mapping[Key, int]]) -> str | None:
         found = propose_patterns(tiles) if self._may_propose else None
@@ -255,7 +314,7 @@ class PairedFolders(StoredDataset):
         classes: set[str] = set()
         for tiles in splits:
             own = tiles.get(modality, {}).keys()
-            kept = _complete_samples(tiles) if self.missing == 'skip' and own else own
+            kept = complete_samples(tiles) if self.missing == 'skip' and own else own
             lost = len(own) - len(kept)
             counts.leave("not in every modality (missing='skip')", lost)
             counts.images += len(kept)
@@ -268,7 +327,9 @@ class PairedFolders(StoredDataset):
 
     @property
     def _base(self) -> str:
-        return self.split if self.split_scheme == 'folder' else ''
+        if self.split_scheme != 'folder':
+            return ''
+        return 'train' if self.split == UNLABELLED else self.split
 
     def _order_classes(
         self, found: Sequence[str], classes: Sequence[str] | None
@@ -284,41 +345,3 @@ class PairedFolders(StoredDataset):
         if len(set(classes)) < len(classes):
             raise LabelError(f'classes={list(classes)} names a class twice.')
         return tuple(classes)
-
-
-def _complete_samples(tiles: Mapping[str, Mapping[Key, int]]) -> set[Key]:
-    """Return the samples that every modality has.
-
-    Args:
-        tiles: The tiles of each modality.
-
-    Returns:
-        Their (class, name).
-    """
-    first, *others = tiles.values()
-    return set(first).intersection(*others)
-
-
-def _describe_incomplete(tiles: Mapping[str, Mapping[Key, int]]) -> str | None:
-    """Describe which samples some modalities lack.
-
-    Args:
-        tiles: The tiles of each modality.
-
-    Returns:
-        A message with numbers and examples; None if all modalities are complete.
-    """
-    union = set().union(*tiles.values())
-    lacking = {
-        m: sorted(union - t.keys()) for m, t in tiles.items() if union - t.keys()
-    }
-    if not lacking:
-        return None
-    count = len(union) - len(_complete_samples(tiles))
-    parts = [
-        f'{m} lacks {len(keys)} ({first_few(map("/".join, keys))})'
-        for m, keys in lacking.items()
-    ]
-    return f'{count} of {len(union)} samples are not in every modality: ' + '; '.join(
-        parts
-    )

@@ -101,7 +101,9 @@ def _title(
     lines = [modality]
     label = sample.get(f'label_{modality}', sample.get('label'))
     if label is not None:
-        lines.append(f'Label: {classes[int(label)]}')
+        # -1 would be the last class
+        name = 'none' if int(label) < 0 else classes[int(label)]
+        lines.append(f'Label: {name}')
     prediction: Any = sample.get('prediction')
     if isinstance(prediction, Mapping):
         prediction = prediction.get(modality)

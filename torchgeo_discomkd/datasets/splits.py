@@ -20,6 +20,10 @@ from .stores import Key, first_few
 #: Names of the splits.
 SPLITS = ('train', 'val', 'test')
 
+#: Name of the samples without labels, and the label that stands for none.
+UNLABELLED = 'unlabelled'
+NO_LABEL = -1
+
 
 def stratified_split(labels: ArrayLike, run: int, split: str) -> NDArray[np.int64]:
     """Split every class 70/10/20 at random, as the authors of DisCoM-KD do.
@@ -63,42 +67,57 @@ def group_split(
     split: str,
     val_groups: Sequence[str] | None = None,
     test_groups: Sequence[str] | None = None,
+    unlabelled_groups: Sequence[str] | None = None,
 ) -> NDArray[np.int64]:
     """Split by groups (events, scenes, blocks), so that no group is in two splits.
 
-    If groups are named, all others are for training. If none is named, the sorted
-    groups form a ring: of G groups, round(0.2 G) in a row are for test and the
-    round(0.1 G) after them for validation, at least one each; every *run* starts
-    where the test groups of the previous one ended.
+    If groups are named, all others are for training. If none is named for validation
+    or test, the sorted groups form a ring: of G groups, round(0.2 G) in a row are for
+    test and the round(0.1 G) after them for validation, at least one each; every *run*
+    starts where the test groups of the previous one ended. Unlabelled groups are left
+    out before.
 
     Args:
         groups: Group of every sample, length N.
         run: Number of the repetition; it has no effect if groups are named.
-        split: 'train', 'val' or 'test'.
+        split: 'train', 'val' or 'test'; 'unlabelled' if there are such groups.
         val_groups: Groups for validation.
         test_groups: Groups for test.
+        unlabelled_groups: Groups that are in none of these, and whose labels are not
+            used.
 
     Returns:
         Ascending positions of the samples of the split, int64, shape (M,).
 
     Raises:
-        SplitError: If a named group does not exist or is in both lists, there are
+        SplitError: If a named group does not exist or is in two lists, there are
             fewer than three groups to rotate, *split* is unknown or *run* negative.
     """
-    _check_request(split, run)
+    _check_request(split, run, unlabelled=bool(unlabelled_groups))
     groups = list(map(nfc, groups))
     known = sorted(set(groups))
+    left = set(map(nfc, unlabelled_groups or ()))
     if val_groups is None and test_groups is None:
-        val, test = _rotate(known, run)
+        val, test = _rotate([group for group in known if group not in left], run)
     else:
         val, test = set(map(nfc, val_groups or ())), set(map(nfc, test_groups or ()))
-    if unknown := sorted((val | test) - set(known)):
+    if unknown := sorted((val | test | left) - set(known)):
         raise SplitError(f'Unknown groups {unknown}: the data have {known}.')
     if both := sorted(val & test):
         raise SplitError(
             f'Groups {both} are named for validation and for test: choose one.'
         )
-    members = {'train': set(known) - val - test, 'val': val, 'test': test}[split]
+    if both := sorted(left & (val | test)):
+        raise SplitError(
+            f'Groups {both} are named without labels and for validation or test, which '
+            'score labels: choose one.'
+        )
+    members = {
+        'train': set(known) - val - test - left,
+        'val': val,
+        'test': test,
+        UNLABELLED: left,
+    }[split]
     return np.flatnonzero([group in members for group in groups])
 
 
@@ -175,21 +194,28 @@ def check_split(labels: ArrayLike, classes: Sequence[str], split: str) -> None:
     warnings.warn(f'{problem}: averages over classes leave them out.', stacklevel=3)
 
 
-def check_split_name(split: str) -> None:
+def check_split_name(split: str, unlabelled: bool = False) -> None:
     """Refuse a split that is not one of :data:`SPLITS`.
 
     Args:
         split: The name.
+        unlabelled: Whether there is a part without labels, which is a split too.
 
     Raises:
         SplitError: If it is unknown.
     """
-    if split not in SPLITS:
+    if split == UNLABELLED and not unlabelled:
+        raise SplitError(
+            'No samples without labels are named: PairedFolders takes unlabelled= (a '
+            'folder) or unlabelled_groups=, PairedArrays takes unlabelled= (an index '
+            'file), and other data sets have none.'
+        )
+    if split not in (*SPLITS, UNLABELLED):
         raise SplitError(f"Unknown split '{split}': choose one of {list(SPLITS)}.")
 
 
-def _check_request(split: str, run: int) -> None:
-    check_split_name(split)
+def _check_request(split: str, run: int, unlabelled: bool = False) -> None:
+    check_split_name(split, unlabelled)
     if run < 0:
         raise SplitError(f'run={run}: the number of a repetition is 0 or more.')
 

@@ -62,6 +62,8 @@ class StoredDataset(MultiModalDataset):
     images: dict[str, StoredImages]
     rows: dict[str, NDArray[np.int64]]
 
+    _has_unlabelled: bool = False
+
     @abstractmethod
     def table_names(self) -> list[str]:
         """Return the names of the small files with splits and labels."""
@@ -236,7 +238,7 @@ class StoredDataset(MultiModalDataset):
         Returns:
             Folder or prefix of each modality that samples hold.
         """
-        check_split_name(self.split)
+        check_split_name(self.split, self._has_unlabelled)
         self.store = open_store(self.root, layout)
         found = self.store.find_folders(base, folders, modalities)
         self.modalities = check_modalities(

@@ -60,6 +60,8 @@ class DisCoMKD(GuidedTask):
         ['sar']
     """
 
+    uses_unlabelled = True
+
     def __init__(
         self,
         in_channels: dict[str, int] | None = None,

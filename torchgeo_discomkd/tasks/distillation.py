@@ -31,7 +31,8 @@ class Distillation(FusionClassification):
     run is the student, which no longer needs the teacher.
 
     Unless the teacher takes the student's modality alone, both must see the same
-    samples under the same flips and turns: set ``--data.paired true``.
+    samples under the same flips and turns: the data modules of this package then pair
+    them, unless ``paired`` is set to false, which is an error.
 
     The method is the loss: :class:`~torchgeo_discomkd.losses.KD`,
     :class:`~torchgeo_discomkd.losses.DKD`, :class:`~torchgeo_discomkd.losses.CTKD`,
@@ -216,6 +217,17 @@ class Distillation(FusionClassification):
             rate = {} if self.loss.lr is None else {'lr': self.loss.lr}
             groups.append({'params': own, **rate})
         return self.adam(groups)
+
+    @property
+    def pairing(self) -> str | None:
+        """Why training needs the same samples in all modalities, if it does."""
+        teacher, student = self.teacher.modalities, self.modalities
+        if teacher == student:
+            return None
+        return (
+            f'a student of {list(student)} and a teacher of {list(teacher)} need the '
+            'same samples in all modalities'
+        )
 
     def training_inputs(self, batch: Sample) -> dict[str, Tensor]:
         """Select the images of student and teacher, and draw a second view.

@@ -109,6 +109,13 @@ class FusionClassification(MultiModalTrainingTask):
         for modality in self.modalities:
             yield modality, normalization_of(self.model, modality)
 
+    @property
+    def pairing(self) -> str | None:
+        """Why training needs the same samples in all modalities, if it does."""
+        if len(self.modalities) == 1:
+            return None
+        return f'fusing {list(self.modalities)} needs the same samples in all of them'
+
     def training_inputs(self, batch: Sample) -> dict[str, Tensor]:
         """Select the images and their label.
 

@@ -51,6 +51,7 @@ class MultiModalTrainingTask(MultiModalTask):
     Attributes:
         fingerprint: Hashes of the data and of the training split, and the seed, for the
             files.
+        uses_unlabelled: Whether training can use samples of label -1.
 
     Example:
         >>> import torch
@@ -70,6 +71,7 @@ class MultiModalTrainingTask(MultiModalTask):
     fingerprint: str = ''
     split_hash: str = ''
     seed: int | None = None
+    uses_unlabelled: bool = False
 
     _dataset: MultiModalDataset | None = None
     _profiles: Mapping[str, ImageProfile] = MappingProxyType({})
