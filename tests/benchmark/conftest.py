@@ -19,6 +19,7 @@ def write_config_file(folder: Path, pairs: Path, **changes: Any) -> Path:
         'methods': ['KDv1'],
         'variants': ['ORIG'],
         'ablations': [],
+        'controls': [],
         'runs': 1,
         'model': 'test_resnet',
         'trainer': {'max_epochs': 1, 'accelerator': 'cpu'},

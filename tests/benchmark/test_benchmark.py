@@ -3,6 +3,7 @@
 
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -24,6 +25,7 @@ from torchgeo_discomkd.benchmark import (
     read_config,
     run_benchmark,
 )
+from torchgeo_discomkd.benchmark.predictions import read_predictions
 from torchgeo_discomkd.commands import main
 from torchgeo_discomkd.commands.fit import run as fit
 from torchgeo_discomkd.errors import CorruptFileError, RunFolderExistsError
@@ -34,7 +36,7 @@ from .conftest import write_config_file
 WriteConfig = Callable[..., Path]
 
 #: What depends on the machine, not on the method.
-MEASURED = ['seconds', 'teacher_seconds']
+MEASURED = ['seconds', 'teacher_seconds', 'version', 'hardware']
 
 
 def read(folder: Path) -> pd.DataFrame:
@@ -44,15 +46,21 @@ def read(folder: Path) -> pd.DataFrame:
 
 
 def test_benchmark(
+    pairs: Path,
     write_config: WriteConfig,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    names = [f'{c}_{i}.tif,E{i % 10}' for c in ('Crop', 'Water') for i in range(1, 21)]
+    (tmp_path / 'index.csv').write_text('\n'.join(['file,event', *names]))
+    groups = {'split_scheme': 'groups', 'group_column': 'event', 'batch_size': 8}
+    groups |= {'root': str(pairs), 'groups': str(tmp_path / 'index.csv')}
     path = write_config(
         scenarios=['cross-modal', 'multi-modal'],
         formulations=['paper', 'released'],
         ablations=['modality'],
+        data={'class_path': 'PairedFoldersDataModule', 'init_args': groups},
     )
     with caplog.at_level(logging.INFO, 'lightning.pytorch'):
         main(['benchmark', str(path)])
@@ -87,9 +95,23 @@ def test_benchmark(
     assert not list(folder.rglob('last.ckpt'))
 
     text = (folder / 'tables.md').read_text()
-    assert [f'## Table {n}.' in text for n in (1, 2, 3, 4)] == [True] * 4
+    # 5 to 8: the gap in the cross-modal and, for both modalities, the other scenario
+    numbers = re.findall(r'^## Table (\d)\.', text, re.MULTILINE)
+    assert numbers == [str(i) for i in range(1, 9)]
     assert 'Missing' not in text
-    assert (folder / 'tables.tex').read_text().count(r'\begin{tabular}') == 4
+    assert (folder / 'tables.tex').read_text().count(r'\begin{tabular}') == 8
+    assert "of the 2 groups in 'event'" in text
+    for training in trainings:
+        kept = read_predictions(Results(read_config(path)).run_folder(training))
+        assert kept is not None
+        assert set(kept.group) == {'E0', 'E1'}
+        for modality, rows in kept.groupby('modality'):
+            assert len(rows) == 8
+            assert (rows['sample'].str.partition('/')[0] == rows.label).all()
+            row = frame[frame.training.eq(training.name) & frame.modality.eq(modality)]
+            right = (rows.label == rows.prediction).mean()
+            accuracy = row[row.readout == 'full'].OverallAccuracy.item()
+            assert accuracy == pytest.approx(right)
     assert len(list((folder / 'figures').glob('*.png'))) == 5
 
     # all is finished: nothing is trained again

@@ -110,7 +110,7 @@ def test_config_runs(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize('name', ['eurosat', 'quick', 'sunrgbd', 'tristar'])
 def test_all_rows_of_the_paper(name: str) -> None:
     config = read_config(CONFIGS / f'{name}.yaml')
-    assert len(plan(config)) == config.runs * 39
+    assert len(plan(config)) == config.runs * 41
     assert set(config.formulations) == {'paper', 'released'}
 
 

@@ -3,6 +3,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +30,110 @@ def config(**changes: Any) -> BenchmarkConfig:
 def test_all_rows_of_the_papers_tables_are_planned() -> None:
     trainings = plan(config(formulations=['paper', 'released']))
     names = [t.name for t in trainings]
-    # 2 students, 1 fusion, 2 formulations, 4 ablations; 5 methods with and without
-    # standardised logits for one cross-modal and two multi-modal students
-    assert len(names) == 2 + 1 + 2 + 4 + 5 * 2 * (1 + 2) == len(set(names))
-    assert names[:3] == ['student-ms', 'student-sar', 'teacher-fusion']
+    # 2 students, 2 controls, 1 fusion, 2 formulations, 4 ablations; 5 methods with and
+    # without standardised logits for one cross-modal and two multi-modal students
+    assert len(names) == 2 + 2 + 1 + 2 + 4 + 5 * 2 * (1 + 2) == len(set(names))
+    assert names[2:5] == [*CONTROLS, 'teacher-fusion']
     assert 'mlkd-lskd-sar-from-ms' in names
     assert 'ctkd-ms-from-fusion' in names
     assert 'discomkd-paper-without-orthogonality' in names
     assert not any(name.endswith('ms-from-ms') for name in names)
+
+
+CONTROLS = ['student-same-size-ms', 'student-same-size-sar']
+
+
+def test_a_control_is_a_student_with_the_deployed_network() -> None:
+    trainings = {t.name: t for t in plan(config(augment_students=False))}
+    plain, control = trainings['student-sar'], trainings['student-same-size-sar']
+    assert (control.method, control.variant) == ('STUDENT', 'same size')
+    assert control.task_args == plain.task_args | {'network': 'same_size'}
+    assert control.data_args == plain.data_args
+    assert control.encoders == 2
+    assert not {*CONTROLS} & {t.name for t in plan(config(controls=[]))}
+    # the cross-modal teacher is no target
+    names = {t.name for t in plan(config(scenarios=['cross-modal']))}
+    assert names & {*CONTROLS} == {'student-same-size-sar'}
+
+
+def test_extensions() -> None:
+    given = config(
+        formulations=['released', 'paper'],
+        extensions=['transfer', 'unlabelled', 'transfer+unlabelled'],
+        transfer={'transfer_guide': 'ms'},
+        unlabelled_ratio=0.5,
+        run_data=[{'unlabelled_groups': ['E03']}],
+    )
+    trainings = {t.variant: t for t in plan(given) if t.ablation == '-'}
+    fits = {
+        variant: fit_config(given, training, Path('folder'))
+        for variant, training in trainings.items()
+    }
+    transferred = ['released + transfer', 'released + transfer + unlabelled']
+    unlabelled = ['released + unlabelled', transferred[1]]
+    for variant, fit in fits.items():
+        task_args, data_args = fit['model']['init_args'], fit['data']['init_args']
+        settings = {k: v for k, v in task_args.items() if 'transfer' in k}
+        wanted = {'transfer': True, 'transfer_guide': 'ms'}
+        assert settings == (wanted if variant in transferred else {})
+        # all have the same splits, and only these samples without labels
+        assert data_args['unlabelled_groups'] == ['E03']
+        assert data_args['unlabelled_ratio'] == 0.5 * (variant in unlabelled)
+    assert fits[transferred[0]]['data']['init_args']['paired']
+    assert fits[transferred[0]]['model']['init_args']['formulation'] == 'released'
+    assert trainings[transferred[1]].name == 'discomkd-released-transfer-unlabelled'
+
+
+def test_seeds_repeat_rotations() -> None:
+    rotations = [{'size': 16}, {'size': 32}]
+    given = config(runs=2, seeds=2, seed=7, run_data=rotations)
+    once = {t.label: t for t in plan(config(runs=2, seed=7, run_data=rotations))}
+    fits = {}
+    for training in plan(given):
+        fit = fit_config(given, training, Path('folder'))
+        if training.label in once:
+            # as without the second seed
+            assert fit == fit_config(
+                config(runs=2, seed=7, run_data=rotations),
+                once[training.label],
+                Path('folder'),
+            )
+        if training.name == 'student-sar':
+            args = fit['data']['init_args']
+            fits[training.run] = (fit['seed_everything'], args['run'], args['size'])
+    assert fits == {0: (7, 0, 16), 1: (8, 1, 32), 2: (9, 0, 16), 3: (10, 1, 32)}
+
+
+@pytest.mark.parametrize(
+    ('before', 'after', 'message'),
+    [
+        # what a folder of an earlier version does not say has its default
+        ({'runs': 2}, {'runs': 3, 'extensions': ['transfer']}, None),
+        ({'runs': 2}, {'runs': 2, 'seeds': 2}, None),
+        ({'runs': 2, 'seeds': 2}, {'runs': 2, 'seeds': 3}, None),
+        ({'runs': 2, 'seeds': 2}, {'runs': 3, 'seeds': 2}, 'runs x seeds'),
+        ({'runs': 3}, {'runs': 2, 'seeds': 2}, 'runs x seeds'),
+        ({'runs': 2}, {'runs': 2, 'resample_by': 'event'}, 'resample_by'),
+        (
+            {'runs': 1, 'extensions': ['transfer']},
+            {
+                'runs': 1,
+                'extensions': ['transfer'],
+                'transfer': {'transfer_guide': 'ms'},
+            },
+            'transfer: ',
+        ),
+    ],
+)
+def test_what_may_be_added_to_results(
+    before: dict[str, Any], after: dict[str, Any], message: str | None
+) -> None:
+    owner = asdict(config(**before))
+    for name in ('controls', 'extensions', 'seeds', 'transfer', 'resample_by'):
+        if name not in before:
+            del owner[name]
+    differences = config(**after).differences(owner)
+    assert differences == [] if message is None else message in differences[0]
 
 
 def test_teachers_come_first_and_are_trained_once() -> None:
@@ -129,6 +226,11 @@ def test_losses_of_the_competitors(preset: Any) -> None:
             'two modalities',
         ),
         ({'runs': 2, 'run_data': [{}]}, 'each of the 2 runs'),
+        ({'seeds': 0}, 'seeds=0'),
+        ({'extensions': ['unlabelled']}, 'the data have no unlabelled part'),
+        ({'transfer': {'transfer_guide': 'ms'}}, 'needs an extension with transfer'),
+        ({'unlabelled_ratio': 0.0}, 'unlabelled_ratio=0.0'),
+        ({'run_data': [{'unlabelled_ratio': 1.0}]}, 'of the benchmark'),
     ],
 )
 def test_contradictions_are_refused(changes: dict[str, Any], message: str) -> None:

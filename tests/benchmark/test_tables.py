@@ -108,7 +108,9 @@ EXPECTED = """\
 | KDv1 | ORIG | 65.00 ± 0.00 ↓ | 78.38 | 11.0 | 20 | 2 |
 | DisCoM-KD | paper | 76.00 ± 1.41 ↑ | 80.03 | 22.5 | 60 | 8 |
 
-SAR: DisCoM-KD minus the best competitor (KDv1 ORIG) is +11.00 points; \
+SAR: DisCoM-KD paper minus STUDENT is +5.00 points; no test, n = 2 runs.
+
+SAR: DisCoM-KD paper minus the best competitor (KDv1 ORIG) is +11.00 points; \
 paired t-test, p = {p}, n = 2 runs.
 """  # noqa: E501 (a row of a table)
 
@@ -159,7 +161,9 @@ def test_one_run_and_missing_methods() -> None:
     table = tables(few, CONFIG)[0]
     assert [row[0] for row in table.rows] == ['TEACHER', 'STUDENT', 'DisCoM-KD']
     assert table.rows[1][2] == '70.00'
-    assert table.notes == []
+    assert table.notes == [
+        'SAR: DisCoM-KD paper minus STUDENT is +5.00 points; no test, n = 1 runs.'
+    ]
 
 
 def test_lines_know_their_cost() -> None:

@@ -3,7 +3,8 @@
 
 """Fill the paper's tables with any data."""
 
-from .config import BenchmarkConfig, read_config
+from .config import BenchmarkConfig
+from .config_file import read_config
 from .plan import Training, plan
 from .report import write_report
 from .results import Results

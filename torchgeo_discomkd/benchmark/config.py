@@ -4,12 +4,9 @@
 """Configuration of a benchmark."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal, get_args
-
-from jsonargparse import ArgumentError, ArgumentParser
 
 from ..errors import SettingError
 from ..losses import CTKD, DKD, KD, MLKD, DistillationLoss, Preset
@@ -17,6 +14,8 @@ from ..losses import CTKD, DKD, KD, MLKD, DistillationLoss, Preset
 Scenario = Literal['cross-modal', 'multi-modal']
 Variant = Literal['ORIG', 'LSKD']
 Formulation = Literal['paper', 'released']
+Control = Literal['same_size']
+Extension = Literal['transfer', 'unlabelled', 'transfer+unlabelled']
 Term = Literal['adversarial', 'modality', 'auxiliary', 'orthogonality']
 
 #: Loss of each competitor, by preset and whether logits are standardised.
@@ -30,9 +29,12 @@ METHODS: dict[str, Callable[[Preset, bool], DistillationLoss]] = {
 
 #: Fields that may be extended later without invalidating existing results.
 EXTENSIBLE = frozenset(
-    {'ablations', 'formulations', 'methods', 'paper_dataset', 'results'}
-    | {'run_data', 'runs', 'scenarios', 'targets', 'variants'}
+    {'ablations', 'controls', 'extensions', 'formulations', 'methods', 'paper_dataset'}
+    | {'results', 'run_data', 'runs', 'scenarios', 'seeds', 'targets', 'variants'}
 )
+
+#: Arguments of the data module that name samples without labels.
+UNLABELLED = ('unlabelled', 'unlabelled_groups')
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,11 @@ class BenchmarkConfig:
     """Methods x scenarios x modalities x runs, under the same protocol.
 
     Plain classifiers of every modality (STUDENT) and the teachers are always trained.
+
+    A *run* is one training of every method. With R *runs* and S *seeds* there are
+    R x S of them: run k has seed *seed* + k and rotation k mod R, which is the split of
+    the data module or the entry of *run_data*. Runs 0 to R - 1 thus are the same for
+    any number of seeds.
 
     Attributes:
         results: Folder of the results and of all trainings.
@@ -59,10 +66,22 @@ class BenchmarkConfig:
             by its released code ('released').
         ablations: Terms of the loss to omit in turn, for the first formulation
             (Table 3).
-        runs: Number of runs. Run k has seed *seed* + k and split k.
+        controls: What stands beside the plain classifiers: 'same_size', the network
+            that DisCoM-KD deploys, trained alone with cross-entropy.
+        extensions: Further trainings of the first formulation: with 'transfer' between
+            paired samples, with the 'unlabelled' part of the data, or both.
+        transfer: Arguments of :class:`~torchgeo_discomkd.tasks.DisCoMKD` for
+            extensions with transfer, for example *transfer_guide*.
+        unlabelled_ratio: Argument of the data module for extensions with the unlabelled
+            part. All other trainings do not see it.
+        runs: Number of rotations of the data, each with a split of its own.
+        seeds: Number of trainings on each of them.
         seed: Seed of the first run.
-        run_data: Further arguments of the data module for each run, for example the
-            test groups.
+        run_data: Further arguments of the data module for each rotation, for example
+            the test groups.
+        resample_by: Column of the data module's table of groups. Intervals come from
+            resampling these groups of test samples. Default: the groups of the split,
+            if it has some.
         preset: Settings of the competitors, see
             :meth:`~torchgeo_discomkd.losses.DistillationLoss.preset`.
         model: Name of the timm encoder of all networks.
@@ -99,9 +118,15 @@ class BenchmarkConfig:
     variants: list[Variant] = field(default_factory=lambda: ['ORIG', 'LSKD'])
     formulations: list[Formulation] = field(default_factory=lambda: ['paper'])
     ablations: list[Term] = field(default_factory=lambda: list(get_args(Term)))
+    controls: list[Control] = field(default_factory=lambda: list(get_args(Control)))
+    extensions: list[Extension] = field(default_factory=list)
+    transfer: dict[str, Any] = field(default_factory=dict)
+    unlabelled_ratio: float = 1.0
     runs: int = 5
+    seeds: int = 1
     seed: int = 0
     run_data: list[dict[str, Any]] | None = None
+    resample_by: str | None = None
     preset: Preset = 'default'
     model: str = 'resnet18'
     normalization: Literal['standardize', 'percentile', 'none'] = 'standardize'
@@ -128,6 +153,7 @@ class BenchmarkConfig:
                 len(modalities) < 2
             ),
             f'runs={self.runs}: set it to 1 or more': self.runs < 1,
+            f'seeds={self.seeds}: set it to 1 or more': self.seeds < 1,
             f'scenarios={self.scenarios}: name one or more': not self.scenarios,
             f"formulations={self.formulations}: 'released' needs two modalities": (
                 'released' in self.formulations and len(modalities) != 2
@@ -149,13 +175,57 @@ class BenchmarkConfig:
                 self.run_data is not None and len(self.run_data) < self.runs
             ),
         }
-        for name in ('methods', 'variants', 'formulations', 'ablations', 'scenarios'):
+        problems |= self._extension_problems()
+        for name in (
+            *('methods', 'variants', 'formulations', 'ablations', 'scenarios'),
+            *('controls', 'extensions'),
+        ):
             values = getattr(self, name)
             twice = len(set(values)) < len(values)
             problems[f'{name}={values}: name each once'] = twice
         found = [problem for problem, present in problems.items() if present]
         if found:
             raise SettingError(f'{"; ".join(found)}.')
+
+    def _extension_problems(self) -> dict[str, bool]:
+        without_labels = any('unlabelled' in name for name in self.extensions)
+        ratio = self.unlabelled_ratio
+        return {
+            f'extensions={self.extensions}: the data have no unlabelled part. Name it '
+            f'in the arguments of the data module ({" or ".join(UNLABELLED)}), or in '
+            'run_data': without_labels and not self.has_unlabelled,
+            f'unlabelled_ratio={ratio}: set it above 0': ratio <= 0,
+            f'transfer={self.transfer}: it needs an extension with transfer': bool(
+                self.transfer
+            )
+            and not any('transfer' in name for name in self.extensions),
+            'data.init_args.unlabelled_ratio: the trainings differ in it. Set '
+            'unlabelled_ratio of the benchmark': any(
+                'unlabelled_ratio' in args for args in self._data_args
+            ),
+        }
+
+    @property
+    def _data_args(self) -> list[Mapping[str, Any]]:
+        return [self.data.get('init_args') or {}, *(self.run_data or [])]
+
+    @property
+    def has_unlabelled(self) -> bool:
+        """Whether a part of the data is given without labels."""
+        return any(args.get(name) for args in self._data_args for name in UNLABELLED)
+
+    @property
+    def all_runs(self) -> range:
+        """Numbers of all runs: every rotation with every seed."""
+        return range(self.runs * self.seeds)
+
+    def rotation(self, run: int) -> int:
+        """Return the number of the split of a run.
+
+        Args:
+            run: Number of the run.
+        """
+        return run % self.runs
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -188,77 +258,40 @@ class BenchmarkConfig:
             '<field>: <theirs> -> <ours>' for each relevant field.
         """
         own = asdict(self)
-        names = [n for n in own if n not in EXTENSIBLE and own[n] != other.get(n)]
-        found = [f'{n}: {other.get(n)} -> {own[n]}' for n in names]
+        # an earlier version did not know all fields
+        theirs = _defaults() | dict(other)
+        names = own.keys() - EXTENSIBLE
+        if not theirs['extensions']:
+            names -= {'transfer', 'unlabelled_ratio'}
+        found = [
+            f'{n}: {theirs.get(n)} -> {own[n]}'
+            for n in own
+            if n in names and own[n] != theirs.get(n)
+        ]
         # runs may be added, but existing ones must stay the same
-        ours, theirs = own['run_data'], other.get('run_data')
-        runs = range(min(self.runs, other.get('runs') or 0))
-        if any(_nth(ours, run) != _nth(theirs, run) for run in runs):
-            found.append(f'run_data: {theirs} -> {ours}')
+        for run in self.all_runs[: theirs['runs'] * theirs['seeds']]:
+            rotation = run % theirs['runs']
+            if rotation != self.rotation(run):
+                change = f'{theirs["runs"]} x {theirs["seeds"]}'
+                found.append(f'runs x seeds: {change} -> {self.runs} x {self.seeds}')
+                break
+            if _nth(self.run_data, rotation) != _nth(theirs['run_data'], rotation):
+                found.append(f'run_data: {theirs["run_data"]} -> {self.run_data}')
+                break
         # ablations and read-outs belong to the first one
         if own['formulations'][:1] != (other.get('formulations') or [None])[:1]:
             found.append('formulations: the first one differs')
         return found
 
 
+def _defaults() -> dict[str, Any]:
+    """Return the values of fields that have defaults."""
+    return {
+        f.name: f.default if f.default_factory is MISSING else f.default_factory()
+        for f in fields(BenchmarkConfig)
+        if f.default is not MISSING or f.default_factory is not MISSING
+    }
+
+
 def _nth(values: Sequence[Any] | None, run: int) -> Any:
     return None if values is None else values[run]
-
-
-def read_config(
-    path: str | Path, overrides: list[str] | None = None
-) -> BenchmarkConfig:
-    """Read a configuration file.
-
-    Args:
-        path: YAML file.
-        overrides: Arguments that replace values of the file, for example
-            ``['--runs', '2']``.
-
-    Returns:
-        The configuration.
-
-    Raises:
-        SettingError: If the file cannot be read, a field is unknown or a value invalid.
-
-    Example:
-        >>> from tempfile import TemporaryDirectory
-        >>> text = '''
-        ... results: runs/mine
-        ... in_channels: {ms: 13, sar: 2}
-        ... num_classes: 3
-        ... data: {class_path: PairedFoldersDataModule, init_args: {root: my_tiles}}
-        ... '''
-        >>> with TemporaryDirectory() as folder:
-        ...     path = Path(folder, 'mine.yaml')
-        ...     _ = path.write_text(text)
-        ...     config = read_config(path, ['--runs', '2', '--data.root', 'tiles'])
-        >>> config.runs, config.data['init_args']
-        (2, {'root': 'tiles'})
-    """
-    if not Path(path).is_file():
-        raise SettingError(
-            f'{path}: there is no such file. Give a benchmark configuration, for '
-            'example configs/benchmark/quick.yaml.'
-        )
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument('--config', action='config')
-    parser.add_class_arguments(BenchmarkConfig)
-    try:
-        values = parser.parse_args(['--config', str(path), *(overrides or [])])
-        fields = {k: v for k, v in values.as_dict().items() if k != 'config'}
-        for name in ('data', 'optimizer', 'lr_scheduler'):
-            fields[name] = _class_config(fields[name])
-        return BenchmarkConfig(**fields)
-    except (ArgumentError, ValueError) as error:
-        raise SettingError(f'{path}: {error}') from error
-
-
-def _class_config(value: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Move values from the command line, e.g. --data.root, to the arguments."""
-    if value is None:
-        return None
-    names = ('class_path', 'init_args')
-    replaced = {k: v for k, v in value.items() if k not in names}
-    init_args = {**(value.get('init_args') or {}), **replaced}
-    return {'class_path': value.get('class_path'), 'init_args': init_args}

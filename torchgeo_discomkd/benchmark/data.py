@@ -11,6 +11,7 @@ from .. import datamodules
 from ..datamodules import MultiModalDataModule
 from ..errors import BandError, LabelError, SettingError
 from .config import BenchmarkConfig
+from .predictions import group_column, sample_groups
 
 
 def data_config(
@@ -20,7 +21,7 @@ def data_config(
 
     Args:
         config: The configuration of the benchmark.
-        run: Number of the run, and of the split if the data module has several.
+        run: Number of the run.
         data_args: Arguments that the training needs.
 
     Returns:
@@ -33,9 +34,12 @@ def data_config(
     if 'run' in inspect.signature(data_class(config)).parameters:
         first = init_args.setdefault('run', 0)
         # None: arrays with a single split, which all runs share
-        init_args['run'] = None if first is None else first + run
+        init_args['run'] = None if first is None else first + config.rotation(run)
     if config.run_data is not None:
-        init_args |= config.run_data[run]
+        init_args |= config.run_data[config.rotation(run)]
+    if config.has_unlabelled:
+        # the same splits for all, whether or not a training uses this part
+        init_args['unlabelled_ratio'] = 0.0
     class_path = config.data['class_path']
     return {'class_path': class_path, 'init_args': {**init_args, **data_args}}
 
@@ -90,9 +94,11 @@ def check_data(config: BenchmarkConfig) -> None:
     Raises:
         BandError: If the number of bands of a modality is wrong.
         LabelError: If the number of classes is wrong.
+        SettingError: If the groups to resample are not known.
         UserError: If the data cannot be used.
     """
-    dataset = open_data(config).any_dataset
+    datamodule = open_data(config)
+    dataset = datamodule.any_dataset
     if len(dataset.classes) != config.num_classes:
         raise LabelError(
             f'num_classes={config.num_classes}, but the data have '
@@ -101,3 +107,5 @@ def check_data(config: BenchmarkConfig) -> None:
     bands = {m: len(dataset.bands[m]) for m in dataset.modalities}
     if bands != config.in_channels:
         raise BandError(f'in_channels={config.in_channels}, but the data have {bands}.')
+    if (column := group_column(config)) is not None:
+        sample_groups(datamodule, dataset, column)

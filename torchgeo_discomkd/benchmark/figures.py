@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .config import BenchmarkConfig
+from .plan import SAME_SIZE
 from .results import Line, discomkd, lines
 
 Draw = Callable[[Axes, list[Line], str], None]
@@ -32,7 +33,7 @@ def figures(
             yield f'{scenario}_scores', _grid(score_bars, students, targets)
             yield f'{scenario}_cost', _grid(score_against_cost, students, targets)
     own = discomkd(frame, config.formulations[0])
-    plain = frame[frame.method == 'STUDENT']
+    plain = frame[(frame.method == 'STUDENT') & (frame.variant != SAME_SIZE)]
     targets = [
         m
         for m in config.targets or config.modalities
@@ -54,11 +55,12 @@ def score_bars(axes: Axes, found: list[Line], modality: str) -> None:
     means = [s.mean() for s in scores]
     spread = [s.std() if len(s) > 1 else 0.0 for s in scores]
     axes.barh(range(len(found)), means, xerr=spread, color=[_color(x) for x in found])
-    axes.set_yticks(range(len(found)), [_name(line) for line in found])
+    axes.set_yticks(range(len(found)), [line.name for line in found])
     axes.invert_yaxis()
     for mean, line in zip(means, found, strict=True):
         if line.method == 'STUDENT':
-            axes.axvline(mean, color='0.3', linestyle=':', linewidth=1)
+            style = '--' if line.variant == SAME_SIZE else ':'
+            axes.axvline(mean, color='0.3', linestyle=style, linewidth=1)
     low = min(m - s for m, s in zip(means, spread, strict=True))
     axes.set_xlim(left=max(0.0, low - 5))
     axes.set_xlabel('weighted F1 (%)')
@@ -76,7 +78,7 @@ def score_against_cost(axes: Axes, found: list[Line], modality: str) -> None:
         x, y = line.gflop / 1e3, line.scores(modality).mean()
         axes.scatter(x, y, color=_color(line), s=30)
         axes.annotate(
-            _name(line), (x, y), xytext=(4, 3), textcoords='offset points', fontsize=7
+            line.name, (x, y), xytext=(4, 3), textcoords='offset points', fontsize=7
         )
     axes.margins(x=0.25)
     axes.set_xlabel('training, teachers included (TFLOP)')
@@ -121,14 +123,10 @@ def _grid(draw: Draw, found: list[Line], targets: list[str]) -> Figure:
     return figure
 
 
-def _name(line: Line) -> str:
-    return line.method if line.variant == '-' else f'{line.method} {line.variant}'
-
-
 def _color(line: Line) -> str:
     match line.method:
         case 'DisCoM-KD':
             return 'tab:red'
         case 'STUDENT':
-            return '0.5'
+            return '0.7' if line.variant == SAME_SIZE else '0.5'
     return 'tab:blue'

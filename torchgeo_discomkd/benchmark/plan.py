@@ -4,7 +4,7 @@
 """The trainings of a benchmark, in order."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .config import METHODS, BenchmarkConfig
@@ -16,6 +16,9 @@ SYMBOLS = {
     'auxiliary': 'L_aux',
     'orthogonality': 'L_perp',
 }
+
+#: Variant of a plain classifier with the network that DisCoM-KD deploys.
+SAME_SIZE = 'same size'
 
 
 @dataclass(frozen=True)
@@ -30,8 +33,8 @@ class Training:
         task: Class of the task.
         task_args: Its arguments, without a teacher's file.
         data_args: Arguments of the data module.
-        variant: 'ORIG' or 'LSKD' for a competitor, the formulation for DisCoM-KD, else
-            '-'.
+        variant: 'ORIG' or 'LSKD' for a competitor, :data:`SAME_SIZE` for a control, the
+            formulation and extension for DisCoM-KD, else '-'.
         scenario: Scenario of a competitor; '-' for trainings of both.
         teacher: Name of the training whose classifier is the teacher; None without
             one.
@@ -92,16 +95,20 @@ def plan(config: BenchmarkConfig) -> list[Training]:
         ...     print(training.name)
         student-ms
         student-sar
+        student-same-size-sar
         discomkd-paper
         kdv1-sar-from-ms
         kdv1-lskd-sar-from-ms
     """
     trainings = []
-    for run in range(config.runs):
+    for run in config.all_runs:
         trainings += list(_students(config, run))
+        if config.controls:
+            trainings += list(_controls(config, run))
         if 'multi-modal' in config.scenarios:
             trainings.append(_fusion(config, run))
         trainings += [_discomkd(config, run, f) for f in config.formulations]
+        trainings += [_extended(config, run, e) for e in config.extensions]
         trainings += list(_competitors(config, run))
         first = config.formulations[0]
         trainings += [_discomkd(config, run, first, t) for t in config.ablations]
@@ -109,23 +116,41 @@ def plan(config: BenchmarkConfig) -> list[Training]:
 
 
 def _students(config: BenchmarkConfig, run: int) -> Iterator[Training]:
-    wanted = {m for scenario in config.scenarios for m in config.students(scenario)}
+    wanted = _targets(config)
     if 'cross-modal' in config.scenarios:
         wanted.add(config.cross_modal_teacher)
     for modality in config.modalities:
         if modality in wanted:
-            yield Training(
-                run=run,
-                name=f'student-{modality}',
-                method='STUDENT',
-                modalities=(modality,),
-                task='FusionClassification',
-                task_args={'in_channels': _channels(config, [modality])},
-                data_args={
-                    'modalities': [modality],
-                    'augment': config.augment_students,
-                },
+            yield _student(config, run, modality)
+
+
+def _controls(config: BenchmarkConfig, run: int) -> Iterator[Training]:
+    for modality in config.modalities:
+        if modality in _targets(config):
+            plain = _student(config, run, modality)
+            yield replace(
+                plain,
+                name=f'student-same-size-{modality}',
+                variant=SAME_SIZE,
+                task_args=plain.task_args | {'network': 'same_size'},
+                encoders=2,
             )
+
+
+def _targets(config: BenchmarkConfig) -> set[str]:
+    return {m for scenario in config.scenarios for m in config.students(scenario)}
+
+
+def _student(config: BenchmarkConfig, run: int, modality: str) -> Training:
+    return Training(
+        run=run,
+        name=f'student-{modality}',
+        method='STUDENT',
+        modalities=(modality,),
+        task='FusionClassification',
+        task_args={'in_channels': _channels(config, [modality])},
+        data_args={'modalities': [modality], 'augment': config.augment_students},
+    )
 
 
 def _fusion(config: BenchmarkConfig, run: int) -> Training:
@@ -196,6 +221,33 @@ def _discomkd(
         data_args={'modalities': list(config.modalities)},
         ablation=ablation,
         encoders=2 * len(config.modalities),
+    )
+
+
+def extended_variant(config: BenchmarkConfig, extension: str) -> str:
+    """Return the variant of an extension, for example 'paper + transfer'.
+
+    Args:
+        config: The configuration.
+        extension: One of its extensions.
+    """
+    return ' + '.join([config.formulations[0], *extension.split('+')])
+
+
+def _extended(config: BenchmarkConfig, run: int, extension: str) -> Training:
+    own = _discomkd(config, run, config.formulations[0])
+    task_args, data_args = own.task_args, own.data_args
+    if 'transfer' in extension:
+        task_args = task_args | {'transfer': True, **config.transfer}
+        data_args = data_args | {'paired': True}
+    if 'unlabelled' in extension:
+        data_args = data_args | {'unlabelled_ratio': config.unlabelled_ratio}
+    return replace(
+        own,
+        name=f'{own.name}-{extension.replace("+", "-")}',
+        variant=extended_variant(config, extension),
+        task_args=task_args,
+        data_args=data_args,
     )
 
 

@@ -6,18 +6,22 @@
 from io import BytesIO
 from pathlib import Path
 
+import pandas as pd
+
 from ..files import write_atomically
 from .figures import figures
+from .gaps import gap_tables
 from .plan import plan
-from .results import Results
+from .results import ADDED, Results
 from .tables import Table, tables
 
 INTRODUCTION = """\
 # {name}
 
 Weighted F1 on the test split in percent: mean ± standard deviation (n - 1) over {runs}.
-↑ ↓ compare the mean with that of STUDENT, the same network trained alone. *Training* is
-the cost of the classifiers for all modalities of the table together, teachers included,
+↑ ↓ compare the mean with that of STUDENT, one encoder trained alone. STUDENT *same
+size* is the network that DisCoM-KD deploys, trained alone. *Training* is the cost of
+the classifiers for all modalities of the table together, teachers included,
 as the mean over runs: measured seconds and counted floating-point operations (forward
 and backward). One DisCoM-KD training yields the classifiers of all modalities, also
 those not in the table. *Parameters* are those of one deployed classifier: DisCoM-KD
@@ -53,6 +57,7 @@ def write_report(results: Results) -> list[Path]:
     """
     frame, config, folder = results.frame, results.config, results.folder
     found = tables(frame, config) if len(frame) else []
+    found += gap_tables(results, first=5) if len(frame) else []
     count = frame.run.nunique()
     runs = f'{count} runs' if count != 1 else 'one run'
     dataset = config.paper_dataset
@@ -62,7 +67,7 @@ def write_report(results: Results) -> list[Path]:
         paper=PAPER.format(dataset=dataset) if dataset else '',
     )
     body = '\n'.join(markdown(table) for table in found)
-    text = f'{head}\n{body}{_missing(results)}'
+    text = f'{head}\n{body}{_machines(frame)}{_missing(results)}'
     contents = {
         'tables.md': text.encode(),
         'tables.tex': '\n'.join(latex(table) for table in found).encode(),
@@ -77,6 +82,16 @@ def write_report(results: Results) -> list[Path]:
         write_atomically(folder / name, data)
         paths.append(folder / name)
     return paths
+
+
+def _machines(frame: pd.DataFrame) -> str:
+    """Say where the results come from, if code or machine are not always the same."""
+    kinds = frame.groupby(list(ADDED)).training.count() if len(frame) else ()
+    if len(kinds) < 2:
+        return ''
+    found = [f'- {v}, {hardware}: {n} rows' for (v, hardware), n in kinds.items()]
+    text = 'Versions and machines differ: do not compare seconds between them.'
+    return f'\n## Origin\n\n{text}\n\n' + '\n'.join(found) + '\n'
 
 
 def _missing(results: Results) -> str:

@@ -14,9 +14,9 @@ import pandas as pd
 from ..errors import CorruptFileError, RunFolderExistsError
 from ..files import write_atomically
 from .config import BenchmarkConfig, Scenario
-from .plan import Training
+from .plan import SAME_SIZE, Training, extended_variant
 
-#: Columns that every row has; further ones are 'F1_<class>'.
+#: Columns that every row has; further ones are :data:`ADDED` and 'F1_<class>'.
 COLUMNS = (
     *(
         'run',
@@ -31,6 +31,9 @@ COLUMNS = (
     *('teacher', 'F1', 'OverallAccuracy', 'AverageAccuracy', 'val_F1', 'epoch'),
     *('seconds', 'gflop', 'teacher_seconds', 'teacher_gflop', 'parameters', 'training'),
 )
+
+#: Columns that rows of earlier versions lack: code and machine of the training.
+ADDED = ('version', 'hardware')
 
 
 class Results:
@@ -167,6 +170,8 @@ class Results:
             raise CorruptFileError(
                 f'{self.folder / "results.csv"} lacks the columns {sorted(missing)}.'
             )
+        for name in ADDED:
+            frame[name] = frame.get(name, pd.Series('-', frame.index)).fillna('-')
         return frame.to_dict('records')
 
     def _read(self, name: str, read: Callable[[Path], Any]) -> Any:
@@ -188,13 +193,18 @@ class Line:
 
     Attributes:
         method: Name of the method in the paper.
-        variant: 'ORIG', 'LSKD', a formulation or '-'.
+        variant: 'ORIG', 'LSKD', 'same size', a formulation with its extension, or '-'.
         rows: Rows of the classifiers, one for each target and run.
     """
 
     method: str
     variant: str
     rows: pd.DataFrame
+
+    @property
+    def name(self) -> str:
+        """Method and variant, if any."""
+        return self.method if self.variant == '-' else f'{self.method} {self.variant}'
 
     def scores(self, modality: str) -> pd.Series:
         """Return the weighted F1 of every run in percent, by number of the run.
@@ -239,7 +249,9 @@ def lines(
         scenario: 'cross-modal' for Table 1, 'multi-modal' for Table 2.
     """
     targets = config.students(scenario)
-    plain = frame[frame.method == 'STUDENT']
+    students = frame[frame.method == 'STUDENT']
+    plain = students[students.variant != SAME_SIZE]
+    controls = students[students.variant == SAME_SIZE]
     if scenario == 'cross-modal':
         # the teacher is the student of the teaching modality
         teacher = plain[plain.modality == config.cross_modal_teacher]
@@ -248,33 +260,35 @@ def lines(
     found = [
         Line('TEACHER', '-', teacher),
         Line('STUDENT', '-', plain[plain.modality.isin(targets)]),
+        Line('STUDENT', SAME_SIZE, controls[controls.modality.isin(targets)]),
     ]
-    students = frame[frame.modality.isin(targets)]
+    taught = frame[frame.modality.isin(targets)]
     for method in config.methods:
         for variant in config.variants:
-            mask = (students.method == method) & (students.variant == variant)
-            rows = students[mask & (students.scenario == scenario)]
+            mask = (taught.method == method) & (taught.variant == variant)
+            rows = taught[mask & (taught.scenario == scenario)]
             found.append(Line(method, variant, rows))
-    for formulation in config.formulations:
-        found.append(discomkd(students, formulation))
+    extended = [extended_variant(config, e) for e in config.extensions]
+    for variant in (*config.formulations, *extended):
+        found.append(discomkd(taught, variant))
     yield from (line for line in found if len(line.rows))
 
 
 def discomkd(
-    frame: pd.DataFrame, formulation: str, ablation: str = '-', readout: str = 'full'
+    frame: pd.DataFrame, variant: str, ablation: str = '-', readout: str = 'full'
 ) -> Line:
     """Return the line of DisCoM-KD.
 
     Args:
         frame: All rows.
-        formulation: 'paper' or 'released'.
+        variant: Its formulation, with an extension if any.
         ablation: Omitted term, as in Table 3 of the paper; '-' for none.
         readout: Embedding to classify from, as in Table 4 of the paper.
     """
     mask = (
         (frame.method == 'DisCoM-KD')
-        & (frame.variant == formulation)
+        & (frame.variant == variant)
         & (frame.ablation == ablation)
         & (frame.readout == readout)
     )
-    return Line('DisCoM-KD', formulation, frame[mask])
+    return Line('DisCoM-KD', variant, frame[mask])

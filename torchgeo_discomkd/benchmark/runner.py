@@ -71,7 +71,7 @@ def run_benchmark(
         ...     row = dict.fromkeys(COLUMNS, 0) | {'training': training.name}
         ...     results.add(training, [row])
         >>> len(run_benchmark(config, run).rows)
-        38
+        40
         >>> folder.cleanup()
     """
     report = report or _print

@@ -3,16 +3,16 @@
 
 """The four tables of the paper, for any benchmark."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
 
 import pandas as pd
-from scipy.stats import ttest_rel
 
 from .config import BenchmarkConfig, Scenario
 from .plan import SYMBOLS
 from .results import Line, discomkd, lines
+from .significance import significance
 
 #: Table of the paper and title for each scenario.
 SCENARIOS: dict[Scenario, tuple[int, str]] = {
@@ -86,7 +86,7 @@ def comparison_table(
     number, title = SCENARIOS[scenario]
     targets = config.students(scenario)
     found = list(lines(frame, config, scenario))
-    student = next((line for line in found if line.method == 'STUDENT'), None)
+    student = next((line for line in found if line.name == 'STUDENT'), None)
     header, width = ['Method', 'Variant'], _width(config)
     for target in targets:
         header += [_paper_modality(config, number, target), 'Paper'][:width]
@@ -98,13 +98,13 @@ def comparison_table(
         row = [line.method, line.variant]
         for target in targets:
             scores = line.scores(source if line.method == 'TEACHER' else target)
-            compared = student is not None and line.method not in {'TEACHER', 'STUDENT'}
-            cell = _cell(scores, student.scores(target).mean() if compared else None)
-            row += [cell, _published(config, number, target, line)][:width]
+            compared = student is not None and line.name not in {'TEACHER', 'STUDENT'}
+            text = cell(scores, student.scores(target).mean() if compared else None)
+            row += [text, _published(config, number, target, line)][:width]
         row.append(f'{line.parameters / 1e6:.1f}')
         row += [f'{line.seconds:.0f}', f'{line.gflop / 1e3:.3g}']
         rows.append(row)
-    return Table(title, header, rows, list(_significance(found, targets)))
+    return Table(title, header, rows, list(significance(found, targets, config)))
 
 
 def _width(config: BenchmarkConfig) -> int:
@@ -122,7 +122,9 @@ def _published(config: BenchmarkConfig, table: int, target: str, line: Line) -> 
     modality = _paper_modality(config, table, target)
     if table == 2 and line.method == 'TEACHER':
         modality = '+'.join(m.upper() for m in config.modalities)
-    variant = '-' if line.method == 'DisCoM-KD' else line.variant
+    # the paper has one DisCoM-KD, and no extension of it
+    known = line.method == 'DisCoM-KD' and line.variant in config.formulations
+    variant = '-' if known else line.variant
     return paper_value(config, table, modality, line.method, variant)
 
 
@@ -140,13 +142,19 @@ def _variants_table(
         row = [name]
         for target in targets:
             value = paper_value(config, number, target.upper(), 'DisCoM-KD', name)
-            row += [_cell(line.scores(target)), value][:width]
+            row += [cell(line.scores(target)), value][:width]
         means = [line.scores(target).mean() for target in targets]
         rows.append([*row, f'{sum(means) / len(means):.2f}'])
     return Table(title, [*header, 'AVG'], rows)
 
 
-def _cell(scores: pd.Series, reference: float | None = None) -> str:
+def cell(scores: pd.Series, reference: float | None = None) -> str:
+    """Return mean and standard deviation as text.
+
+    Args:
+        scores: A score for each run, in percent.
+        reference: Mean to compare with by an arrow.
+    """
     if scores.empty:
         return '-'
     mean = scores.mean()
@@ -155,33 +163,6 @@ def _cell(scores: pd.Series, reference: float | None = None) -> str:
     if reference is not None:
         arrow = ' ↑' if mean > reference else ' ↓' if mean < reference else ' ='
     return f'{mean:.2f}{spread}{arrow}'
-
-
-def _significance(found: Sequence[Line], targets: Sequence[str]) -> Iterator[str]:
-    """Compare DisCoM-KD with the best competitor on the runs that both have.
-
-    The competitor is the best of several on the same test scores, which favours it.
-    """
-    own = next((line for line in found if line.method == 'DisCoM-KD'), None)
-    others = [x for x in found if x.method not in {'TEACHER', 'STUDENT', 'DisCoM-KD'}]
-    for target in targets:
-        known = [line for line in others if len(line.scores(target))]
-        if own is None or not known or not len(own.scores(target)):
-            continue
-        best = max(known, key=lambda line: line.scores(target).mean())
-        scores = [own.scores(target), best.scores(target)]
-        pairs = pd.concat(scores, axis=1, join='inner')
-        differences = pairs.iloc[:, 0] - pairs.iloc[:, 1]
-        test = 'no test'
-        # equal differences have no spread to test against
-        if len(pairs) > 1 and differences.std() > 0:
-            p = ttest_rel(pairs.iloc[:, 0], pairs.iloc[:, 1]).pvalue
-            test = f'paired t-test, p = {p:.3f}'
-        yield (
-            f'{target.upper()}: DisCoM-KD minus the best competitor ({best.method} '
-            f'{best.variant}) is {differences.mean():+.2f} points; {test}, '
-            f'n = {len(differences)} runs.'
-        )
 
 
 def paper_value(

@@ -6,18 +6,27 @@
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from lightning.pytorch.cli import LightningCLI
 
+from .. import __version__
 from ..callbacks import TrainingCost
 from ..callbacks.run_folder import best_files
+from ..callbacks.run_manifest import git_commit, hardware
+from ..datamodules import MultiModalDataModule
+from ..datasets import MultiModalDataset
 from ..errors import SettingError
 from ..models import load_classifier, load_metadata
-from ..tasks import PretrainedClassification
 from .config import BenchmarkConfig
 from .data import data_config
 from .plan import SYMBOLS, Training
+from .predictions import (
+    RecordedClassification,
+    group_column,
+    sample_groups,
+    write_predictions,
+)
 
 #: Runs a configuration, {'subcommand': 'fit', 'fit': {...}}, like the command ``fit``.
 type Fit = Callable[[dict[str, Any]], LightningCLI]
@@ -120,6 +129,8 @@ def score(
 ) -> list[dict[str, Any]]:
     """Score the best classifiers of a training on the test split.
 
+    What they predict for each sample is kept in the folder.
+
     Args:
         cli: The command line that trained them.
         config: The configuration of the benchmark.
@@ -130,8 +141,9 @@ def score(
         A row for each classifier and read-out.
     """
     files = best_files(folder)
-    task = PretrainedClassification(files)
+    task = RecordedClassification(files)
     [scores] = cli.trainer.test(task, datamodule=cli.datamodule, verbose=False)
+    _keep_predictions(cli, config, task, folder)
     cost = next(c for c in cli.trainer.callbacks if isinstance(c, TrainingCost))  # ty: ignore[missing-attribute]
     common = {
         'run': training.run,
@@ -146,6 +158,8 @@ def score(
         'teacher_seconds': 0.0,
         'teacher_gflop': 0.0,
         'training': training.name,
+        'version': _version(),
+        'hardware': _machine(cli),
     }
     rows = []
     for name, path in files.items():
@@ -165,6 +179,31 @@ def score(
                 }
             )
     return rows
+
+
+def _keep_predictions(
+    cli: LightningCLI,
+    config: BenchmarkConfig,
+    task: RecordedClassification,
+    folder: Path,
+) -> None:
+    datamodule = cast(MultiModalDataModule, cli.datamodule)
+    groups, column = None, group_column(config)
+    if column is not None:
+        dataset = cast(MultiModalDataset, datamodule.test_dataset)
+        groups = sample_groups(datamodule, dataset, column)
+    write_predictions(folder, task.predictions(groups))
+
+
+def _version() -> str:
+    commit = git_commit()
+    return __version__ if commit is None else f'{__version__}+{commit[:9]}'
+
+
+def _machine(cli: LightningCLI) -> str:
+    found = hardware(cli.trainer)
+    name = found['processor'] if found['device'] == 'cpu' else found['device']
+    return f'{name}, {found["threads"]} threads'
 
 
 def _scores(

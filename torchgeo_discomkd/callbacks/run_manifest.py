@@ -37,6 +37,15 @@ def git_commit() -> str | None:
     return result.stdout.strip()
 
 
+def processor_name() -> str:
+    """Return the model of the processor, or its architecture if nothing tells it."""
+    # on Linux, platform.processor() only knows the architecture
+    file = Path('/proc/cpuinfo')
+    lines = file.read_text().splitlines() if file.exists() else []
+    models = [x.partition(':')[2].strip() for x in lines if x.startswith('model name')]
+    return next(iter(models), platform.processor() or platform.machine())
+
+
 def hardware(trainer: Trainer) -> dict[str, Any]:
     """Return the hardware and the precision that a run is computed with.
 
@@ -47,7 +56,7 @@ def hardware(trainer: Trainer) -> dict[str, Any]:
     name = torch.cuda.get_device_name(device) if device.type == 'cuda' else None
     return {
         'platform': platform.platform(),
-        'processor': platform.processor() or platform.machine(),
+        'processor': processor_name(),
         'threads': torch.get_num_threads(),
         'device': name or str(device),
         'precision': str(trainer.precision),

@@ -22,9 +22,9 @@ interruption, run the same command again.
 EPILOG = """\
 You can override any value of the file, for example --results my_results --runs 1:
 results, data, in_channels, num_classes, teacher, targets, scenarios, methods,
-variants, formulations, ablations, runs, seed, run_data, preset, model, normalization,
-lr, trainer, optimizer, lr_scheduler, teacher_in_training_mode, augment_students,
-paper_dataset.
+variants, formulations, ablations, controls, extensions, transfer, unlabelled_ratio,
+runs, seeds, seed, run_data, resample_by, preset, model, normalization, lr, trainer,
+optimizer, lr_scheduler, teacher_in_training_mode, augment_students, paper_dataset.
 """
 
 
@@ -85,7 +85,7 @@ def print_plan(config: 'BenchmarkConfig') -> None:
     counts = Counter(t.method for t in trainings)
     methods = ', '.join(f'{method} {count}' for method, count in counts.items())
     _print(
-        f'{len(trainings)} trainings in {config.runs} runs ({methods}), '
+        f'{len(trainings)} trainings in {len(config.all_runs)} runs ({methods}), '
         f'{len(left)} of them left to do; results folder: {config.results}.'
     )
     try:

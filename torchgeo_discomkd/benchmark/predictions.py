@@ -1,0 +1,149 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Predictions of every test sample, which intervals are resampled from."""
+
+from pathlib import Path
+from typing import Any, cast
+
+import pandas as pd
+from torch import Tensor
+from torchgeo.datasets.utils import Sample
+
+from ..datamodules import MultiModalDataModule
+from ..datasets import MultiModalDataset
+from ..datasets.splits import read_groups
+from ..datasets.stored import StoredDataset
+from ..errors import CorruptFileError, SettingError
+from ..files import write_atomically
+from ..tasks import PretrainedClassification
+from .config import BenchmarkConfig
+
+#: Name of the file in the folder of a training.
+FILE = 'test_predictions.csv'
+
+#: Columns of the file; the last ones are classes, by name.
+COLUMNS = ['modality', 'sample', 'group', 'label', 'prediction']
+
+
+class RecordedClassification(PretrainedClassification):
+    """Scores classifier files and keeps what they predict for each test sample."""
+
+    def on_test_start(self) -> None:
+        """Begin a new record."""
+        super().on_test_start()
+        self._record: list[pd.DataFrame] = []
+
+    def evaluate(self, batch: Sample, stage: str) -> dict[str, Tensor]:
+        """Classify a batch, see :class:`PretrainedClassification`.
+
+        Args:
+            batch: 'image_<modality>' raw values, float32 (B, C, H, W); 'label' and
+                'index', int64 (B,).
+            stage: Either 'val', 'test' or 'predict'.
+
+        Returns:
+            Logits (B, classes) by name.
+        """
+        logits = super().evaluate(batch, stage)
+        if stage == 'test':
+            for name in self.classifier_names():
+                columns = {
+                    'index': batch['index'].cpu(),
+                    'label': batch['label'].cpu(),
+                    'prediction': logits[name].argmax(1).cpu(),
+                }
+                self._record.append(pd.DataFrame({'modality': name, **columns}))
+        return logits
+
+    def predictions(self, groups: list[str] | None) -> pd.DataFrame:
+        """Return the record of the last test.
+
+        Args:
+            groups: Group of each sample of the test split; None if it has none.
+
+        Returns:
+            A row for each classifier and sample, with :data:`COLUMNS`.
+        """
+        dataset = cast(MultiModalDataset, self.trainer.datamodule.test_dataset)  # ty: ignore[missing-attribute]
+        frame = pd.concat(self._record, ignore_index=True)
+        index = frame.pop('index')
+        frame['sample'] = index.map(dataset.identifier)
+        frame['group'] = '' if groups is None else index.map(groups.__getitem__)
+        for name in ('label', 'prediction'):
+            frame[name] = frame[name].map(dict(enumerate(self.classes)))
+        return frame[COLUMNS].sort_values(['modality', 'sample'])
+
+
+def group_column(config: BenchmarkConfig) -> str | None:
+    """Return the column of groups to resample; None without groups.
+
+    Args:
+        config: The configuration.
+    """
+    args = config.data.get('init_args') or {}
+    if config.resample_by is None and args.get('split_scheme') == 'groups':
+        return args.get('group_column', 'group')
+    return config.resample_by
+
+
+def sample_groups(
+    datamodule: MultiModalDataModule, dataset: MultiModalDataset, column: str
+) -> list[str]:
+    """Return the group of each sample.
+
+    Args:
+        datamodule: The data module, which has a table of groups.
+        dataset: One of its data sets.
+        column: Column of the table.
+
+    Raises:
+        SettingError: If there is no table.
+        SplitError: If the table has no such column, or lacks samples.
+    """
+    name, table = str(datamodule.kwargs.get('groups') or ''), None
+    if isinstance(dataset, StoredDataset):
+        table = dataset.store.read_table(name)
+    if table is None:
+        raise SettingError(
+            f'resample_by={column}: the data have no table of groups. Name a CSV file '
+            'with this column as data.init_args.groups.'
+        )
+    parts = [dataset.identifier(i).partition('/') for i in range(len(dataset))]
+    return read_groups(table, name, column, [(c, stem) for c, _, stem in parts])
+
+
+def write_predictions(folder: Path, frame: pd.DataFrame) -> None:
+    """Write the predictions of a training into its folder.
+
+    Args:
+        folder: The folder.
+        frame: A row for each classifier and sample, with :data:`COLUMNS`.
+    """
+    write_atomically(folder / FILE, frame.to_csv(index=False).encode())
+
+
+def read_predictions(folder: Path) -> pd.DataFrame | None:
+    """Read the predictions of a training.
+
+    Args:
+        folder: Its folder.
+
+    Returns:
+        A row for each classifier and sample; None if there is no file, as in folders
+        of earlier versions.
+
+    Raises:
+        CorruptFileError: If the file cannot be read.
+    """
+    path = folder / FILE
+    if not path.exists():
+        return None
+    settings: dict[str, Any] = {'dtype': str, 'keep_default_na': False}
+    try:
+        return pd.read_csv(path, usecols=COLUMNS, **settings)
+    except ValueError as error:
+        raise CorruptFileError(
+            f'{path} is damaged ({error}): remove it, and the report is written '
+            'without it.'
+        ) from error
