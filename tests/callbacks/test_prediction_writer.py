@@ -77,7 +77,7 @@ def test_rows_are_those_of_the_task(
     path = tmp_path / 'predictions' / 'sar.csv'
     assert f'5 predictions: {path}\n' in capsys.readouterr().out
     table = pd.read_csv(path)
-    assert list(table) == COLUMNS
+    assert list(table) == [*COLUMNS[:-1], 'WKT']
     assert table['path'].tolist() == [0, 1, 2, 3, 4]
     assert set(table['status']) == {'ok'}
     actual = torch.tensor(table[COLUMNS[4:6]].to_numpy().tolist())
@@ -94,8 +94,11 @@ def test_rows_are_those_of_the_task(
 def test_formats(format: str, tmp_path: Path) -> None:
     task = predict(tmp_path, folder=str(tmp_path), format=format, min_confidence=1.0)
     path = tmp_path / f'sar.{format}'
-    read = geopandas.read_parquet if format == 'parquet' else pyogrio.read_dataframe
-    table = read(path)
+    if format == 'parquet':
+        table = geopandas.read_parquet(path)
+    else:
+        layer = 'tiles' if format == 'gpkg' else None
+        table = pyogrio.read_dataframe(path, layer=layer)
     assert [c for c in table if c != 'geometry'] == COLUMNS[:-1]
     assert set(table['label']) == {'uncertain'}
     actual = torch.tensor(table[COLUMNS[4:6]].to_numpy().tolist())

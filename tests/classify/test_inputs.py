@@ -254,7 +254,8 @@ def metadata_of(table: Path) -> dict[str, dict[str, object]]:
         case '.parquet':
             text = pq.read_schema(table).metadata[b'torchgeo_discomkd']
         case '.gpkg':
-            text = pyogrio.read_info(table)['layer_metadata']['torchgeo_discomkd']
+            info = pyogrio.read_info(table, layer='tiles')
+            text = info['layer_metadata']['torchgeo_discomkd']
         case _:
             text = json.loads(table.read_text())['description']
     return json.loads(text)
@@ -294,7 +295,7 @@ def read_table(path: Path) -> pd.DataFrame:
         case '.csv':
             frame = pd.read_csv(path)
         case _:
-            frame = geopandas.read_file(path)
+            frame = geopandas.read_file(path, layer='tiles')
     frame.index = [Path(text).stem for text in frame.path]
     return frame
 

@@ -85,7 +85,7 @@ def test_all_options(tmp_path: Path, model: Path, tiles: Path) -> None:
     assert frame.status.tolist() == ['ok']
     assert frame.label.tolist() == ['uncertain']
     # 3 degrees east in metres
-    assert f'{np.radians(3) * 6378137:.0f}' in frame.geometry[0]
+    assert f'{np.radians(3) * 6378137:.0f}' in frame.WKT[0]
 
 
 def test_some_tiles_have_no_label(

@@ -23,7 +23,10 @@ from torchgeo_discomkd.errors import (
     SettingError,
 )
 from torchgeo_discomkd.tables import Prediction, PredictionTable, TableFormat
+from torchgeo_discomkd.tables.colors import class_colors
 from torchgeo_discomkd.tables.formats import FORMATS
+
+from .styles import polygon_colors, read_styles
 
 CLASSES = ('Crop', 'Wet land')
 COLUMNS = [
@@ -63,9 +66,14 @@ def read(path: Path) -> geopandas.GeoDataFrame:
         return geopandas.read_parquet(path)
     if path.suffix == '.csv':
         frame = pd.read_csv(path)
-        shapes = geopandas.GeoSeries.from_wkt(frame.pop('geometry'), crs='EPSG:4326')
+        shapes = geopandas.GeoSeries.from_wkt(frame.pop('WKT'), crs='EPSG:4326')
         return geopandas.GeoDataFrame(frame, geometry=shapes)
-    return geopandas.read_file(path)
+    return geopandas.read_file(path, layer='tiles')
+
+
+def names_of(path: Path) -> list[str]:
+    """Return the names of the files of a table with outlines."""
+    return [path.name] + [f'{path.stem}.prj'] * (path.suffix == '.csv')
 
 
 def left(folder: Path) -> list[str]:
@@ -96,7 +104,7 @@ def test_round_trip(tmp_path: Path, suffix: str) -> None:
     assert frame.geometry.isna().tolist() == [False, True, False] * 2
     assert frame.geometry[0].normalize().equals(BOX.normalize())
     assert frame.geometry[5].equals(PARTS)
-    assert left(path.parent) == [path.name]
+    assert left(path.parent) == names_of(path)
 
 
 @pytest.mark.parametrize('suffix', SUFFIXES)
@@ -113,13 +121,17 @@ def test_empty_table_and_no_outline(tmp_path: Path, suffix: str, count: int) -> 
         assert frame.crs == 'EPSG:4326'
     assert len(frame) == count
     # GeoJSON has no columns without rows
-    assert suffix == '.geojson' or list(frame.columns) == COLUMNS
+    names = [*COLUMNS[:-1], 'WKT'] if suffix == '.csv' else COLUMNS
+    assert suffix == '.geojson' or list(frame.columns) == names
+    assert left(tmp_path) == [path.name]
 
 
-@pytest.mark.parametrize('suffix', ['.parquet', '.gpkg', '.geojson'])
+@pytest.mark.parametrize('suffix', SUFFIXES)
 @pytest.mark.parametrize('crs', ['EPSG:32631', '32631'])
 def test_other_crs(tmp_path: Path, suffix: str, crs: str) -> None:
-    frame = read(write(tmp_path / f'tiles{suffix}', crs=crs))
+    path = write(tmp_path / f'tiles{suffix}', crs=crs)
+    # GDAL finds the outlines of comma-separated values, as QGIS does
+    frame = geopandas.read_file(path) if suffix == '.csv' else read(path)
     assert frame.crs == 'EPSG:32631'
     assert frame.total_bounds[3] == 41
 
@@ -137,7 +149,50 @@ def test_geoparquet_as_specified(tmp_path: Path) -> None:
 
 def test_geopackage_is_one_layer_of_one_type(tmp_path: Path) -> None:
     path = write(tmp_path / 'tiles.gpkg')
-    assert pyogrio.list_layers(path).tolist() == [['tiles', 'MultiPolygon']]
+    layers = dict(pyogrio.list_layers(path).tolist())
+    assert layers == {'tiles': 'MultiPolygon', 'layer_styles': None}
+
+
+def test_geopackage_has_the_colours_of_maps(tmp_path: Path) -> None:
+    path = write(tmp_path / 'tiles.gpkg')
+    [style] = read_styles(path)
+    assert (style['f_table_name'], style['f_geometry_column']) == ('tiles', 'geometry')
+    assert style['useAsDefault'] == 1
+    colors = polygon_colors(style['styleQML'], 'label')
+    assert [colors.pop(name) for name in CLASSES] == list(class_colors(CLASSES))
+    # rows without a label are outlines
+    assert colors == {'uncertain': (189, 189, 189), '': None}
+
+
+def test_only_rows_of_a_region_are_read(tmp_path: Path) -> None:
+    path = tmp_path / 'tiles.parquet'
+    with PredictionTable(path, CLASSES) as table:
+        for i in range(6):
+            box = shapely.box(i, 40, i + 1, 41)
+            table.write([Prediction.missing(f'{i}', 'nodata', box)])
+        table.write([Prediction.missing('x', 'nodata')])
+        table.finish()
+    frame = geopandas.read_parquet(path, bbox=(2.2, 40.5, 3.4, 50))
+    assert frame.path.tolist() == ['2', '3']
+    assert list(frame.columns) == COLUMNS
+    assert len(geopandas.read_parquet(path)) == 7
+    assert pq.read_table(path, columns=['bbox']).to_pylist()[::6] == [
+        {'bbox': {'xmin': 0, 'ymin': 40, 'xmax': 1, 'ymax': 41}},
+        {'bbox': None},
+    ]
+
+
+def test_the_crs_next_to_a_csv(tmp_path: Path) -> None:
+    (tmp_path / 'tiles.prj').write_text('of another file')
+    with pytest.raises(OutputExistsError, match=r'tiles\.prj exists.*--overwrite'):
+        PredictionTable(tmp_path / 'tiles.csv', CLASSES)
+    assert left(tmp_path) == ['tiles.prj']
+    write(tmp_path / 'tiles.csv', overwrite=True)
+    assert (tmp_path / 'tiles.prj').read_text().startswith('GEOGCRS')
+    # without outlines, an old one would be wrong
+    with PredictionTable(tmp_path / 'tiles.csv', CLASSES, overwrite=True) as table:
+        table.finish()
+    assert left(tmp_path) == ['tiles.csv']
 
 
 def test_few_row_groups(tmp_path: Path) -> None:
@@ -188,7 +243,7 @@ def test_resumed_equals_uninterrupted(tmp_path: Path, suffix: str) -> None:
         table.write(r for r in rows(9) if r.path not in done)
         table.finish()
     pd.testing.assert_frame_equal(read(path), read(whole))
-    assert left(tmp_path) == sorted([path.name, whole.name])
+    assert left(tmp_path) == sorted(names_of(path) + names_of(whole))
 
 
 def test_resume_without_earlier_run(tmp_path: Path) -> None:
@@ -206,7 +261,7 @@ def test_nothing_is_overwritten_unasked(tmp_path: Path) -> None:
     for resume in (False, True):
         with pytest.raises(OutputExistsError, match=r'tiles\.csv exists.*--overwrite'):
             PredictionTable(path, CLASSES, resume=resume)
-    assert left(tmp_path) == ['tiles.csv']
+    assert left(tmp_path) == ['tiles.csv', 'tiles.prj']
     interrupt(path, overwrite=True)
     assert path.read_bytes() == content
     with pytest.raises(OutputExistsError, match=r'tiles\.csv exists'):

@@ -62,7 +62,7 @@ exit codes:
   130  interrupted: continue with --resume (a single map starts again)
 
 examples:
-  discomkd classify sar.safetensors tiles/ --output tiles.parquet
+  discomkd classify sar.safetensors tiles/ --output tiles.gpkg
   discomkd classify sar.safetensors VV=vv.tif VH=vh.tif \\
       --output map.tif --preview map.png
   discomkd classify sar.safetensors scenes/ --output maps/ --preview maps/

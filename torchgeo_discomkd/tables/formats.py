@@ -3,19 +3,30 @@
 
 """Write a stream of rows to a file, with only a few thousand in memory at a time."""
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 from pyarrow import csv
 from pyarrow import parquet as pq
 
 from ..errors import SettingError
 from ..metadata import KEY
+from .colors import UNCERTAIN_COLOR, class_colors
+from .prediction import UNCERTAIN
+from .styles import add_layer_style, polygon_style
 
 #: Name of the column of outlines.
 GEOMETRY = 'geometry'
+
+#: Its name in comma-separated values, by which GDAL, and so QGIS, finds it.
+WKT = 'WKT'
+
+# Columns of the boxes around outlines that GeoParquet calls a covering.
+_BOX = ('xmin', 'ymin', 'xmax', 'ymax')
 
 #: Names of the formats: the extensions in :data:`FORMATS` without the dot.
 TableFormat = Literal['parquet', 'gpkg', 'geojson', 'csv']
@@ -25,7 +36,7 @@ FORMATS = {
     '.parquet': 'GeoParquet',
     '.gpkg': 'GeoPackage',
     '.geojson': 'GeoJSON',
-    '.csv': 'comma-separated values, outlines as well-known text',
+    '.csv': 'comma-separated values, outlines as well-known text, their CRS in .prj',
 }
 
 #: Name of the layer in a GeoPackage.
@@ -66,9 +77,14 @@ def write_table(
     tables: Iterator[pa.Table],
     schema: pa.Schema,
     crs: str,
+    classes: Sequence[str],
     metadata: str = '{}',
 ) -> None:
     """Write rows to a new file.
+
+    GeoParquet gets a column 'bbox', by which readers skip rows elsewhere; a GeoPackage
+    a style for QGIS, in the colours of maps. Next to comma-separated values with
+    outlines, their CRS is written to a file with the extension .prj.
 
     Args:
         path: File to write, whatever its extension.
@@ -76,6 +92,7 @@ def write_table(
         tables: The rows, a few thousand at a time.
         schema: Their columns.
         crs: Coordinate reference system of the outlines.
+        classes: Names of the classes.
         metadata: JSON that describes the table, for formats that can keep it: all but
             comma-separated values.
 
@@ -84,22 +101,46 @@ def write_table(
     """
     match suffix:
         case '.parquet':
-            schema = schema.with_metadata({**schema.metadata, KEY: metadata})
-            with pq.ParquetWriter(path, schema, compression='zstd') as writer:
-                for table in _join(tables, schema):
-                    writer.write_table(table)
+            _write_parquet(path, tables, schema, metadata)
         case '.csv':
-            with csv.CSVWriter(path, _with_text(schema.empty_table()).schema) as writer:
-                for table in tables:
-                    writer.write_table(_with_text(table))
+            _write_csv(path, tables, schema, crs)
         case '.gpkg':
             rows = map(_with_multipolygons, tables)
             kept: dict[str, Any] = {'layer_metadata': {KEY: metadata}}
             _write_layer(path, 'GPKG', rows, schema, crs, kept)
+            colors = dict(zip(classes, class_colors(classes), strict=True))
+            colors[UNCERTAIN] = UNCERTAIN_COLOR
+            style = polygon_style('label', colors, rest='no label')
+            add_layer_style(path, LAYER, GEOMETRY, style)
         case '.geojson':
             _write_layer(
                 path, 'GeoJSON', tables, schema, crs, {'DESCRIPTION': metadata}
             )
+
+
+def _write_parquet(
+    path: Path, tables: Iterator[pa.Table], schema: pa.Schema, metadata: str
+) -> None:
+    geo = json.loads(schema.metadata[b'geo'])
+    covering = {side: ['bbox', side] for side in _BOX}
+    geo['columns'][GEOMETRY]['covering'] = {'bbox': covering}
+    boxed = _with_boxes(schema.empty_table()).schema
+    boxed = boxed.with_metadata({'geo': json.dumps(geo), KEY: metadata})
+    with pq.ParquetWriter(path, boxed, compression='zstd') as writer:
+        for table in _join(tables, schema):
+            writer.write_table(_with_boxes(table))
+
+
+def _write_csv(
+    path: Path, tables: Iterator[pa.Table], schema: pa.Schema, crs: str
+) -> None:
+    located = False
+    with csv.CSVWriter(path, _with_text(schema.empty_table()).schema) as writer:
+        for table in tables:
+            writer.write_table(_with_text(table))
+            located = located or table[GEOMETRY].null_count < len(table)
+    if located:
+        path.with_suffix('.prj').write_text(_to_wkt(crs), encoding='utf-8')
 
 
 def _join(tables: Iterator[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
@@ -123,7 +164,6 @@ def _write_layer(
 ) -> None:
     # imported here because it takes a second
     import pyogrio
-    import pyproj
 
     batches = (batch for table in tables for batch in table.to_batches())
     try:
@@ -135,12 +175,18 @@ def _write_layer(
             geometry_name=GEOMETRY,
             # a single type, because QGIS would show a mixed layer as several
             geometry_type='MultiPolygon' if driver == 'GPKG' else 'Unknown',
-            # PROJ accepts more notations than GDAL
-            crs=pyproj.CRS.from_user_input(crs).to_wkt(),
+            crs=_to_wkt(crs),
             **options,
         )
     except RuntimeError as error:
         raise OSError(str(error)) from error
+
+
+def _to_wkt(crs: str) -> str:
+    """Describe a CRS for GDAL, which knows fewer notations than PROJ."""
+    import pyproj
+
+    return pyproj.CRS.from_user_input(crs).to_wkt()
 
 
 def _with_multipolygons(table: pa.Table) -> pa.Table:
@@ -155,7 +201,17 @@ def _with_text(table: pa.Table) -> pa.Table:
     from shapely import from_wkb, to_wkt
 
     texts = to_wkt(from_wkb(table[GEOMETRY].to_pylist()), rounding_precision=-1)
-    return _with_geometry(table, pa.array(texts, pa.string()))
+    table = _with_geometry(table, pa.array(texts, pa.string()))
+    return table.rename_columns({GEOMETRY: WKT})
+
+
+def _with_boxes(table: pa.Table) -> pa.Table:
+    from shapely import bounds, from_wkb
+
+    sides = bounds(from_wkb(table[GEOMETRY].to_pylist())).reshape(-1, len(_BOX))
+    missing = pa.array(np.isnan(sides[:, 0]))
+    boxes = pa.StructArray.from_arrays(list(sides.T), names=list(_BOX), mask=missing)
+    return table.append_column('bbox', boxes)
 
 
 def _with_geometry(table: pa.Table, column: pa.Array) -> pa.Table:

@@ -99,11 +99,12 @@ class PredictionTable:
         allowed = overwrite or part > 0 or (resume and self._shards.folder.exists())
         if self.path.is_dir():
             raise OutputExistsError(f'{path} is a folder: give the name of a file.')
-        if self.path.exists() and not allowed:
-            raise OutputExistsError(
-                f'{self.path} exists: choose another name, or replace it with '
-                '--overwrite.'
-            )
+        for existing in filter(None, (self.path, self._companion)):
+            if existing.exists() and not allowed:
+                raise OutputExistsError(
+                    f'{existing} exists: choose another name, or replace it with '
+                    '--overwrite.'
+                )
         self._settings = {
             **(settings or {}),
             'classes': ', '.join(self.classes),
@@ -222,11 +223,22 @@ class PredictionTable:
                 self._shards.read(self._schema.names),
                 self._schema,
                 self.crs,
+                self.classes,
                 json.dumps(described),
             )
+            if self._companion is not None:
+                self._companion.unlink(missing_ok=True)
+                if (part := complete.with_suffix('.prj')).exists():
+                    part.replace(self._companion)
             complete.replace(self.path)
             self._shards.remove()
         return self.path
+
+    @property
+    def _companion(self) -> Path | None:
+        """File next to the table that says where its outlines are."""
+        is_csv = self.path.suffix.lower() == '.csv'
+        return self.path.with_suffix('.prj') if is_csv else None
 
     def __enter__(self) -> Self:
         """Return the table itself."""

@@ -21,7 +21,7 @@ from ..tile_data import make_metadata, write_model
 from .scenes import make_predictor, random_scene, read, write_scene
 
 #: Files of a map, after its name.
-SUFFIXES = ('.tif', '.tif.aux.xml', '_confidence.tif')
+SUFFIXES = ('.tif', '.tif.aux.xml', '_confidence.tif', '.qml', '_confidence.qml')
 
 
 @pytest.fixture(scope='module')

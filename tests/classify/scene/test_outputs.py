@@ -17,17 +17,20 @@ from rasterio import Affine
 from rasterio.shutil import copy
 
 from torchgeo_discomkd.classify.scene import classify_scene
-from torchgeo_discomkd.classify.scene.legend import class_colors
 from torchgeo_discomkd.classify.scene.outputs import SceneSummary
 from torchgeo_discomkd.commands import main
 from torchgeo_discomkd.errors import CorruptFileError, OutputError, OutputExistsError
 from torchgeo_discomkd.rasters.finding import ImageFiles
+from torchgeo_discomkd.tables.colors import class_colors
 
 from ...export.classifiers import write_classifier
 from .scenes import CLASSES, TYPICAL, make_predictor, random_scene, read, write_scene
 
 #: Files of a map without polygons and picture.
-FILES = {'map.tif', 'map.tif.aux.xml', 'map_confidence.tif'}
+FILES = {
+    *('map.tif', 'map.tif.aux.xml', 'map_confidence.tif'),
+    *('map.qml', 'map_confidence.qml'),
+}
 
 
 def classify(source: ImageFiles, folder: Path, **settings: Any) -> SceneSummary:
@@ -182,7 +185,7 @@ def test_polygons_in_degrees_have_their_area_on_the_ellipsoid(
     labels = [[0] * 4, [0, 0, 1, 1]]
     source = write_scene(tmp_path / 'scene.tif', blocks(labels), transform, 'EPSG:4326')
     classify(source, tmp_path, stride=8, polygons=tmp_path / 'map.gpkg')
-    table = geopandas.read_file(tmp_path / 'map.gpkg')
+    table = geopandas.read_file(tmp_path / 'map.gpkg', layer='classes')
     # a parallel is not the shortest way: many points follow it
     geod = Geod(ellps='WGS84')
     for value, west, east, south, north in (
@@ -205,7 +208,7 @@ def test_polygons_in_web_mercator_are_not_those_of_the_plane(tmp_path: Path) -> 
         tmp_path / 'scene.tif', blocks([[0, 0]]), transform, 'EPSG:3857'
     )
     classify(source, tmp_path, stride=8, polygons=tmp_path / 'map.gpkg')
-    table = geopandas.read_file(tmp_path / 'map.gpkg')
+    table = geopandas.read_file(tmp_path / 'map.gpkg', layer='classes')
     # at 60 degrees north lengths are doubled
     assert table['area_ha'][0] == pytest.approx(1.28 / 4, rel=0.01)
 
@@ -215,7 +218,7 @@ def test_polygons_end_with_the_scene(tmp_path: Path, angle: float) -> None:
     transform = Affine(10, 0, 5e5, 0, -10, 4e6) @ Affine.rotation(angle)
     source = write_scene(tmp_path / 'scene.tif', random_scene(29, 42), transform)
     classify(source, tmp_path, stride=8, polygons=tmp_path / 'map.gpkg')
-    table = geopandas.read_file(tmp_path / 'map.gpkg')
+    table = geopandas.read_file(tmp_path / 'map.gpkg', layer='classes')
     assert table['area_ha'].sum() == pytest.approx(29 * 42 * 0.01)
     assert table.is_valid.all()
 
@@ -224,7 +227,7 @@ def test_polygons_without_crs_have_no_area(tmp_path: Path) -> None:
     source = write_scene(tmp_path / 'scene.tif', blocks([[0, 1]]), crs=None)
     with pytest.warns(UserWarning, match='no coordinate reference system'):
         classify(source, tmp_path, stride=8, polygons=tmp_path / 'map.gpkg')
-    table = geopandas.read_file(tmp_path / 'map.gpkg')
+    table = geopandas.read_file(tmp_path / 'map.gpkg', layer='classes')
     assert table['area_ha'].isna().all()
     assert table.geometry[1].bounds == (500_080, 3_999_920, 500_160, 4_000_000)
 

@@ -46,9 +46,10 @@ def classify_scenes(
     """Classify many scenes as :func:`classify_scene` does, each into its own map.
 
     A map has the name of its scene: scenes/a.tif becomes *folder*/a.tif, next to
-    a.tif.aux.xml and a_confidence.tif. A scene of several files has the words that
-    their names share: s1_VV.tif and s1_VH.tif become s1.tif, VV.tif and VH.tif the name
-    of their folder. Names are checked before anything is read.
+    a.tif.aux.xml, a_confidence.tif and a style for QGIS of each (.qml). A scene of
+    several files has the words that their names share: s1_VV.tif and s1_VH.tif become
+    s1.tif, VV.tif and VH.tif the name of their folder. Names are checked before
+    anything is read.
 
     If a scene cannot be classified, its status states the reason, and the next one
     follows. The table *folder*/summary.csv has one row per scene, also after an

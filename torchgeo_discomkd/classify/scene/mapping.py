@@ -67,8 +67,9 @@ def classify_scene(
     When all files are complete, these are written:
 
     * *output*: classes, a Cloud Optimized GeoTIFF (see :class:`.MapWriter`), and the
-      names of the classes for GDAL and QGIS in *output*.aux.xml, to be kept next to it;
+      names of the classes for GDAL in *output*.aux.xml, to be kept next to it;
     * *output* with '_confidence' before its extension: confidence, on the same grid;
+    * both names with the extension .qml: how QGIS draws them;
     * *polygons* and *preview*, if given.
 
     The scene is read once, in strips; memory does not depend on its size. A scene that
@@ -216,9 +217,8 @@ def make_map(
         )
         windows = _classify(predictor, reader, settings, writer, new_bar)
         reader.check_all()
-        writer.finish(
-            make_window_tags(windows) | make_reading_tags(reader.reading, unusual)
-        )
+        found = make_window_tags(windows) | make_reading_tags(reader.reading, unusual)
+        writer.finish({**found, **reader.dates})
         summary = SceneSummary.from_counts(
             outputs=outputs,
             shape=(grid.height, grid.width),

@@ -19,6 +19,7 @@ from .map_writer import MapWriter
 from .polygons import write_polygons
 from .preview import write_preview
 from .reader import Grid
+from .styles import class_style, confidence_style
 
 # Files that GDAL would take for parts of a map of the same name.
 _SIDECARS = ('.aux.xml', '.msk', '.ovr')
@@ -36,8 +37,10 @@ class SceneOutputs:
     Example:
         >>> preview = Path('map.png')
         >>> outputs = SceneOutputs(Path('map.tif'), polygons=None, preview=preview)
-        >>> [path.name for path in outputs.files]
+        >>> [path.name for path in outputs.files[:4]]
         ['map.tif', 'map.png', 'map_confidence.tif', 'map.tif.aux.xml']
+        >>> [path.name for path in outputs.styles]
+        ['map.qml', 'map_confidence.qml']
     """
 
     classes: Path
@@ -57,6 +60,11 @@ class SceneOutputs:
         return self.classes.with_name(f'{self.classes.name}.aux.xml')
 
     @property
+    def styles(self) -> tuple[Path, Path]:
+        """How QGIS draws the map of classes and that of confidence."""
+        return self.classes.with_suffix('.qml'), self.confidence.with_suffix('.qml')
+
+    @property
     def asked(self) -> list[Path]:
         """Files that the user specified."""
         named = (self.classes, self.polygons, self.preview)
@@ -65,7 +73,7 @@ class SceneOutputs:
     @property
     def files(self) -> list[Path]:
         """All files."""
-        return [*self.asked, self.confidence, self.aux_xml]
+        return [*self.asked, self.confidence, self.aux_xml, *self.styles]
 
 
 @dataclass(frozen=True)
@@ -221,7 +229,7 @@ def finish_outputs(
     legend: Legend,
     scene: Grid,
 ) -> None:
-    """Write polygons and figure, then put all files in place.
+    """Write styles, polygons and figure, then put all files in place.
 
     Args:
         summary: The files, and a summary of the map.
@@ -235,6 +243,11 @@ def finish_outputs(
     """
     outputs = summary.outputs
     parts = {outputs.confidence: writer.confidence, outputs.aux_xml: writer.aux_xml}
+    contents = class_style(legend), confidence_style()
+    for path, content in zip(outputs.styles, contents, strict=True):
+        parts[path] = folders[outputs.classes] / path.name
+        with writing(path):
+            parts[path].write_bytes(content)
     if outputs.polygons is not None:
         part = folders[outputs.polygons] / 'polygons.gpkg'
         extent = scene.height / summary.stride, scene.width / summary.stride

@@ -13,10 +13,13 @@ from affine import Affine
 
 from ...files import writing
 from ...rasters.opening import open_raster
+from ...tables.styles import add_layer_style, polygon_style
 from .legend import Legend
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame, GeoSeries
+
+_LAYER, _GEOMETRY = 'classes', 'geom'
 
 _SQUARE_METRES_PER_HECTARE = 10_000
 
@@ -33,7 +36,7 @@ def write_polygons(
     """Write one multipolygon per class that occurs: value, class and area_ha.
 
     Cells that share an edge are joined, cells that touch at a corner are not. Parts
-    beyond the scene are cut off.
+    beyond the scene are cut off. QGIS shows the colours of the map.
 
     Args:
         class_map: GeoTIFF with the values of *legend*.
@@ -55,13 +58,17 @@ def write_polygons(
             classes.to_file(
                 output,
                 driver='GPKG',
-                layer='classes',
+                layer=_LAYER,
+                geometry_name=_GEOMETRY,
                 engine='pyogrio',
                 geometry_type='MultiPolygon',
                 promote_to_multi=True,
             )
         except DataSourceError as error:
             raise OSError(str(error)) from error
+        colors = dict(zip(legend.names, legend.colors, strict=True))
+        style = polygon_style('class', colors, rest=None)
+        add_layer_style(output, _LAYER, _GEOMETRY, style)
 
 
 def _trace(

@@ -3,7 +3,7 @@
 
 """Read parts of a scene, one file or one per band, in the unit of the classifier."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import product
@@ -41,6 +41,7 @@ from ...rasters.scale import Unit, convert_scale, find_unit
 from ...rasters.selection import named_bands, select_bands
 from ...rasters.tiles import TileSpec
 from .ground_control import has_ground_control, warp_to_grid
+from .tags import date_tags
 
 # Rows of a compressed file are best read in whole blocks, but a file may be one block.
 _MOST_BLOCK_ROWS = 1024
@@ -96,6 +97,7 @@ class SceneReader:
         grid: Location of its pixels.
         bands: Number of bands.
         block_rows: Rows that are decoded together.
+        dates: Tags that say when the scene was taken, of the first file that has one.
     """
 
     def __init__(
@@ -105,6 +107,7 @@ class SceneReader:
         named: bool,
         spec: TileSpec,
         decoding: Sequence[str],
+        dates: Mapping[str, str],
     ) -> None:
         """Initialize a new SceneReader instance.
 
@@ -115,6 +118,7 @@ class SceneReader:
             named: Whether the order of the bands is certain.
             spec: What the classifier needs, and what the user states.
             decoding: How the numbers in the files are decoded.
+            dates: Tags that say when the scene was taken.
         """
         self._files = files
         self._spec = spec
@@ -126,6 +130,7 @@ class SceneReader:
         self._present = np.zeros(len(spec.bands), np.int64)
         self.name = name
         self.named = named
+        self.dates = dates
         self.grid = _grid(files[0][0])
         self.bands = sum(len(positions) for _, positions in files)
 
@@ -293,11 +298,12 @@ def open_scene(files: ImageFiles, spec: TileSpec) -> Generator[SceneReader]:
             f'{len(files.paths)} files: omit it.'
         )
     with ExitStack() as stack:
-        opened, parts = [], []
+        opened, parts, dates = [], [], {}
         named = bands is not None or len(files.paths) > 1
         for path, names in _names_by_file(files, spec.bands):
             file = stack.enter_context(open_raster(path))
             header = describe(file)
+            dates = dates or date_tags(file.tags() | file.tags(ns='IMAGERY'))
             positions = select_bands(
                 header.descriptions, file.count, names, bands, alpha_bands(file)
             )
@@ -315,7 +321,7 @@ def open_scene(files: ImageFiles, spec: TileSpec) -> Generator[SceneReader]:
         _check_grids(files, [_grid(file) for file, _ in opened])
         single = len(parts) == 1
         decoding = parts[0] if single else describe_files(spec.bands, parts)
-        yield SceneReader(files.name, opened, named, spec, decoding)
+        yield SceneReader(files.name, opened, named, spec, decoding, dates)
 
 
 def _names_by_file(

@@ -14,6 +14,13 @@ from .settings import SceneSettings
 
 _SOFTWARE = 'TIFFTAG_SOFTWARE'
 
+# Beginnings of the tags in which files say when they were taken, as GDAL reads them:
+# TIFF, the names of GDAL's IMAGERY domain, SAFE of Sentinel-1 and of Sentinel-2.
+_DATES = (
+    *('TIFFTAG_DATETIME', 'ACQUISITION'),
+    *('PRODUCT_START_TIME', 'PRODUCT_STOP_TIME', 'DATATAKE_1_DATATAKE_SENSING_START'),
+)
+
 # Of files that the system does not know, such as URLs.
 _UNKNOWN = 'unknown'
 
@@ -65,6 +72,18 @@ def make_reading_tags(reading: str, unusual: str | None) -> dict[str, str]:
         More tags; :func:`find_changes` does not compare them.
     """
     return {'READING': reading} | ({} if unusual is None else {'UNUSUAL': unusual})
+
+
+def date_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """Choose the tags that say when an image was taken.
+
+    Args:
+        tags: Tags of the image.
+
+    Returns:
+        More tags for its map, as they are; :func:`find_changes` does not compare them.
+    """
+    return {key: value for key, value in tags.items() if key.startswith(_DATES)}
 
 
 def make_window_tags(windows: tuple[int, int]) -> dict[str, str]:
