@@ -22,10 +22,10 @@ def write_config_file(folder: Path, pairs: Path, **changes: Any) -> Path:
         'controls': [],
         'runs': 1,
         'model': 'test_resnet',
-        'trainer': {'max_epochs': 1, 'accelerator': 'cpu'},
+        'trainer': {'max_epochs': 1, 'accelerator': 'cpu', 'num_sanity_val_steps': 0},
         'data': {
             'class_path': 'PairedFoldersDataModule',
-            'init_args': {'root': str(pairs), 'batch_size': 8},
+            'init_args': {'root': str(pairs), 'batch_size': 14},
         },
     }
     path = folder / 'benchmark.yaml'

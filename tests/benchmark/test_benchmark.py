@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from lightning.pytorch.cli import LightningCLI
 from safetensors.torch import load_file
 
 from torchgeo_discomkd.benchmark import (
@@ -206,6 +207,36 @@ def test_a_failure_is_listed_and_tried_again(
     main(['benchmark', str(path)])
     assert 'student-ms' in set(read(folder).training)
     assert 'Missing' not in (folder / 'tables.md').read_text()
+
+
+def killed(args: dict[str, Any]) -> LightningCLI:
+    """Train, but the process of a student with a teacher is killed."""
+    if 'kdv1' in args['fit']['trainer']['default_root_dir']:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return fit(args)
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason='needs two cores')
+def test_jobs_give_the_same_rows_and_may_be_killed(
+    two_runs: Path, write_config: WriteConfig, tmp_path: Path
+) -> None:
+    path, folder = write_config(seed=3, targets=['sar']), tmp_path / 'results'
+    lines: list[str] = []
+    failures = run_benchmark(read_config(path), killed, lines.append, jobs=2).failures
+    # started after its teacher: else that would be the reason
+    assert list(failures) == ['run 0: kdv1-sar-from-ms']
+    assert 'its process ended with SIGKILL' in failures['run 0: kdv1-sar-from-ms']
+    assert sorted(line[:5] for line in lines) == ['[1/4]', '[2/4]', '[3/4]', '[4/4]']
+    assert '0:00:00 left' in lines[-1]
+    order = ['training', 'modality', 'readout']
+    one_by_one = read(two_runs).query('run == 0').set_index(order).sort_index()
+    found = read(folder).set_index(order).sort_index()
+    pd.testing.assert_frame_equal(found, one_by_one)
+
+    main(['benchmark', str(path)])
+    results = Results(read_config(path))
+    assert not results.failures
+    assert results.find(0, 'kdv1-sar-from-ms')
 
 
 def test_the_folder_of_another_configuration_is_refused(

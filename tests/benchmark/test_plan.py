@@ -244,7 +244,8 @@ def test_file_and_overrides(write_config: Callable[..., Path]) -> None:
     assert given.data['init_args']['batch_size'] == 4
     assert given.data['init_args']['root']
     assert given.runs == 4
-    assert given.trainer == {'max_epochs': 7, 'accelerator': 'cpu'}
+    trainer = {'max_epochs': 7, 'accelerator': 'cpu', 'num_sanity_val_steps': 0}
+    assert given.trainer == trainer
     assert given.methods == ['KDv1']
 
 

@@ -202,6 +202,8 @@ import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from torchgeo_discomkd.classify import predictor
 from torchgeo_discomkd.commands import main
+from torchgeo_discomkd.tables import table
+table._SECONDS = 0.5
 fast = predictor.Predictor.probabilities
 def slow(self, images):
     time.sleep(0.05)
@@ -261,7 +263,7 @@ def test_killed_and_resumed_equals_uninterrupted(
     [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)],
 )
 def test_stopped(number: int, code: int, tmp_path: Path, model: Path) -> None:
-    write_tiles(tmp_path / 'tiles', 600)
+    write_tiles(tmp_path / 'tiles', 200)
     out = tmp_path / 'out.parquet'
     process = start(model, tmp_path / 'tiles', '--output', out)
     wait_for(process, tmp_path, 'out.parquet.partial/part*.parquet')
@@ -272,7 +274,7 @@ def test_stopped(number: int, code: int, tmp_path: Path, model: Path) -> None:
     assert 'Traceback' not in err
     command(model, tmp_path / 'tiles', '--output', out, '--resume')
     frame = geopandas.read_parquet(out)
-    assert len(frame) == frame.path.nunique() == 600
+    assert len(frame) == frame.path.nunique() == 200
 
 
 IMPORTS = """

@@ -160,9 +160,9 @@ def test_modalities_of_different_size_and_number_of_samples(tmp_path: Path) -> N
 
 def test_one_oblong_modality_forbids_quarter_turns_to_a_pair(tmp_path: Path) -> None:
     shapes = {'ms': (1, 8, 8), 'sar': (1, 6, 10)}
-    write_pairs(tmp_path, count=60, shapes=shapes)
-    datamodule = PairedFoldersDataModule(str(tmp_path), paired=True, batch_size=84)
-    record_ = record(tmp_path, paired=True, batch_size=84, epochs=3)
+    write_pairs(tmp_path, count=20, shapes=shapes)
+    datamodule = PairedFoldersDataModule(str(tmp_path), paired=True, batch_size=28)
+    record_ = record(tmp_path, paired=True, batch_size=28, epochs=3)
     datamodule.setup('fit')
     assert datamodule.train_dataset is not None
     for epoch in record_.epochs:

@@ -1,8 +1,6 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -237,17 +235,3 @@ class TestBadFiles:
         save_file(tensors, path, metadata=header)
         with pytest.raises(ClassifierFileError, match='tensors do not fit'):
             load_classifier(path)
-
-
-SCRIPT = """
-import sys
-from torchgeo_discomkd.models import load_classifier
-load_classifier(sys.argv[1])
-heavy = {'torchgeo', 'lightning', 'kornia', 'rasterio'}
-found = heavy & {name.split('.')[0] for name in sys.modules}
-raise SystemExit(len(found | ({'scipy.optimize'} & set(sys.modules))))
-"""
-
-
-def test_neither_torchgeo_nor_lightning_nor_scipy(path: Path) -> None:
-    subprocess.run([sys.executable, '-c', SCRIPT, str(path)], check=True)

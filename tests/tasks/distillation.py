@@ -92,6 +92,7 @@ def changed(one: dict[str, Tensor], two: dict[str, Tensor]) -> set[str]:
 def trainer(folder: Path, epochs: int = 1) -> Trainer:
     return Trainer(
         max_epochs=epochs,
+        num_sanity_val_steps=0,
         default_root_dir=folder,
         accelerator='cpu',
         logger=False,

@@ -40,6 +40,7 @@ def tiny(**kwargs: Any) -> DisCoMKD:
 def trainer(folder: Path, epochs: int = 1, **kwargs: Any) -> Trainer:
     return Trainer(
         max_epochs=epochs,
+        num_sanity_val_steps=0,
         default_root_dir=folder,
         accelerator='cpu',
         logger=False,
@@ -85,11 +86,13 @@ def test_normalization_is_that_of_the_training_split(
     for kind in ('standardize', 'percentile'):
         task = tiny(normalization=kind, students=True)
         datamodule = PairedFoldersDataModule(str(pairs), batch_size=8)
-        trainer(tmp_path / kind).fit(task, datamodule=datamodule)
+        short = trainer(tmp_path / kind, limit_train_batches=1, limit_val_batches=1)
+        short.fit(task, datamodule=datamodule)
         dataset = datamodule.train_dataset
         assert dataset is not None
+        samples = [dataset[i] for i in range(28)]
         for modality in ('ms', 'sar'):
-            x = torch.stack([dataset[i][f'image_{modality}'] for i in range(28)])
+            x = torch.stack([sample[f'image_{modality}'] for sample in samples])
             for module in (
                 task.model.classifiers[modality].normalization,
                 task.students[modality].normalizations[modality],  # ty: ignore[not-subscriptable, invalid-argument-type]
@@ -296,20 +299,17 @@ def test_released_formulation_has_two_modalities() -> None:
 
 
 def test_another_runs_classifiers_are_not_overwritten(
-    pairs: Path, tmp_path: Path
+    pairs: Path, trained: Path
 ) -> None:
     datamodule = PairedFoldersDataModule(str(pairs), batch_size=8)
-    trainer(tmp_path).fit(tiny(), datamodule=datamodule)
-    before = (tmp_path / 'best' / 'sar.safetensors').read_bytes()
+    before = (trained / 'best' / 'sar.safetensors').read_bytes()
     with pytest.raises(RunFolderExistsError, match=r'last\.ckpt'):
-        trainer(tmp_path).fit(tiny(), datamodule=datamodule)
-    assert (tmp_path / 'best' / 'sar.safetensors').read_bytes() == before
+        trainer(trained).fit(tiny(), datamodule=datamodule)
+    assert (trained / 'best' / 'sar.safetensors').read_bytes() == before
 
 
-def test_checkpoint_of_another_task(pairs: Path, tmp_path: Path) -> None:
-    datamodule = PairedFoldersDataModule(str(pairs), batch_size=8)
-    trainer(tmp_path).fit(tiny(), datamodule=datamodule)
-    checkpoint = str(tmp_path / 'last.ckpt')
+def test_checkpoint_of_another_task(trained: Path, tmp_path: Path) -> None:
+    checkpoint = str(trained / 'last.ckpt')
     other = trainer(tmp_path / 'other')
     for kwargs, error in (
         ({'in_channels': {'ms': 13, 'sar': 2, 'x': 1}}, ModalityError),

@@ -3,12 +3,12 @@
 
 """Run or resume all trainings of a benchmark, or estimate their time."""
 
-import logging
 import traceback
 import warnings
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any, cast
@@ -24,6 +24,7 @@ from ..models import FusionClassifier
 from ..performance.precision import fast_precision
 from .config import BenchmarkConfig
 from .data import check_data, open_data
+from .jobs import InProcess, Outcome, Processes, check_jobs, quiet_lightning
 from .plan import Training, plan
 from .results import Results
 from .training import Fit, fit_config, score, train
@@ -37,7 +38,7 @@ Report = Callable[[str], None]
 
 
 def run_benchmark(
-    config: BenchmarkConfig, fit: Fit, report: Report | None = None
+    config: BenchmarkConfig, fit: Fit, report: Report | None = None, jobs: int = 1
 ) -> Results:
     """Train and score everything that is not finished yet.
 
@@ -47,14 +48,18 @@ def run_benchmark(
 
     Args:
         config: The configuration.
-        fit: Runs one training: :func:`torchgeo_discomkd.commands.fit.run`.
+        fit: Runs one training: :func:`torchgeo_discomkd.commands.fit.run`. With several
+            *jobs*, it must be a function that other processes can import.
         report: Called with each progress line. Default: prints it.
+        jobs: Number of trainings side by side. 1 trains in this process; more are
+            processes of their own, which share the threads of PyTorch.
 
     Returns:
         All results.
 
     Raises:
         RunFolderExistsError: If the results folder belongs to another configuration.
+        SettingError: If this machine cannot run *jobs* trainings side by side.
         UserError: If the data cannot be used at all.
 
     Example:
@@ -74,87 +79,127 @@ def run_benchmark(
         40
         >>> folder.cleanup()
     """
-    report = report or _print
+    check_jobs(config, jobs)
     results = Results(config)
     trainings = plan(config)
-    left = [t for t in trainings if not results.finished(t)]
-    if left:
+    waiting = [t for t in trainings if not results.finished(t)]
+    if waiting:
         check_data(config)
     results.claim()
-    # Lightning reports every trainer and seed
-    for name in ('lightning.pytorch', 'lightning.fabric'):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    clock = _Clock(left)
-    for number, training in enumerate(trainings, 1):
-        if results.finished(training):
-            continue
-        head = f'[{number}/{len(trainings)}] {training.label}'
-        try:
-            rows = _one(config, fit, results, training)
-        # the others must continue, whatever went wrong
-        except Exception as error:  # noqa: BLE001
-            reason = str(error) or type(error).__name__
-            results.fail(training, reason)
-            line = f'failed: {reason.splitlines()[0]}'
-        else:
-            results.add(training, rows)
-            full = [row for row in rows if row['readout'] == 'full']
-            line = ', '.join(f'{r["modality"]} F1 {100 * r["F1"]:.2f}' for r in full)
-        report(f'{head}: {line} ({clock.tick(training)})')
+    quiet_lightning()
+    progress = _Progress(trainings, waiting, report or _print)
+    busy: list[Training] = []
+    run = partial(run_training, config, fit)
+    with Processes(jobs, run) if jobs > 1 else InProcess(run) as workers:
+        while waiting or busy:
+            for training in _ready(waiting, busy)[: workers.free]:
+                waiting.remove(training)
+                busy.append(training)
+                progress.start(training)
+                taught = results.find(training.run, training.teacher or '')[:1]
+                workers.start(training, results.run_folder(training), *taught)
+            training, outcome = workers.next()
+            busy.remove(training)
+            if isinstance(outcome, str):
+                results.fail(training, outcome)
+            else:
+                results.add(training, outcome)
+            progress.end(training, outcome)
     return results
 
 
-def _one(
-    config: BenchmarkConfig, fit: Fit, results: Results, training: Training
-) -> list[dict[str, Any]]:
-    folder = results.run_folder(training)
-    teacher, costs = _teacher(results, training)
-    settings = fit_config(config, training, folder, teacher)
-    log = folder.with_name(f'{folder.name}.log')
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open('a') as file, redirect_stdout(file), redirect_stderr(file):
-        try:
-            with warnings.catch_warnings():
-                warnings.filterwarnings('ignore', '.*does not have many workers')
-                cli = train(fit, settings, folder)
-                rows = score(cli, config, training, folder)
-        except Exception:
-            traceback.print_exc()
-            raise
+def _ready(waiting: list[Training], busy: list[Training]) -> list[Training]:
+    """Return the trainings whose teachers have finished or failed."""
+    unfinished = [(t.run, t.name) for t in (*waiting, *busy)]
+    return [t for t in waiting if (t.run, t.teacher) not in unfinished]
+
+
+def run_training(
+    config: BenchmarkConfig,
+    fit: Fit,
+    training: Training,
+    folder: Path,
+    taught: dict[str, Any] | None = None,
+) -> Outcome:
+    """Run or resume one training, and score its classifiers.
+
+    Args:
+        config: The configuration.
+        fit: Runs a configuration of ``fit``.
+        training: The training.
+        folder: Its run folder; ``<folder>.log`` gets its output.
+        taught: Row of its teacher; None if it has none or its teacher failed.
+
+    Returns:
+        Its rows, or the reason why it failed.
+    """
+    try:
+        teacher, costs = _teacher(training, folder, taught)
+        settings = fit_config(config, training, folder, teacher)
+        log = folder.with_name(f'{folder.name}.log')
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open('a') as file, redirect_stdout(file), redirect_stderr(file):
+            try:
+                with warnings.catch_warnings():
+                    warnings.filterwarnings('ignore', '.*does not have many workers')
+                    cli = train(fit, settings, folder)
+                    rows = score(cli, config, training, folder)
+            except Exception:
+                traceback.print_exc()
+                raise
+    # the others must continue, whatever went wrong
+    except Exception as error:  # noqa: BLE001
+        return str(error) or type(error).__name__
     # only needed to resume, and larger than everything else
     (folder / 'last.ckpt').unlink(missing_ok=True)
     return [row | costs for row in rows]
 
 
 def _teacher(
-    results: Results, training: Training
+    training: Training, folder: Path, taught: dict[str, Any] | None
 ) -> tuple[Path | None, dict[str, float]]:
     if training.teacher is None:
         return None, {}
-    row = next(iter(results.find(training.run, training.teacher)), None)
-    if row is None:
+    if taught is None:
         raise UserError(f'its teacher {training.teacher} failed.')
-    folder = results.run_folder(training).with_name(training.teacher)
-    costs = {f'teacher_{name}': row[name] for name in ('seconds', 'gflop')}
-    return folder / 'best' / f'{row["modality"]}.safetensors', costs
+    costs = {f'teacher_{name}': taught[name] for name in ('seconds', 'gflop')}
+    best = folder.with_name(training.teacher) / 'best'
+    return best / f'{taught["modality"]}.safetensors', costs
 
 
-class _Clock:
-    """Estimates the time left from the work done and still to do."""
+class _Progress:
+    """Reports what ended, and estimates the time left from the work still to do."""
 
-    def __init__(self, trainings: list[Training]) -> None:
-        self._left = sum(t.work for t in trainings)
+    def __init__(
+        self, trainings: list[Training], left: list[Training], report: Report
+    ) -> None:
+        self._labels = [t.label for t in trainings]
+        self._left = sum(t.work for t in left)
         self._done = 0
-        self._started = self._last = perf_counter()
+        self._report = report
+        self._began = perf_counter()
+        self._started: dict[str, float] = {}
 
-    def tick(self, training: Training) -> str:
-        """Return the seconds of the training that has just ended, and the time left."""
-        now = perf_counter()
-        seconds, self._last = now - self._last, now
+    def start(self, training: Training) -> None:
+        self._started[training.label] = perf_counter()
+
+    def end(self, training: Training, outcome: Outcome) -> None:
+        """Report the scores of a training or its failure, its seconds, the time left.
+
+        What runs side by side counts when it ends, so the rate is that of all jobs.
+        """
+        now, label = perf_counter(), training.label
         self._left -= training.work
         self._done += training.work
-        left = (now - self._started) / self._done * self._left
-        return f'{seconds:.0f} s, {timedelta(seconds=round(left))} left'
+        left = timedelta(seconds=round((now - self._began) / self._done * self._left))
+        if isinstance(outcome, str):
+            line = f'failed: {outcome.splitlines()[0]}'
+        else:
+            full = [row for row in outcome if row['readout'] == 'full']
+            line = ', '.join(f'{r["modality"]} F1 {100 * r["F1"]:.2f}' for r in full)
+        head = f'[{self._labels.index(label) + 1}/{len(self._labels)}] {label}'
+        seconds = now - self._started[label]
+        self._report(f'{head}: {line} ({seconds:.0f} s, {left} left)')
 
 
 def _print(line: str) -> None:

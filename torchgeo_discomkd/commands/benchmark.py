@@ -37,20 +37,23 @@ def run(args: Sequence[str]) -> None:
     Raises:
         KeyboardInterrupt: If it is stopped.
         RunFolderExistsError: If the results folder belongs to another configuration.
-        SettingError: If the configuration cannot be read or contradicts itself.
+        SettingError: If the configuration cannot be read or contradicts itself, or this
+            machine cannot run that many trainings side by side.
         SystemExit: With 1 if trainings failed, 2 if *args* are invalid, 0 for help.
     """
     given, overrides = _parser().parse_known_args(args)
     # takes seconds: only after the arguments are known to be valid
     from ..benchmark import Results, read_config, run_benchmark, write_report
+    from ..benchmark.jobs import check_jobs
     from .fit import run as fit
 
     config = read_config(given.config, overrides)
+    check_jobs(config, given.jobs)
     if given.dry_run:
         print_plan(config)
         return
     try:
-        results = run_benchmark(config, fit)
+        results = run_benchmark(config, fit, jobs=given.jobs)
     except KeyboardInterrupt:
         sys.stderr.write('Stopped. Run the same command again to resume.\n')
         if (results := Results(config)).rows:
@@ -93,7 +96,10 @@ def print_plan(config: 'BenchmarkConfig') -> None:
     except (LayoutError, DatasetNotFoundError) as error:
         _print(f'The time cannot be estimated without the data: {error}')
     else:
-        _print(f'About {duration} on the CPU of this machine, without validation.')
+        _print(
+            f'About {duration} on the CPU of this machine, one after the other and '
+            'without validation.'
+        )
 
 
 def _print(line: str) -> None:
@@ -110,5 +116,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('config', metavar='CONFIG', help='YAML file')
     parser.add_argument(
         '--dry-run', action='store_true', help='print the plan and an estimate'
+    )
+    parser.add_argument(
+        '--jobs',
+        type=int,
+        default=1,
+        metavar='N',
+        help='trainings side by side: on a CPU at most one per core, on a GPU as many '
+        'as its memory holds (default: %(default)s)',
     )
     return parser

@@ -68,13 +68,12 @@ def load_pt2(source: str | Path | bytes) -> LoadedClassifier:
         >>> from torchgeo_discomkd.export import export_classifier
         >>> from tempfile import TemporaryDirectory
         >>> from torchgeo_discomkd.models import (
-        ...     ClassifierMetadata, DisentangledClassifier, ModalityMetadata,
-        ...     save_classifier)
+        ...     ClassifierMetadata, FusionClassifier, ModalityMetadata, save_classifier)
         >>> sar = ModalityMetadata(2, ('VV', 'VH'), 'dB', tile_size=(32, 32))
         >>> metadata = ClassifierMetadata(
-        ...     'disentangled', 'test_resnet', ('Land', 'Water'), {'sar': sar},
-        ...     'linear_bn_relu', 'none', 1.0, {}, None, '', '', None, '')
-        >>> network = DisentangledClassifier(2, 2, 'test_resnet')
+        ...     'fusion', 'test_resnet', ('Land', 'Water'), {'sar': sar},
+        ...     None, 'none', 1.0, {}, None, '', '', None, '')
+        >>> network = FusionClassifier({'sar': 2}, 2, 'test_resnet')
         >>> with TemporaryDirectory() as folder:
         ...     path = f'{folder}/sar.safetensors'
         ...     save_classifier(path, network, metadata)
