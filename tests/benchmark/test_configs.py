@@ -9,7 +9,7 @@ import yaml
 
 from tests.fakes import write_arrays, write_eurosat, write_pairs
 from torchgeo_discomkd.benchmark import plan, read_config
-from torchgeo_discomkd.benchmark.data import check_data, data_config
+from torchgeo_discomkd.benchmark.data import check_data, data_class, data_config
 from torchgeo_discomkd.commands import main
 
 CONFIGS = Path(__file__).parents[2] / 'configs' / 'benchmark'
@@ -49,13 +49,24 @@ def write_data(config: str, root: Path) -> list[str]:
                 for i in range(1, 11)
             ]
             (root / 'index.csv').write_text('\n'.join(['file,event', *rows]))
+        case 'landcover':
+            classes = [f'class{i}' for i in range(5)]
+            shapes = {'ms': (3, 8, 8), 'sar': (1, 8, 8)}
+            folders = {'ms': 'S2', 'sar': 'S1'}
+            write_pairs(root, classes, 10, shapes, folders)
+            rows = [
+                f'{name}_{i}.tif,{name},B{i},{i % 5}'
+                for name in classes
+                for i in range(1, 11)
+            ]
+            (root / 'index.csv').write_text('\n'.join(['file,class,block,fold', *rows]))
     return []
 
 
 @pytest.mark.parametrize(
     'name',
     [
-        *('eurosat', 'floods', 'sunrgbd', 'tristar'),
+        *('eurosat', 'floods', 'landcover', 'sunrgbd', 'tristar'),
         # simulates its data
         pytest.param('quick', marks=pytest.mark.slow),
     ],
@@ -66,7 +77,8 @@ def test_config_reads_the_data_that_it_describes(name: str, tmp_path: Path) -> N
     config = read_config(CONFIGS / f'{name}.yaml', args)
     check_data(config)
     assert {path.stem for path in CONFIGS.glob('*.yaml')} == {
-        *('eurosat', 'floods', 'quick', 'sunrgbd', 'tristar')
+        *('eurosat', 'floods', 'landcover', 'landcover_transfer', 'quick'),
+        *('sunrgbd', 'tristar'),
     }
 
 
@@ -112,6 +124,34 @@ def test_all_rows_of_the_paper(name: str) -> None:
     config = read_config(CONFIGS / f'{name}.yaml')
     assert len(plan(config)) == config.runs * 41
     assert set(config.formulations) == {'paper', 'released'}
+
+
+def test_a_change_of_place_scores_nothing_that_training_saw() -> None:
+    config = read_config(CONFIGS / 'landcover_transfer.yaml')
+    assert config.run_data is not None
+    there, back = (
+        {name: set(blocks) for name, blocks in run.items()} for run in config.run_data
+    )
+    for run in (there, back):
+        assert len(set().union(*run.values())) == sum(map(len, run.values()))
+    # the blocks to validate on are of the place that is the target of the other way
+    assert there['val_groups'] < back['test_groups'] | back['unlabelled_groups']
+    assert back['val_groups'] < there['test_groups'] | there['unlabelled_groups']
+
+
+@pytest.mark.parametrize('name', ['floods', 'landcover'])
+def test_rotations_test_every_group_once(name: str, tmp_path: Path) -> None:
+    root = tmp_path / 'data'
+    args = [*write_data(name, root), '--data.root', str(root)]
+    config = read_config(CONFIGS / f'{name}.yaml', args)
+    tested = []
+    for run in config.all_runs:
+        datamodule = data_class(config)(**data_config(config, run, {})['init_args'])
+        datamodule.setup('test')
+        dataset = datamodule.any_dataset
+        tested += [dataset.identifier(i) for i in range(len(dataset))]
+    classes, count = config.num_classes, 10
+    assert len(tested) == len(set(tested)) == classes * count
 
 
 def test_the_papers_protocol() -> None:
