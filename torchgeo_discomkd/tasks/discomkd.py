@@ -4,7 +4,7 @@
 """DisCoM-KD task."""
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, cast
 
@@ -31,6 +31,18 @@ from ..models import (
 )
 from ..models.discomkd import READ_OUTS
 from .training import MultiModalTrainingTask
+
+#: Settings of the loss.
+SETTINGS = (
+    'formulation',
+    'orthogonality',
+    'reversal_strength',
+    'classification_weight',
+    'adversarial_weight',
+    'modality_weight',
+    'auxiliary_weight',
+    'orthogonality_weight',
+)
 
 
 class DisCoMKD(MultiModalTrainingTask):
@@ -210,6 +222,11 @@ class DisCoMKD(MultiModalTrainingTask):
         images = self.images_to_train(batch)
         inputs = {f'image_{m}': x for m, x in images.items()}
         return inputs | {f'label_{m}': self.labels_of(batch, m) for m in images}
+
+    @property
+    def objective_state(self) -> Hashable:
+        """The settings of the loss, which a callback may change."""
+        return tuple(self.hparams[name] for name in SETTINGS)
 
     def objective(
         self, inputs: Mapping[str, Tensor]
