@@ -5,6 +5,8 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from functools import cached_property
+from typing import cast
 
 import matplotlib.pyplot as plt
 import torch
@@ -17,7 +19,7 @@ from torchmetrics import MetricCollection
 from ..datamodules import MultiModalDataModule
 from ..datasets import MultiModalDataset
 from ..errors import BandError, LabelError, ModalityError
-from .metrics import classification_metrics
+from .metrics import HeldScores, classification_metrics
 
 
 class MultiModalTask(BaseTask):
@@ -221,6 +223,7 @@ class MultiModalTask(BaseTask):
             LabelError: If the number of classes disagrees with the data.
         """
         self._check_joined()
+        self._held.clear()
 
     def on_test_start(self) -> None:
         """Check that the classes of the data are known.
@@ -229,6 +232,7 @@ class MultiModalTask(BaseTask):
             LabelError: If the number of classes disagrees with the data.
         """
         self._check_joined()
+        self._held.clear()
 
     def on_predict_start(self) -> None:
         """Check that the classes of the data are known.
@@ -241,6 +245,10 @@ class MultiModalTask(BaseTask):
     def _check_joined(self) -> None:
         if self._evaluated is not None and not self._joined:
             self._check_number(self._evaluated)
+
+    @cached_property
+    def _held(self) -> HeldScores:
+        return HeldScores()
 
     def validation_step(
         self, batch: Sample, batch_idx: int, dataloader_idx: int = 0
@@ -284,7 +292,9 @@ class MultiModalTask(BaseTask):
     def _score(self, batch: Sample, split: str) -> None:
         losses = []
         for name, logits in self.evaluate(batch, split).items():
-            self.metrics[f'{split}_{name}'].update(logits.float(), batch['label'])  # ty: ignore[not-callable]
+            key = f'{split}_{name}'
+            metrics = cast(MetricCollection, self.metrics[key])
+            self._held.add(key, metrics, logits.float(), batch['label'])
             loss = cross_entropy(logits.float(), batch['label'])
             self.log(f'{split}_{name}_loss', loss, batch_size=len(logits))
             if name in self.classifier_names():
@@ -305,6 +315,7 @@ class MultiModalTask(BaseTask):
         for key, metrics in self.metrics.items():
             if not key.startswith(split) or not isinstance(metrics, MetricCollection):
                 continue
+            self._held.flush(key, metrics)
             if metrics['F1Score'].update_called:
                 scores = metrics.compute()
                 self._log_confusion(key, metrics, scores.pop('ConfusionMatrix'))
