@@ -32,18 +32,6 @@ from ..models import (
 from ..models.discomkd import READ_OUTS
 from .training import MultiModalTrainingTask
 
-#: Settings of the loss.
-SETTINGS = (
-    'formulation',
-    'orthogonality',
-    'reversal_strength',
-    'classification_weight',
-    'adversarial_weight',
-    'modality_weight',
-    'auxiliary_weight',
-    'orthogonality_weight',
-)
-
 
 class DisCoMKD(MultiModalTrainingTask):
     """Learn one classifier per modality, all at once and without a teacher.
@@ -225,8 +213,9 @@ class DisCoMKD(MultiModalTrainingTask):
 
     @property
     def objective_state(self) -> Hashable:
-        """The settings of the loss, which a callback may change."""
-        return tuple(self.hparams[name] for name in SETTINGS)
+        """All plain settings: a callback may change those of the loss."""
+        plain = (str, int, float)
+        return tuple(x for x in self.hparams.values() if isinstance(x, plain))
 
     def objective(
         self, inputs: Mapping[str, Tensor]
