@@ -36,6 +36,12 @@ pytestmark = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run folders without a name are the current one."""
+    monkeypatch.chdir(tmp_path)
+
+
 class StaticGraphs(CudaGraphs):
     """The callback on the CPU."""
 
