@@ -38,7 +38,7 @@ ROOMS: dict[str, set[str]] = {
     'datamodules': {'datasets', 'models', 'rasters', 'transforms'},
     'callbacks': {'datasets', 'models', 'performance', 'rasters', 'tables'},
     'tasks': {'callbacks', 'datamodules', 'datasets', 'losses', 'models', 'rasters'}
-    | {'transforms'},
+    | {'performance', 'transforms'},
     'export': {'models', 'rasters'},
     'classify': {'export', 'models', 'performance', 'rasters', 'tables'},
     'benchmark': {'callbacks', 'datamodules', 'datasets', 'losses', 'models'}

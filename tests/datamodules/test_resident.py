@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from torch.utils.data import BatchSampler
 
 from tests.fakes import pack_folders, write_tile
 from torchgeo_discomkd.datamodules import MultiModalDataModule, PairedFoldersDataModule
-from torchgeo_discomkd.datamodules.resident import ResidentImages
+from torchgeo_discomkd.datamodules.resident import ResidentImages, RowLoader
 from torchgeo_discomkd.datasets import PairedFolders
 from torchgeo_discomkd.errors import SettingError
 
@@ -43,6 +44,19 @@ def test_evaluation_from_a_pack(pairs: Path, options: dict[str, Any]) -> None:
         assert batch.keys() == other.keys()
         for key in other:
             assert torch.equal(batch[key], other[key])
+
+
+@pytest.mark.parametrize('count', [0, 3])
+def test_rows_of_an_epoch_are_on_the_device(pairs: Path, count: int) -> None:
+    dataset = PairedFolders(str(pack_folders(pairs)))
+    batches = BatchSampler(range(count), 2, drop_last=False)
+    found = list(RowLoader(dataset, batches, 'meta'))
+    assert [len(batch['index']) for batch in found] == [2, 1][:count]
+    for batch in found:
+        assert {x.device.type for x in batch.values()} == {'meta'}
+    for batch, expected in zip(RowLoader(dataset, batches), batches, strict=True):
+        assert batch['index'].tolist() == expected
+        assert batch['label'].tolist() == dataset.labels[expected].tolist()
 
 
 def test_resident_needs_a_pack(pairs: Path) -> None:

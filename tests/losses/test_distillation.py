@@ -265,3 +265,25 @@ def test_creating_a_loss_leaves_the_random_numbers_alone(settings: Any) -> None:
     torch.manual_seed(0)
     CTKD(**settings)
     assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize(
+    ('loss', 'changes'),
+    [
+        (KD(), 0),
+        (MLKD(), 0),
+        (OfficialMLKD(), 0),
+        (DKD(warmup_epochs=3, first_epoch=1), 2),
+        (CTKD(warmup_epochs=3, first_epoch=1), 2),
+    ],
+)
+def test_schedule_is_equal_as_soon_as_the_loss_is(
+    loss: DistillationLoss, changes: int
+) -> None:
+    found = [loss.schedule(epoch) for epoch in range(8)]
+    assert len(set(found)) == changes + 1
+    assert len(set(found[changes:])) == 1
+
+
+def test_an_unknown_loss_may_change_in_every_epoch() -> None:
+    assert [DistillationLoss.schedule(KD(), epoch) for epoch in range(3)] == [0, 1, 2]

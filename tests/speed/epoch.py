@@ -16,7 +16,7 @@ from time import perf_counter
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from torchgeo_discomkd.callbacks import TrainingCost
+from torchgeo_discomkd.callbacks import CudaGraphs, TrainingCost
 from torchgeo_discomkd.commands.fit import RunTrainer
 from torchgeo_discomkd.datamodules import PairedArraysDataModule
 from torchgeo_discomkd.datasets import PairedArrays, write_pack
@@ -53,7 +53,12 @@ class EpochClock(Callback):
 
 
 def train(
-    root: Path, device: torch.device, precision: str, batch_size: int, epochs: int
+    root: Path,
+    device: torch.device,
+    precision: str,
+    batch_size: int,
+    epochs: int,
+    graphs: bool = True,
 ) -> tuple[EpochClock, TrainingCost, str]:
     """Train from a pack; return the time and cost of it, and the precision."""
     clock, cost = EpochClock(), TrainingCost()
@@ -68,7 +73,7 @@ def train(
         enable_progress_bar=False,
         enable_model_summary=False,
         default_root_dir=str(root.parent / 'run'),
-        callbacks=[clock, cost],
+        callbacks=[clock, cost, CudaGraphs(graphs)],
     )
     task = DisCoMKD(in_channels={'ms': 13, 'sar': 2}, num_classes=CLASSES)
     datamodule = PairedArraysDataModule(
@@ -87,6 +92,7 @@ def main() -> None:
         ('--batch-size', {'type': int, 'default': 128}),
         ('--precision', {'default': 'auto', 'help': 'default: %(default)s'}),
         ('--device', {'type': device_of, 'default': device_of('auto')}),
+        ('--no-graphs', {'action': 'store_true', 'help': 'without CUDA graphs'}),
     )
     device: torch.device = options.device
     keep_freed_memory()
@@ -95,7 +101,12 @@ def main() -> None:
         arrays = write_arrays(Path(name) / 'arrays', options.samples, 64)
         write_pack(PairedArrays(str(arrays)), packed)
         clock, cost, precision = train(
-            packed, device, options.precision, options.batch_size, options.epochs
+            packed,
+            device,
+            options.precision,
+            options.batch_size,
+            options.epochs,
+            not options.no_graphs,
         )
     seconds = clock.seconds[-1]
     pairs = cost.samples // options.epochs

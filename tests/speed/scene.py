@@ -42,9 +42,9 @@ def megabytes(key):
     status = Path('/proc/self/status').read_text()
     return int(re.search(key + r':\s+(\d+)', status)[1]) / 1024
 
-model, path, output, stride, precision = sys.argv[1:]
+model, path, output, stride, precision, device = sys.argv[1:]
 keep_freed_memory()
-predictor = load_predictor(model, None, 'cpu', precision)
+predictor = load_predictor(model, None, device, precision)
 before, start, first = megabytes('VmRSS'), perf_counter(), []
 add = PanelAverage.add
 
@@ -110,6 +110,7 @@ def main() -> None:
         ('--size', {'type': int, 'default': 10_980, 'help': 'default: %(default)s'}),
         ('--height', {'type': int, 'help': 'default: the size'}),
         ('--stride', {'type': int, 'default': 32, 'help': 'default: %(default)s'}),
+        ('--device', {'default': 'cpu', 'help': 'default: %(default)s'}),
         ('--precision', {'default': 'auto', 'help': 'default: %(default)s'}),
     )
     with tempfile.TemporaryDirectory() as name:
@@ -127,12 +128,14 @@ def main() -> None:
             folder / 'map.tif',
             options.stride,
             options.precision,
+            options.device,
         )
     seconds = found['seconds']
     pixels = height * options.size
     row = Row('classify', seconds, (seconds, seconds), pixels / seconds, 1.0)
     report(
-        f'scene of {options.size} x {height} pixels, {options.precision}',
+        f'scene of {options.size} x {height} pixels, {options.device}, '
+        f'{options.precision}',
         [row],
         'pixels',
         options.json,

@@ -9,9 +9,11 @@ python -m tests.speed.training_step --json step.json
 """
 
 import resource
+import sys
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from time import perf_counter
 from typing import Any, Literal
 
@@ -32,6 +34,7 @@ from tests.speed.measure import (
 )
 from tests.speed.plain_training import PlainTraining
 from torchgeo_discomkd.datamodules import PairedArraysDataModule
+from torchgeo_discomkd.performance.graphs import BFLOAT16, FLOAT32, GraphedObjective
 from torchgeo_discomkd.performance.memory import keep_freed_memory
 from torchgeo_discomkd.tasks import DisCoMKD
 
@@ -47,6 +50,7 @@ class Route:
     precision: Literal['32-true', 'bf16-mixed']
     channels_last: bool = False
     compiled: bool = False
+    graphed: bool = False
 
 
 #: The ways that are compared, by name.
@@ -57,6 +61,10 @@ ROUTES = {
     'bf16-mixed + channels_last': Route('bf16-mixed', channels_last=True),
 }
 BEST = 'bf16-mixed + channels_last'
+GRAPHED = {
+    'float32 + graph': Route('32-true', graphed=True),
+    f'{BEST} + graph': Route('bf16-mixed', channels_last=True, graphed=True),
+}
 COMPILED = {f'{BEST} + compile': Route('bf16-mixed', True, compiled=True)}
 
 
@@ -108,8 +116,12 @@ def our_step(batch: Batch, route: Route, device: torch.device) -> Callable[[], N
         fabric.to_device(task).train(), task.configure_optimizers()
     )
     flat = batch.flat
+    graphs = graphs_of(task, route) if route.graphed else None
+    task.graphs = graphs
 
     def step() -> None:
+        if graphs is not None:
+            graphs.prepare()
         augmented = datamodule.on_after_batch_transfer(flat, 0)
         optimizer.zero_grad()
         # the wrapper hands a training step on as it is, outside of the precision
@@ -119,7 +131,23 @@ def our_step(batch: Batch, route: Route, device: torch.device) -> Callable[[], N
         optimizer.step()
         wait(device)
 
+    if graphs is not None:
+        for _ in range(4):
+            step()
+        if not graphs.replays:
+            raise RuntimeError(f'no graph: {graphs.reason}')
     return step
+
+
+def graphs_of(task: DisCoMKD, route: Route) -> GraphedObjective:
+    """Return what replays the steps of a task, as CudaGraphs sets it up."""
+    half = route.precision == 'bf16-mixed'
+    options = {'enabled': half, 'cache_enabled': False}
+    context = partial(torch.autocast, 'cuda', torch.bfloat16, **options)
+    tolerance = BFLOAT16 if half else FLOAT32
+    return GraphedObjective(
+        task.objective, task, lambda: task.objective_state, context, tolerance
+    )
 
 
 def plain_step(batch: Batch, device: torch.device) -> Callable[[], None]:
@@ -162,12 +190,17 @@ def time_alternative(name: str, batch_size: int, device: torch.device) -> None:
     """Time one alternative and tell what it took."""
     batch = random_batch(2, batch_size, device)
     if name == 'plain':
-        step = plain_step(batch, device)
+        step = computed = plain_step(batch, device)
     else:
         keep_freed_memory()
-        step = our_step(batch, (ROUTES | COMPILED)[name], device)
+        route = (ROUTES | GRAPHED | COMPILED)[name]
+        step = computed = our_step(batch, route, device)
     (row,) = compare({name: step}, batch_size)
-    tell(seconds=row.seconds, gib=most_memory(device), gflop=flop(step) / 1e9)
+    memory = most_memory(device)
+    if name in GRAPHED:
+        # operations of a replay are not seen
+        computed = our_step(batch, replace(route, graphed=False), device)
+    tell(seconds=row.seconds, gib=memory, gflop=flop(computed) / 1e9)
 
 
 def most_memory(device: torch.device) -> float:
@@ -181,6 +214,10 @@ def most_memory(device: torch.device) -> float:
 def against_plain(options: Namespace, device: torch.device) -> None:
     """Compare the plain step and ours, two modalities."""
     names = ['plain', *ROUTES, *(COMPILED if options.compile else {})]
+    if device.type == 'cuda':
+        names += GRAPHED
+    else:
+        sys.stdout.write('CUDA graphs are for a GPU: left out.\n')
     arguments = ('--batch-size', options.batch_size, '--device', device.type)
     module = 'tests.speed.training_step'
     found = in_turns(module, names, options.rounds, *arguments)

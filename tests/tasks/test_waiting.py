@@ -15,7 +15,12 @@ from torch import Tensor
 from torchgeo.datasets.utils import Sample
 
 from torchgeo_discomkd.datamodules import PairedArraysDataModule
-from torchgeo_discomkd.tasks import DisCoMKD, FusionClassification
+from torchgeo_discomkd.tasks import (
+    DisCoMKD,
+    FusionClassification,
+    classification_metrics,
+)
+from torchgeo_discomkd.tasks.metrics import HeldScores
 
 #: Losses are logged, which needs a trainer.
 pytestmark = pytest.mark.filterwarnings('ignore:You are trying to `self.log')
@@ -62,6 +67,35 @@ def test_a_step_reads_no_value_from_the_device(
     loss.backward()
     assert loss.device.type == 'meta'
     assert all(p.grad is not None for p in task.parameters())
+
+
+@pytest.mark.parametrize('stage', ['validation', 'test'])
+def test_scoring_a_batch_reads_no_value_from_the_device(stage: str) -> None:
+    task = DisCoMKD(CHANNELS, num_classes=2, model='test_resnet', students=True)
+    task.to('meta').eval()
+    for _ in range(3):
+        getattr(task, f'{stage}_step')(batch(True, 'meta'), 0)
+
+
+def test_scores_wait_for_one_update_and_are_the_same() -> None:
+    # the second one is due for an update after two batches
+    scores = [classification_metrics(2, ['a', 'b']) for _ in range(2)]
+    held = HeldScores()
+    held.LIMIT = 8
+    for seed in range(3):
+        generator = torch.Generator().manual_seed(seed)
+        logits = torch.rand(5, 2, generator=generator)
+        labels = torch.randint(2, (5,), generator=generator)
+        scores[0].update(logits, labels)
+        held.add('val_sar', scores[1], logits, labels)
+        assert scores[1]['F1Score'].update_called == (seed > 0)
+    held.flush('val_sar', scores[1])
+    expected, found = (metrics.compute() for metrics in scores)
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    held.add('val_sar', scores[1], logits, labels)
+    held.clear()
+    held.flush('val_sar', scores[1])
+    assert torch.equal(scores[1].compute()['ConfusionMatrix'], found['ConfusionMatrix'])
 
 
 def test_a_read_value_is_an_error_there() -> None:

@@ -6,6 +6,7 @@
 from ..performance.channels_last import ChannelsLast
 from .best_classifiers import BestClassifiers
 from .calibration import Calibration
+from .cuda_graphs import CudaGraphs
 from .epoch_lines import EpochLines
 from .last_checkpoint import LastCheckpoint
 from .prediction_writer import PredictionWriter
@@ -18,6 +19,7 @@ __all__ = (
     'BestClassifiers',
     'Calibration',
     'ChannelsLast',
+    'CudaGraphs',
     'EpochLines',
     'LastCheckpoint',
     'PredictionWriter',

@@ -23,7 +23,7 @@ from torchgeo.datamodules import BaseDataModule
 from torchgeo.datasets import DatasetNotFoundError
 from torchgeo.tasks import BaseTask
 
-from ..callbacks import EpochLines, LastCheckpoint, PredictionWriter
+from ..callbacks import CudaGraphs, EpochLines, LastCheckpoint, PredictionWriter
 from ..callbacks.best_classifiers import best_classifiers
 from ..callbacks.run_config import RunConfigCallback
 from ..callbacks.run_folder import best_files, check_checkpoint, check_run_folder
@@ -98,13 +98,14 @@ class RunTrainer(Trainer):
 
         Args:
             precision: As for Lightning's trainer; 'auto' selects 'bf16-mixed' on a
-                device with bfloat16 instructions, else '32-true'. Default: '32-true'.
+                device with bfloat16 instructions (on a GPU only if its steps can be
+                replayed as CUDA graphs), else '32-true'. Default: '32-true'.
             **kwargs: Arguments of Lightning's trainer.
         """
         super().__init__(precision=None if precision == 'auto' else precision, **kwargs)
         if precision == 'auto':
             device = self.strategy.root_device
-            name, reason = fast_precision(device)
+            name, reason = fast_precision(device, CudaGraphs.obstacle(self))
             rank_zero_info(f'precision: {name}, because {reason}')
             if name == 'bf16-mixed':
                 self.strategy.precision_plugin = MixedPrecision(name, device.type)

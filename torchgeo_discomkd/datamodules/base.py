@@ -316,6 +316,12 @@ class MultiModalDataModule(NonGeoDataModule):
         rank = self.trainer.global_rank if self.trainer else 0
         return self.run_seed, self._epoch(), rank
 
+    @property
+    def _device(self) -> torch.device:
+        return (
+            self.trainer.strategy.root_device if self.trainer else torch.device('cpu')
+        )
+
     def _loader_kwargs(self) -> dict[str, Any]:
         workers = self.num_workers > 0
         return {
@@ -331,7 +337,7 @@ class MultiModalDataModule(NonGeoDataModule):
     ) -> DataLoader[Sample] | RowLoader:
         batches = self._batches(name, dataset)
         if self.resident:
-            return RowLoader(dataset, batches)
+            return RowLoader(dataset, batches, self._device)
         return DataLoader(dataset, batch_sampler=batches, **self._loader_kwargs())
 
     def _batches(self, name: str, dataset: MultiModalDataset) -> RemainderBatchSampler:
@@ -365,7 +371,7 @@ class MultiModalDataModule(NonGeoDataModule):
         batch_size = self._valid_attribute(f'{split}_batch_size')
         if self.resident:
             batches = BatchSampler(range(len(dataset)), batch_size, drop_last=False)
-            return RowLoader(dataset, batches)
+            return RowLoader(dataset, batches, self._device)
         return DataLoader(dataset, batch_size=batch_size, **self._loader_kwargs())
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Sample:

@@ -47,17 +47,27 @@ def resident_images(
 
 
 class RowLoader:
-    """Batches of rows, labels and positions, without images and without workers."""
+    """Batches of rows, labels and positions, without images and without workers.
 
-    def __init__(self, dataset: MultiModalDataset, batches: BatchSampler) -> None:
+    All of an epoch are copied to the device at once; a batch is a part of them.
+    """
+
+    def __init__(
+        self,
+        dataset: MultiModalDataset,
+        batches: BatchSampler,
+        device: torch.device | str = 'cpu',
+    ) -> None:
         """Initialize a new RowLoader instance.
 
         Args:
             dataset: The split, read from a pack.
             batches: Positions in the split, drawn again for each epoch.
+            device: Where the images reside.
         """
         self.dataset = dataset
         self.batches = batches
+        self.device = device
 
     def __len__(self) -> int:
         """Return the number of batches."""
@@ -65,11 +75,17 @@ class RowLoader:
 
     def __iter__(self) -> Iterator[Sample]:
         """Yield 'index', 'label' and, as 'image_<modality>', rows; all are (B,)."""
-        rows = {m: resident_images(self.dataset, m)[1] for m in self.dataset.modalities}
-        for positions in self.batches:
-            index = torch.tensor(positions)
-            batch: Sample = {'index': index, 'label': self.dataset.labels[index]}
-            yield batch | {f'image_{m}': values[index] for m, values in rows.items()}
+        batches = list(self.batches)
+        positions = [position for batch in batches for position in batch]
+        index = torch.tensor(positions, dtype=torch.long)
+        epoch: Sample = {'index': index, 'label': self.dataset.labels[index]}
+        for modality in self.dataset.modalities:
+            _, rows = resident_images(self.dataset, modality)
+            epoch[f'image_{modality}'] = rows[index]
+        sizes = [len(batch) for batch in batches]
+        parts = {k: x.to(self.device).split(sizes) for k, x in epoch.items()}
+        for values in zip(*parts.values(), strict=True):
+            yield dict(zip(parts, values, strict=True))
 
 
 class ResidentImages:

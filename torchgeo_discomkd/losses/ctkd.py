@@ -9,6 +9,7 @@ epoch to epoch.
 """
 
 import math
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -233,6 +234,14 @@ class CTKD(DistillationLoss):
             )
         predictions = [F.softmax(widen(x.detach()), dim=1) for x in (student, teacher)]
         return widen(self.network(torch.cat(predictions, dim=1)).squeeze(1))
+
+    def schedule(self, epoch: int) -> Hashable:
+        """Return what depends on the epoch: the reversed gradient.
+
+        Args:
+            epoch: Number of finished epochs, 0 in the first.
+        """
+        return curriculum_lambda(epoch + self.first_epoch, self.warmup_epochs)
 
     def forward(
         self, student_logits: Tensor, teacher_logits: Tensor, target: Tensor, epoch: int

@@ -10,7 +10,7 @@ Logit standardisation (LSKD), a plug-in for every method, is that of Sun et al.,
 import math
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from inspect import signature
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -160,6 +160,18 @@ class DistillationLoss(nn.Module, ABC):
             epoch: Number of finished epochs, 0 in the first.
         """
         return self.cross_entropy_weight, self.distillation_weight
+
+    def schedule(self, epoch: int) -> Hashable:
+        """Return what depends on the epoch: a CUDA graph serves as long as it is equal.
+
+        Args:
+            epoch: Number of finished epochs, 0 in the first.
+
+        Returns:
+            By default the epoch itself. A method that does not use it, or no longer
+            after some epochs, says so by the same value in all of them.
+        """
+        return epoch
 
     def comparable(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
         """Return the logits to compare, standardised if *standardize* is set.

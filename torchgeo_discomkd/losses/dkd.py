@@ -6,6 +6,7 @@
 Source: Zhao et al., CVPR 2022, https://arxiv.org/abs/2203.08679, Eq. 7.
 """
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -142,6 +143,14 @@ class DKD(DistillationLoss):
         """
         warmup = min((epoch + self.first_epoch) / self.warmup_epochs, 1.0)
         return self.cross_entropy_weight, self.distillation_weight * warmup
+
+    def schedule(self, epoch: int) -> Hashable:
+        """Return what depends on the epoch: the weights.
+
+        Args:
+            epoch: Number of finished epochs, 0 in the first.
+        """
+        return self.weights(epoch)
 
     def forward(
         self, student_logits: Tensor, teacher_logits: Tensor, target: Tensor, epoch: int

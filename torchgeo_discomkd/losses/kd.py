@@ -8,6 +8,7 @@ al., ICLR 2023, https://arxiv.org/abs/2206.06487) weigh it against the cross-ent
 alpha * CE + (1 - alpha) * KD, with alpha 0 and 0.5.
 """
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -114,6 +115,14 @@ class KD(DistillationLoss):
             epoch: Not used: the weights are always alpha and 1 - alpha.
         """
         return self.alpha, 1 - self.alpha
+
+    def schedule(self, epoch: int) -> Hashable:
+        """Return what depends on the epoch: nothing.
+
+        Args:
+            epoch: Number of finished epochs, 0 in the first.
+        """
+        return ()
 
     def forward(
         self, student_logits: Tensor, teacher_logits: Tensor, target: Tensor, epoch: int

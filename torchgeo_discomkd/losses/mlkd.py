@@ -15,7 +15,7 @@ term can drown all others, which is why each has its own weight; standardised lo
 (:func:`~torchgeo_discomkd.losses.standardize_logits`) make both small.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -170,6 +170,14 @@ class MLKD(DistillationLoss):
             return OfficialMLKD.preset(name, standardize, **settings)
         return super().preset(name, standardize, **settings)
 
+    def schedule(self, epoch: int) -> Hashable:
+        """Return what depends on the epoch: nothing.
+
+        Args:
+            epoch: Number of finished epochs, 0 in the first.
+        """
+        return ()
+
     def forward(
         self, student_logits: Tensor, teacher_logits: Tensor, target: Tensor, epoch: int
     ) -> Tensor:
@@ -248,6 +256,14 @@ class OfficialMLKD(DistillationLoss):
     PRESETS: ClassVar = {
         'official_standardized': {'temperature': 2.0, 'distillation_weight': 9.0}
     }
+
+    def schedule(self, epoch: int) -> Hashable:
+        """Return what depends on the epoch: nothing.
+
+        Args:
+            epoch: Number of finished epochs, 0 in the first.
+        """
+        return ()
 
     def forward(
         self,

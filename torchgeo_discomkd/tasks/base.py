@@ -5,11 +5,12 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from functools import cached_property
+from typing import cast
 
 import matplotlib.pyplot as plt
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 from torchgeo.datasets.utils import Sample
 from torchgeo.tasks import BaseTask
 from torchmetrics import MetricCollection
@@ -17,8 +18,8 @@ from torchmetrics import MetricCollection
 from ..datamodules import MultiModalDataModule
 from ..datasets import MultiModalDataset
 from ..errors import BandError, LabelError, ModalityError
-from ..losses.rows import UNLABELLED
-from .metrics import classification_metrics
+from ..losses import labelled_cross_entropy
+from .metrics import HeldScores, classification_metrics
 
 
 class MultiModalTask(BaseTask):
@@ -222,6 +223,7 @@ class MultiModalTask(BaseTask):
             LabelError: If the number of classes disagrees with the data.
         """
         self._check_joined()
+        self._held.clear()
 
     def on_test_start(self) -> None:
         """Check that the classes of the data are known.
@@ -230,6 +232,7 @@ class MultiModalTask(BaseTask):
             LabelError: If the number of classes disagrees with the data.
         """
         self._check_joined()
+        self._held.clear()
 
     def on_predict_start(self) -> None:
         """Check that the classes of the data are known.
@@ -242,6 +245,10 @@ class MultiModalTask(BaseTask):
     def _check_joined(self) -> None:
         if self._evaluated is not None and not self._joined:
             self._check_number(self._evaluated)
+
+    @cached_property
+    def _held(self) -> HeldScores:
+        return HeldScores()
 
     def validation_step(
         self, batch: Sample, batch_idx: int, dataloader_idx: int = 0
@@ -285,15 +292,12 @@ class MultiModalTask(BaseTask):
         return {n: z.float().softmax(1) for n, z in logits.items() if n in names}
 
     def _score(self, batch: Sample, split: str) -> None:
-        losses = []
-        labelled = batch['label'] != UNLABELLED
-        labels = batch['label'][labelled]
-        if not len(labels):
-            return
+        losses, labels = [], batch['label']
         for name, logits in self.evaluate(batch, split).items():
-            logits = logits.float()[labelled]
-            self.metrics[f'{split}_{name}'].update(logits, labels)  # ty: ignore[not-callable]
-            loss = cross_entropy(logits, labels)
+            key = f'{split}_{name}'
+            metrics = cast(MetricCollection, self.metrics[key])
+            self._held.add(key, metrics, logits.float(), labels)
+            loss = labelled_cross_entropy(logits.float(), labels)
             self.log(f'{split}_{name}_loss', loss, batch_size=len(logits))
             if name in self.classifier_names():
                 losses.append(loss)
@@ -313,6 +317,7 @@ class MultiModalTask(BaseTask):
         for key, metrics in self.metrics.items():
             if not key.startswith(split) or not isinstance(metrics, MetricCollection):
                 continue
+            self._held.flush(key, metrics)
             if metrics['F1Score'].update_called:
                 scores = metrics.compute()
                 self._log_confusion(key, metrics, scores.pop('ConfusionMatrix'))

@@ -4,7 +4,7 @@
 """DisCoM-KD task."""
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, cast
 
@@ -238,6 +238,13 @@ class DisCoMKD(GuidedTask):
         self.check_pairing(batch)
         inputs = {f'image_{m}': x for m, x in images.items()}
         return inputs | {f'label_{m}': self.labels_of(batch, m) for m in images}
+
+    @property
+    def objective_state(self) -> Hashable:
+        """The guide and all plain settings: a callback may change those of the loss."""
+        plain = (str, int, float)
+        settings = (x for x in self.hparams.values() if isinstance(x, plain))
+        return self.active_guide, *settings
 
     def objective(
         self, inputs: Mapping[str, Tensor]

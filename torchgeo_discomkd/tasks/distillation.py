@@ -3,7 +3,7 @@
 
 """Task for the competitors of DisCoM-KD: a student that learns from a teacher."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -260,6 +260,13 @@ class Distillation(FusionClassification):
                 )
             inputs |= {f'strong_image_{m}': views[m] for m in needed}
         return inputs
+
+    @property
+    def objective_state(self) -> Hashable:
+        """What changes from epoch to epoch; None if the teacher drifts."""
+        if self.hparams['teacher_in_training_mode']:
+            return None
+        return id(self._teacher), self.loss.schedule(self.current_epoch)
 
     def objective(
         self, inputs: Mapping[str, Tensor]

@@ -3,7 +3,7 @@
 
 """Task for plain classifiers of one modality or several: STUDENT and TEACHER."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -138,6 +138,11 @@ class FusionClassification(MultiModalTrainingTask):
             )
         inputs = {f'image_{m}': x for m, x in images.items()}
         return inputs | {'label': self.labels_of(batch, self.modalities[0])}
+
+    @property
+    def objective_state(self) -> Hashable:
+        """Nothing: the objective is always the same."""
+        return ()
 
     def objective(
         self, inputs: Mapping[str, Tensor]

@@ -3,6 +3,7 @@
 
 """Scores of single-label classification."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import cast
 
@@ -15,6 +16,8 @@ from torchmetrics.classification import (
     MulticlassF1Score,
 )
 from torchmetrics.wrappers import ClasswiseWrapper
+
+from ..losses.rows import UNLABELLED
 
 
 class PresentAccuracy(MulticlassAccuracy):
@@ -37,6 +40,50 @@ class PresentF1Score(MulticlassF1Score):
     def compute(self) -> Tensor:
         """Return one F1 for each class, shape (C,)."""
         return super().compute().where(_present(self), torch.nan)
+
+
+class HeldScores:
+    """Batches that metrics are given together, since each update makes a GPU wait."""
+
+    #: Samples after which metrics are updated, so that memory stays small.
+    LIMIT = 8192
+
+    def __init__(self) -> None:
+        """Initialize a new HeldScores instance."""
+        self._batches: defaultdict[str, list[tuple[Tensor, Tensor]]] = defaultdict(list)
+
+    def add(
+        self, key: str, metrics: MetricCollection, logits: Tensor, labels: Tensor
+    ) -> None:
+        """Hold a batch, or update the metrics with all that are held.
+
+        Args:
+            key: Name of the metrics.
+            metrics: The metrics.
+            logits: Shape (B, C).
+            labels: int64 (B,).
+        """
+        batches = self._batches[key]
+        batches.append((logits.detach(), labels))
+        if sum(len(labels) for _, labels in batches) >= self.LIMIT:
+            self.flush(key, metrics)
+
+    def flush(self, key: str, metrics: MetricCollection) -> None:
+        """Update the metrics with all labelled samples that are held.
+
+        Args:
+            key: Name of the metrics.
+            metrics: The metrics.
+        """
+        if batches := self._batches.pop(key, []):
+            logits, labels = map(torch.cat, zip(*batches, strict=True))
+            labelled = labels != UNLABELLED
+            if labelled.any():
+                metrics.update(logits[labelled], labels[labelled])
+
+    def clear(self) -> None:
+        """Forget batches of an evaluation that did not reach its end."""
+        self._batches.clear()
 
 
 def classification_metrics(num_classes: int, labels: Sequence[str]) -> MetricCollection:

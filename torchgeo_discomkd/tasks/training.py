@@ -5,7 +5,7 @@
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -22,6 +22,7 @@ from ..callbacks import (
     BestClassifiers,
     Calibration,
     ChannelsLast,
+    CudaGraphs,
     LastCheckpoint,
     RunManifest,
     RunSummary,
@@ -38,6 +39,7 @@ from ..errors import (
 )
 from ..metadata import ImageProfile
 from ..models import ClassifierMetadata, ModalityMetadata, Normalization
+from ..performance.graphs import GraphedObjective
 from .base import MultiModalTask
 from .epoch_means import EpochMeans
 
@@ -52,6 +54,8 @@ class MultiModalTrainingTask(MultiModalTask):
         fingerprint: Hashes of the data and of the training split, and the seed, for the
             files.
         uses_unlabelled: Whether training can use samples of label -1.
+        graphs: What computes the objective during a training on a GPU, see
+            :class:`~torchgeo_discomkd.callbacks.CudaGraphs`.
 
     Example:
         >>> import torch
@@ -72,6 +76,7 @@ class MultiModalTrainingTask(MultiModalTask):
     split_hash: str = ''
     seed: int | None = None
     uses_unlabelled: bool = False
+    graphs: GraphedObjective | None = None
 
     _dataset: MultiModalDataset | None = None
     _profiles: Mapping[str, ImageProfile] = MappingProxyType({})
@@ -132,7 +137,9 @@ class MultiModalTrainingTask(MultiModalTask):
             UserError: If the batch cannot be trained on.
         """
         inputs = self.training_inputs(batch)
-        loss, terms = self.objective(inputs)
+        # a graph does the same, if a callback has captured it
+        objective = self.objective if self.graphs is None else self.graphs
+        loss, terms = objective(inputs)
         size = max(len(x) for x in inputs.values())
         self._means.update(terms, size)
         return loss
@@ -168,6 +175,16 @@ class MultiModalTrainingTask(MultiModalTask):
         Returns:
             The loss to minimise, and the scalars to log, by name.
         """
+
+    @property
+    def objective_state(self) -> Hashable:
+        """All that :meth:`objective` depends on beside tensors, such as the epoch.
+
+        A CUDA graph is replayed as long as it stays equal. None: it may change with
+        every step, so no graph is used. A class with an objective of its own states
+        this, too.
+        """
+        return None
 
     def on_train_epoch_start(self) -> None:
         """Forget the losses of an epoch that did not reach its end."""
@@ -210,7 +227,8 @@ class MultiModalTrainingTask(MultiModalTask):
 
         Returns:
             Best classifiers, manifest, calibration, summary and, unless the trainer has
-            checkpoints disabled, the last checkpoint; channels-last weights on a CPU.
+            checkpoints disabled, the last checkpoint; CUDA graphs on a GPU;
+            channels-last weights on a CPU and, in mixed bfloat16, with graphs.
         """
         given: list[Callback] = self.trainer.callbacks  # ty: ignore[missing-attribute]
         # in this order: the summary reports the results of the calibration
@@ -222,7 +240,11 @@ class MultiModalTrainingTask(MultiModalTask):
         ]
         if self.trainer.checkpoint_callbacks:
             needed.append(LastCheckpoint)
-        if self.trainer.strategy.root_device.type == 'cpu':
+        device = self.trainer.strategy.root_device.type
+        replayed = device == 'cuda' and CudaGraphs.obstacle(self.trainer) is None
+        if device == 'cuda':
+            needed.append(CudaGraphs)
+        if device == 'cpu' or (replayed and self.trainer.precision == 'bf16-mixed'):
             needed.append(ChannelsLast)
         return [c() for c in needed if not any(isinstance(g, c) for g in given)]
 

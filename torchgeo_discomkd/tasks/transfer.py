@@ -205,11 +205,8 @@ class GuidedTask(MultiModalTrainingTask):
         return None if self._transfer is None else self._transfer.guide
 
     @property
-    def objective_state(self) -> str | None:
-        """What :meth:`objective` depends on besides its inputs: the guide, if active.
-
-        None without transfer and during its warm-up.
-        """
+    def active_guide(self) -> str | None:
+        """The guide; None without transfer and during its warm-up."""
         if self._transfer is None:
             return None
         return self._transfer.active_guide(self.current_epoch)
@@ -249,7 +246,7 @@ class GuidedTask(MultiModalTrainingTask):
             'prediction_transfer' and 'embedding_transfer', without their weights; empty
             while no modality guides.
         """
-        if (guide := self.objective_state) is None:
+        if (guide := self.active_guide) is None:
             return {}
         invariant = {m: e.invariant for m, e in output.embeddings.items()}
         temperature = self.hparams['transfer_temperature']
