@@ -212,7 +212,7 @@ class Guided(DisCoMKD):
 
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()
-        self.seen = [*getattr(self, 'seen', []), self.objective_state]
+        self.seen = [*getattr(self, 'seen', []), self.active_guide]
 
 
 def test_a_resumed_run_keeps_its_guide(
