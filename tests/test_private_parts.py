@@ -240,8 +240,8 @@ PARTS = [
 #: Words without an underscore that no library documents, or that it calls experimental.
 WORDS = {'capi', 'experimental', 'quant_utils'}
 
-#: Public names of named tuples.
-PUBLIC = {'_asdict', '_fields', '_make', '_replace'}
+#: Public names of named tuples and of the module os.
+PUBLIC = {'_asdict', '_exit', '_fields', '_make', '_replace'}
 
 
 @pytest.mark.parametrize('part', PARTS, ids=lambda part: part.name)
