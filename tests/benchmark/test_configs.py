@@ -18,7 +18,8 @@ CONFIGS = Path(__file__).parents[2] / 'configs' / 'benchmark'
 REDUCED = [
     *('--methods', '[MLKD]', '--variants', '[ORIG]', '--ablations', '[]'),
     *('--scenarios', '[cross-modal]', '--formulations', '[released]', '--runs', '1'),
-    *('--model', 'test_resnet', '--data.batch_size', '8'),
+    # transfer begins after an epoch
+    *('--extensions', '[]', '--model', 'test_resnet', '--data.batch_size', '8'),
     *('--trainer.max_epochs', '1', '--trainer.accelerator', 'cpu'),
 ]
 

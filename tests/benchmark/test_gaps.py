@@ -78,6 +78,9 @@ def results(folder: Path, groups: int = 2, keep: bool = True) -> Results:
 def test_share_of_the_gap(tmp_path: Path) -> None:
     plain, control, guide = gap_tables(results(tmp_path, groups=1), first=5)
     assert plain.title == 'Table 5. SAR: share of the gap to MS closed'
+    assert plain.header[2:] == ['F1', 'Pooled', 'minus STUDENT', 'Share closed']
+    assert control.header[2:] == ['minus same size', 'Share closed']
+    assert guide.header[2:] == ['F1', 'minus MS alone']
     assert plain.rows == [
         ['TEACHER', '-', '91.00 ± 1.41', '90.00', '+40.0', '-'],
         ['STUDENT', '-', '51.00 ± 1.41', '50.00', '-', '-'],

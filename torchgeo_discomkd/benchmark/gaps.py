@@ -93,7 +93,8 @@ class _Gap:
     def tables(self, numbers: Iterator[int]) -> Iterator[Table]:
         """Yield the table counted from STUDENT, and that from the control."""
         source, target = self.source.upper(), self.target.upper()
-        header = ['Method', 'Variant', 'F1', 'Pooled', 'minus STUDENT', 'Share closed']
+        names = ['Method', 'Variant']
+        header = [*names, 'F1', 'Pooled', 'minus STUDENT', 'Share closed']
         rows = [
             [
                 *(x.line.method, x.line.variant, cell(x.line.scores(x.modality))),
@@ -104,7 +105,7 @@ class _Gap:
         title = f'Table {next(numbers)}. {target}: share of the gap to {source} closed'
         yield Table(title, header, rows, [self._note()])
         if self.control is not None:
-            header[2:] = [f'minus {SAME_SIZE}', 'Share closed']
+            header = [*names, f'minus {SAME_SIZE}', 'Share closed']
             rows = [
                 [x.line.method, x.line.variant, *self._compared(x, self.control)]
                 for x in self.lines
@@ -113,7 +114,7 @@ class _Gap:
             yield Table(f'Table {next(numbers)}. {title}', header, rows, [self._note()])
         taught = [x for x in self.lines if x.line.method == 'DisCoM-KD']
         if self.cross and taught:
-            header[2:] = ['F1', f'minus {source} alone']
+            header = [*names, 'F1', f'minus {source} alone']
             rows = [[x.line.method, x.line.variant, *self._guide(x)] for x in taught]
             title = f'{source}: what teaching {target} costs it'
             yield Table(f'Table {next(numbers)}. {title}', header, rows, [self._note()])
