@@ -4,6 +4,7 @@
 """Base class of all tasks with several modalities."""
 
 from abc import abstractmethod
+from collections import defaultdict
 from collections.abc import Sequence
 from functools import cached_property
 from typing import cast
@@ -19,6 +20,8 @@ from ..datamodules import MultiModalDataModule
 from ..datasets import MultiModalDataset
 from ..errors import BandError, LabelError, ModalityError
 from ..losses import labelled_cross_entropy
+from ..losses.rows import UNLABELLED
+from .epoch_means import EpochMeans
 from .metrics import HeldScores, classification_metrics
 
 
@@ -224,6 +227,7 @@ class MultiModalTask(BaseTask):
         """
         self._check_joined()
         self._held.clear()
+        self._losses.clear()
 
     def on_test_start(self) -> None:
         """Check that the classes of the data are known.
@@ -233,6 +237,7 @@ class MultiModalTask(BaseTask):
         """
         self._check_joined()
         self._held.clear()
+        self._losses.clear()
 
     def on_predict_start(self) -> None:
         """Check that the classes of the data are known.
@@ -249,6 +254,10 @@ class MultiModalTask(BaseTask):
     @cached_property
     def _held(self) -> HeldScores:
         return HeldScores()
+
+    @cached_property
+    def _losses(self) -> defaultdict[str, EpochMeans]:
+        return defaultdict(EpochMeans)
 
     def validation_step(
         self, batch: Sample, batch_idx: int, dataloader_idx: int = 0
@@ -292,17 +301,17 @@ class MultiModalTask(BaseTask):
         return {n: z.float().softmax(1) for n, z in logits.items() if n in names}
 
     def _score(self, batch: Sample, split: str) -> None:
-        losses, labels = [], batch['label']
+        labels, losses = batch['label'], {}
         for name, logits in self.evaluate(batch, split).items():
             key = f'{split}_{name}'
             metrics = cast(MetricCollection, self.metrics[key])
             self._held.add(key, metrics, logits.float(), labels)
-            loss = labelled_cross_entropy(logits.float(), labels)
-            self.log(f'{split}_{name}_loss', loss, batch_size=len(logits))
-            if name in self.classifier_names():
-                losses.append(loss)
-        total = torch.stack(losses).mean()
-        self.log(f'{split}_loss', total, batch_size=len(labels))
+            losses[name] = labelled_cross_entropy(logits.float(), labels)
+        own = [losses[n] for n in self.classifier_names() if n in losses]
+        found = {f'{split}_{name}_loss': loss for name, loss in losses.items()}
+        count = (labels != UNLABELLED).sum()
+        for key, loss in (found | {f'{split}_loss': torch.stack(own).mean()}).items():
+            self._losses[key].update({key: loss}, count)
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores of the validation split."""
@@ -313,6 +322,10 @@ class MultiModalTask(BaseTask):
         self._log_scores('test')
 
     def _log_scores(self, split: str) -> None:
+        for means in self._losses.values():
+            # of no label at all there is no mean
+            self.log_dict({k: v for k, v in means.compute().items() if not v.isnan()})
+        self._losses.clear()
         names = set(self.classifier_names())
         for key, metrics in self.metrics.items():
             if not key.startswith(split) or not isinstance(metrics, MetricCollection):

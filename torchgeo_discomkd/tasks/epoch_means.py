@@ -20,22 +20,22 @@ class EpochMeans:
         """Initialize a new EpochMeans instance."""
         self._names: tuple[str, ...] = ()
         self._sums: Tensor | None = None
-        self._weight = 0
+        self._weight: int | Tensor = 0
 
-    def update(self, values: Mapping[str, Tensor], weight: int) -> None:
+    def update(self, values: Mapping[str, Tensor], weight: int | Tensor) -> None:
         """Add the values of a step.
 
         Args:
             values: Scalars by name; the names of all steps are the same.
-            weight: Weight of the step, the number of its samples.
+            weight: Number of samples of the step, or a scalar tensor of it.
         """
         self._names = tuple(values)
         sums = weight * torch.stack([v.detach().float() for v in values.values()])
         self._sums = sums if self._sums is None else self._sums + sums
-        self._weight += weight
+        self._weight = self._weight + weight
 
     def compute(self) -> dict[str, Tensor]:
-        """Return the mean of each value; an empty dictionary without any step."""
+        """Return the mean of each value: NaN without samples, none without steps."""
         if self._sums is None:
             return {}
         means = self._sums / self._weight
