@@ -2,6 +2,7 @@
 # Licensed under the MIT License.
 
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,9 @@ from ..export.classifiers import metadata, sar
 from ..fakes import write_tile
 from .conftest import KINDS
 
+# on processors without instructions for it
+pytestmark = pytest.mark.filterwarnings('ignore:.*not known to be fast in bfloat16')
+
 
 @pytest.mark.parametrize('kind', KINDS)
 def test_bfloat16(files: dict[str, Path], kind: str) -> None:
@@ -46,6 +50,14 @@ def test_bfloat16(files: dict[str, Path], kind: str) -> None:
     # else OpenVINO computes in float32
     if kind != 'onnx' or 'BF16' in capabilities:
         assert difference > 1e-4
+
+
+def test_bfloat16_that_is_slower_is_warned_of(files: dict[str, Path]) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter('always')
+        load_predictor(files['safetensors'], device='cpu', precision='bfloat16')
+    native = torch.cpu._is_avx512_bf16_supported()
+    assert ['omit the precision' in str(w.message) for w in caught] == [True][native:]
 
 
 @pytest.mark.parametrize('kind', KINDS)

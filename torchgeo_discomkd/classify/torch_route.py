@@ -3,6 +3,7 @@
 
 """Run model files with PyTorch, as fast as the precision allows."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from ..errors import SettingError
 from ..export.pt2_file import load_pt2
 from ..models import LoadedClassifier, load_classifier
 from ..performance.folding import fold_batch_norms
+from ..performance.precision import fast_precision
 from .checkpoint import load_checkpoint
 
 
@@ -88,6 +90,9 @@ def open_model(
         ClassifierFileError: If the file is corrupt or not from this package.
         ModalityError: If a checkpoint needs *modality* or does not have it.
         SettingError: If *device* is unknown or not available.
+
+    Warns:
+        UserWarning: If *bfloat16* makes the device slower.
     """
     match path.suffix.lower():
         case '.safetensors':
@@ -96,7 +101,14 @@ def open_model(
             kind, loaded = 'exported program', load_pt2(path)
         case _:
             kind, loaded = 'checkpoint', load_checkpoint(path, modality)
-    opened = TorchClassifier(loaded, choose_device(device), bfloat16)
+    chosen = choose_device(device)
+    precision, reason = fast_precision(chosen)
+    if bfloat16 and precision == '32-true':
+        warnings.warn(
+            f'{reason}, which can take several times as long: omit the precision.',
+            stacklevel=3,
+        )
+    opened = TorchClassifier(loaded, chosen, bfloat16)
     return opened, f'{kind}, bfloat16' if bfloat16 else kind
 
 
