@@ -4,6 +4,7 @@
 """Transfer between paired samples: one modality guides the others."""
 
 import json
+import math
 from collections.abc import Callable
 from inspect import signature
 from pathlib import Path
@@ -113,6 +114,15 @@ def test_scores_skip_samples_without_a_label(tmp_path: Path) -> None:
     ]
     assert scores[0][0] == pytest.approx(scores[1][0])
     assert 'test_sar_F1Score' in scores[0][0]
+
+
+def test_a_loss_that_is_not_finite_is_logged(tmp_path: Path) -> None:
+    """Early stopping must see it, and not the value of the epoch before."""
+    task = tiny().eval()
+    torch.nn.init.constant_(next(task.parameters()), torch.nan)
+    loader: Any = DataLoader([batch(4)], batch_size=None)  # ty: ignore[invalid-argument-type]
+    [scores] = trainer(tmp_path).test(task, loader, verbose=False)
+    assert math.isnan(scores['test_loss'])
 
 
 @pytest.mark.parametrize(

@@ -323,8 +323,7 @@ class MultiModalTask(BaseTask):
 
     def _log_scores(self, split: str) -> None:
         for means in self._losses.values():
-            # of no label at all there is no mean
-            self.log_dict({k: v for k, v in means.compute().items() if not v.isnan()})
+            self.log_dict(means.compute())
         self._losses.clear()
         names = set(self.classifier_names())
         for key, metrics in self.metrics.items():

@@ -35,8 +35,8 @@ class EpochMeans:
         self._weight = self._weight + weight
 
     def compute(self) -> dict[str, Tensor]:
-        """Return the mean of each value: NaN without samples, none without steps."""
-        if self._sums is None:
+        """Return the mean of each value; an empty dictionary without any sample."""
+        if self._sums is None or not self._weight:
             return {}
         means = self._sums / self._weight
         return dict(zip(self._names, means.unbind(), strict=True))
