@@ -61,13 +61,30 @@ def write_data(config: str, root: Path) -> list[str]:
                 for i in range(1, 11)
             ]
             (root / 'index.csv').write_text('\n'.join(['file,class,block,fold', *rows]))
+        case 'landcover_transfer':
+            text = (CONFIGS / 'landcover_transfer.yaml').read_text()
+            runs = yaml.safe_load(text)['run_data']
+            blocks = sorted(
+                {block for run in runs for part in run.values() for block in part}
+            )
+            shapes = {'ms': (3, 4, 4), 'sar': (1, 4, 4)}
+            classes = [f'class{i}' for i in range(5)]
+            folders = {'ms': 'S2', 'sar': 'S1'}
+            write_pairs(root, classes, len(blocks), shapes, folders)
+            rows = [
+                f'{name}_{i}.tif,{name},{block}'
+                for name in classes
+                for i, block in enumerate(blocks, 1)
+            ]
+            (root / 'index.csv').write_text('\n'.join(['file,class,block', *rows]))
     return []
 
 
 @pytest.mark.parametrize(
     'name',
     [
-        *('eurosat', 'floods', 'landcover', 'sunrgbd', 'tristar'),
+        *('eurosat', 'floods', 'landcover', 'landcover_transfer'),
+        *('sunrgbd', 'tristar'),
         # simulates its data
         pytest.param('quick', marks=pytest.mark.slow),
     ],
