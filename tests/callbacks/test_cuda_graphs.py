@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchgeo.datasets.utils import Sample
@@ -169,6 +170,14 @@ class OwnObjective(FusionClassification):
         return (1 + self.current_epoch) * loss, terms
 
 
+class OwnPart(FusionClassification):
+    """Changes a part of the objective only."""
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        return super().modalities
+
+
 class Kept(FusionClassification):
     """Zeroes gradients in place, which would be the memory of the graph."""
 
@@ -184,6 +193,7 @@ class Kept(FusionClassification):
         (FusionClassification, {'detect_anomaly': True}, 'anomalies'),
         (OwnStep, {}, 'OwnStep has its own training_step'),
         (OwnObjective, {}, 'OwnObjective has its own objective, but no'),
+        (OwnPart, {}, 'OwnPart has its own modalities, but no'),
         (Kept, {}, 'Kept has its own optimizer_zero_grad'),
     ],
 )
@@ -201,6 +211,100 @@ def test_what_cannot_be_replayed_is_computed(
     assert line.startswith('Steps are not replayed as a CUDA graph: ')
     assert reason in line
     assert '\n' not in line
+
+
+def test_a_schedule_of_accumulation_is_refused() -> None:
+    for factor, refused in ((2, True), (1, False)):
+        scheduler = GradientAccumulationScheduler({1: factor})
+        trainer = Trainer(accelerator='cpu', logger=False, callbacks=[scheduler])
+        reason = StaticGraphs.obstacle(trainer)
+        assert (reason is not None) == refused
+
+
+def test_accumulation_that_begins_later_is_computed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Accumulates(Watched):
+        def on_train_epoch_start(
+            self, trainer: Trainer, pl_module: LightningModule
+        ) -> None:
+            trainer.accumulate_grad_batches = 1 + pl_module.current_epoch
+
+    tasks, watched = [small(), small()], Accumulates()
+    with caplog.at_level(logging.INFO, LOGGER):
+        for task, callback in zip(
+            tasks, (Accumulates(enabled=False), watched), strict=True
+        ):
+            fit(task, callback)
+    assert 'gradients are accumulated' in caplog.text
+    assert same(*tasks)
+
+
+def test_gradients_zeroed_in_place_are_the_same() -> None:
+    class InPlace(torch.optim.SGD):
+        def zero_grad(self, set_to_none: bool = False) -> None:
+            super().zero_grad(set_to_none)
+
+    class Task(FusionClassification):
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return InPlace(self.parameters(), lr=0.1)
+
+    tasks, watched = [small(Task), small(Task)], Watched()
+    for task, callbacks in zip(tasks, ([], [watched]), strict=True):
+        fit(task, *callbacks)
+    assert watched.replays == 2
+    assert same(*tasks)
+
+
+def student(folder: Path) -> Distillation:
+    teacher = write_teacher(folder / 'teacher.safetensors', CHANNELS)
+    seed_everything(0, verbose=False)
+    task = Distillation(str(teacher), None, {'sar': 2}, 2, 'test_resnet')
+    task.load_teacher()
+    return task
+
+
+def guided(folder: Path) -> DisCoMKD:
+    guide = {'transfer_guide': 'ms', 'transfer_warmup': 0}
+    return discomkd(students=True, transfer=True, **guide)
+
+
+@pytest.mark.parametrize('create', [student, guided, lambda folder: small()])
+def test_all_parts_of_an_objective_are_declared(
+    create: Callable[[Path], Any], tmp_path: Path
+) -> None:
+    task = create(tmp_path)
+    used = {'objective'}
+
+    class Traced(type(task)):
+        def __getattribute__(self, name: str) -> Any:
+            used.add(name)
+            return super().__getattribute__(name)
+
+    inputs = task.training_inputs(next(iter(loader())))
+    task.__class__ = Traced
+    task.objective(inputs)
+    # Lightning's own are hooks and facts
+    own = {
+        name
+        for base in type(task).__mro__[1:]
+        if base.__module__.startswith('torchgeo_discomkd')
+        for name, value in vars(base).items()
+        if callable(value) or isinstance(value, property)
+    }
+    own = own - set(dir(LightningModule))
+    assert used & own == set(task.objective_parts)
+
+
+def test_settings_of_a_loss_are_part_of_the_state(tmp_path: Path) -> None:
+    task = student(tmp_path)
+    states = [task.objective_state]
+    task.loss.temperature = 2.0
+    states.append(task.objective_state)
+    task.loss.alpha = 0.1
+    states.append(task.objective_state)
+    assert len(set(states)) == 3
+    assert states[-1] == task.objective_state
 
 
 def test_an_own_objective_that_states_what_it_depends_on() -> None:
@@ -240,7 +344,7 @@ def test_a_wrong_statement_is_found(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, LOGGER):
         for task, callbacks in zip(tasks, ([], [baked]), strict=True):
             fit(task, *callbacks)
-    assert 'return in objective_state what it depends on' in caplog.text
+    assert 'depends on more than objective_state says' in caplog.text
     assert same(*tasks)
 
 

@@ -287,3 +287,13 @@ def test_schedule_is_equal_as_soon_as_the_loss_is(
 
 def test_an_unknown_loss_may_change_in_every_epoch() -> None:
     assert [DistillationLoss.schedule(KD(), epoch) for epoch in range(3)] == [0, 1, 2]
+
+
+@pytest.mark.parametrize('name', ['forward', 'weights', 'comparable'])
+def test_schedule_is_not_inherited_by_another_computation(name: str) -> None:
+    changed = type('Changed', (KD,), {name: getattr(KD, name)})
+    assert [changed().schedule(epoch) for epoch in range(3)] == [0, 1, 2]
+    renamed = type('Renamed', (KD,), {})
+    assert renamed().schedule(0) == renamed().schedule(1)
+    stated = type('Stated', (KD,), {name: getattr(KD, name), 'schedule': KD.schedule})
+    assert stated().schedule(0) == stated().schedule(1)

@@ -247,6 +247,54 @@ def test_verification_finds_what_is_not_stated() -> None:
     assert len(captures) == 1
 
 
+def test_verification_finds_a_changed_module() -> None:
+    module = Small()
+    norm = module.network[1]
+    # these must not hide it: large counters, large and infinite constants
+    module.register_buffer('scale', torch.tensor([1e6, float('inf')]))
+    norm.num_batches_tracked += 10**6
+    objective, _ = graphed(module, baked_momentum, tolerance=graphs.BFLOAT16)
+    for seed in range(4):
+        step(objective, batch(seed=seed))
+    objective.verify()
+    assert objective.reason is None
+    norm.momentum = 0.2
+    objective.verify()
+    assert 'buffers of a replayed step differ' in str(objective.reason)
+
+
+def test_verification_finds_new_hooks() -> None:
+    module = Small()
+    objective, _ = graphed(module)
+    for seed in range(4):
+        step(objective, batch(seed=seed))
+    assert objective.replays
+    module.network[0].register_forward_pre_hook(lambda *args: None)
+    objective.verify()
+    assert 'hooks' in str(objective.reason)
+
+
+@pytest.mark.parametrize('in_place', [False, True])
+def test_gradients_that_stay_are_added_up(in_place: bool) -> None:
+    torch.manual_seed(0)
+    module = Small()
+    module.network[2].p = 0.0
+    plain = copy.deepcopy(module)
+    objective, _ = graphed(module)
+    for seed in range(6):
+        losses = step(objective, batch(seed=seed)), plain.objective(batch(seed=seed))[0]
+        for loss, network in zip(losses, (module, plain), strict=True):
+            if in_place:
+                network.zero_grad(set_to_none=False)
+            objective.keep_gradients()
+            loss.backward()
+    # its replay must not change them either
+    objective.verify()
+    assert objective.replays > 2
+    for one, other in zip(module.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad)
+
+
 def baked(module: nn.Module, args: tuple[Tensor, ...]) -> Callable[..., Any]:
     """Capture Python values, too, as a graph does."""
     factor = module.module.factor
@@ -256,6 +304,20 @@ def baked(module: nn.Module, args: tuple[Tensor, ...]) -> Callable[..., Any]:
         now, module.module.factor = module.module.factor, factor
         results = module(*inputs)
         module.module.factor = now
+        return results
+
+    return replay
+
+
+def baked_momentum(module: nn.Module, args: tuple[Tensor, ...]) -> Callable[..., Any]:
+    """Capture the momentum of a batch norm, as a graph does."""
+    norm = module.module.network[1]
+    momentum, captured = norm.momentum, capture_static(module, args)
+
+    def replay(*inputs: Tensor) -> Any:
+        now, norm.momentum = norm.momentum, momentum
+        results = captured(*inputs)
+        norm.momentum = now
         return results
 
     return replay

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Protocol, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from lightning.pytorch.utilities import CombinedLoader, rank_zero_info
 from lightning.pytorch.utilities.model_helpers import is_overridden
@@ -21,8 +22,7 @@ from ..performance.graphs import BFLOAT16, FLOAT32, GraphedObjective
 #: Precisions of Lightning in which steps can be replayed.
 PRECISIONS = ('32-true', 'bf16-mixed', 'bf16-true')
 
-#: Classes of these packages are known to state what their computation depends on.
-KNOWN = {'torch', 'torchmetrics', __name__.partition('.')[0]}
+ACCUMULATED = 'gradients are accumulated over several batches'
 
 
 class GraphableTask(Protocol):
@@ -30,9 +30,12 @@ class GraphableTask(Protocol):
 
     Attributes:
         graphs: What computes the objective in place of the task; None: the task.
+        objective_parts: Names of the objective and of all methods and properties of
+            the task that it uses.
     """
 
     graphs: GraphedObjective | None
+    objective_parts: tuple[str, ...]
 
     @property
     def objective_state(self) -> Hashable:
@@ -52,10 +55,10 @@ class CudaGraphs(Callback):
     """Replay training steps as a CUDA graph, where that is possible.
 
     Every training on a GPU has it: the objective of the task and its backward pass are
-    captured after two equal steps and compared with the computed ones; the optimizer,
-    clipping, hooks and other callbacks remain outside. Whatever is not like the
-    captured step (an incomplete batch, validation) is computed as usual. If steps
-    cannot be replayed, one line says why.
+    captured after two equal steps and compared with the computed ones, then and at the
+    beginning of each epoch; the optimizer, clipping, hooks and other callbacks remain
+    outside. Whatever is not like the captured step (an incomplete batch, validation) is
+    computed as usual. If steps cannot be replayed, one line says why.
 
     Example:
         >>> from lightning.pytorch import Trainer
@@ -80,7 +83,6 @@ class CudaGraphs(Callback):
                 switches it off.
         """
         self.enabled = enabled
-        self._foreign = False
         self._reported = False
 
     @classmethod
@@ -100,8 +102,12 @@ class CudaGraphs(Callback):
             return f'the device is not {cls.device_type}'
         if not isinstance(trainer.strategy, SingleDeviceStrategy):
             return f'{type(trainer.strategy).__name__} is not for one device'
-        if trainer.accumulate_grad_batches > 1:
-            return 'gradients are accumulated over several batches'
+        if trainer.accumulate_grad_batches > 1 or any(
+            isinstance(c, GradientAccumulationScheduler)
+            and c.going_to_accumulate_grad_batches()
+            for c in callbacks
+        ):
+            return ACCUMULATED
         return None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -119,7 +125,6 @@ class CudaGraphs(Callback):
             self._report(reason)
             return
         task = cast(GraphableTask, pl_module)
-        self._foreign = _is_foreign(pl_module)
         task.graphs = GraphedObjective(
             task.objective,
             pl_module,
@@ -145,15 +150,30 @@ class CudaGraphs(Callback):
             return
         if torch.is_anomaly_enabled():
             graphs.give_up('anomalies are to be detected')
+        if trainer.accumulate_grad_batches > 1:
+            # another callback may have set it
+            graphs.give_up(ACCUMULATED)
         if batch_idx == 0:
             graphs.refresh()
-            if self._foreign:
-                # it may depend on the epoch without saying so
-                graphs.verify()
+            graphs.verify()
         if graphs.prepare():
             self._report(None)
         if graphs.reason is not None:
             self._report(graphs.reason)
+
+    def on_before_backward(
+        self, trainer: Trainer, pl_module: LightningModule, loss: Tensor
+    ) -> None:
+        """Keep gradients that the optimizer has not set to None.
+
+        Args:
+            trainer: The trainer.
+            pl_module: The task.
+            loss: Not used.
+        """
+        graphs: GraphedObjective | None = getattr(pl_module, 'graphs', None)
+        if graphs is not None:
+            graphs.keep_gradients()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Give back the memory of the graph.
@@ -196,9 +216,11 @@ def _obstacle(trainer: Trainer, task: LightningModule) -> str | None:
     for method in ('training_step', 'optimizer_zero_grad', 'backward'):
         if is_overridden(method, task, cast(type[LightningModule], base)):
             return f'{name} has its own {method}'
-    if not issubclass(_definer(task, 'objective_state'), _definer(task, 'objective')):
-        return f'{name} has its own objective, but no objective_state of its own'
-    if cast(GraphableTask, task).objective_state is None:
+    graphable, stated = cast(GraphableTask, task), _definer(task, 'objective_state')
+    for part in graphable.objective_parts:
+        if not issubclass(stated, _definer(task, part)):
+            return f'{name} has its own {part}, but no objective_state of its own'
+    if graphable.objective_state is None:
         return f'the objective of {name} may change with every step'
     if trainer.precision not in PRECISIONS:
         return f'precision {trainer.precision} is not among {", ".join(PRECISIONS)}'
@@ -210,12 +232,6 @@ def _obstacle(trainer: Trainer, task: LightningModule) -> str | None:
 def _definer(task: LightningModule, name: str) -> type:
     """Return the class that defines an attribute of a task."""
     return next(c for c in type(task).__mro__ if name in vars(c))
-
-
-def _is_foreign(task: LightningModule) -> bool:
-    """Return whether a task, or a loss in it, is not from a known package."""
-    modules = [task, *task.children()]
-    return any(type(m).__module__.partition('.')[0] not in KNOWN for m in modules)
 
 
 def _loaders(trainer: Trainer) -> Iterable[Any]:

@@ -103,6 +103,13 @@ class DistillationLoss(nn.Module, ABC):
         super().__init__()
         self.monitored: dict[str, Tensor] = {}
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Let a class that computes something else not inherit what that depends on."""
+        super().__init_subclass__(**options)
+        own = vars(cls)
+        if 'schedule' not in own and own.keys() & {'forward', 'weights', 'comparable'}:
+            cls.schedule = DistillationLoss.schedule
+
     def __post_init__(self) -> None:
         """Check the settings.
 
@@ -168,8 +175,9 @@ class DistillationLoss(nn.Module, ABC):
             epoch: Number of finished epochs, 0 in the first.
 
         Returns:
-            By default the epoch itself. A method that does not use it, or no longer
-            after some epochs, says so by the same value in all of them.
+            By default the epoch itself, also for a subclass of a method that overrides
+            its :meth:`forward` or :meth:`weights`. A method that does not use it, or no
+            longer after some epochs, says so by the same value in all of them.
         """
         return epoch
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.linalg import vector_norm
 
 from .capture import Capture, FlatObjective, Objective, capture_cuda, loss_and_gradients
 
@@ -25,6 +26,8 @@ PATIENCE = 2
 #: steps that are launched one by one.
 WORTHWHILE = 100
 
+HOOKS = 'a module has hooks, which a graph would not call'
+
 
 class Tolerance(NamedTuple):
     """Largest relative differences that count as rounding."""
@@ -32,7 +35,7 @@ class Tolerance(NamedTuple):
     #: Of the loss.
     loss: float
 
-    #: Of the gradients, and of the buffers, as one vector.
+    #: Of the gradients, and of the changes of buffers, as one vector.
     gradient: float
 
 
@@ -53,6 +56,7 @@ class GraphedObjective:
 
     Every capture is compared with the objective itself, on a batch other than that of
     the capture. If loss, gradients or buffers differ, it is never used.
+    :meth:`verify` compares them again.
 
     Attributes:
         reason: Why nothing is captured any more; None if all is well.
@@ -128,8 +132,9 @@ class GraphedObjective:
     def refresh(self) -> None:
         """Look which modules there are, which is done between epochs only."""
         self._modules = list(self._module.modules())
+        self._parameters = list(self._module.parameters())
         self._buffers = list(self._module.buffers())
-        self._tensors = [*self._module.parameters(), *self._buffers]
+        self._tensors = [*self._parameters, *self._buffers]
 
     def prepare(self) -> bool:
         """Capture, if it is time to; to be called between steps, outside of autocast.
@@ -157,13 +162,35 @@ class GraphedObjective:
         return True
 
     def verify(self) -> None:
-        """Compare the graph with the objective again, and give it up if they differ."""
+        """Compare the graph with the objective again, and give it up if they differ.
+
+        This finds what no key contains: hooks, settings of modules, and Python values
+        that the state should contain. It takes as long as a few computed steps.
+        """
         if self._graph is None or self._key_of(self._batches[1]) != self._key:
             return
+        if self._has_hooks():
+            self.give_up(HOOKS)
+            return
+        self.keep_gradients()
         batch = self._batches[1]
         problem = self._difference(self._graph, tuple(batch), batch)
         if problem is not None:
-            self.give_up(f'{problem}; return in objective_state what it depends on')
+            self.give_up(
+                f'{problem}: a module has changed, or the objective depends on more '
+                'than objective_state says'
+            )
+
+    def keep_gradients(self) -> None:
+        """Move gradients out of the memory of the graph, which a replay overwrites.
+
+        To be called before each backward pass, in case gradients are not set to None.
+        """
+        if self._graph is None:
+            return
+        for parameter in self._parameters:
+            if parameter.grad is not None:
+                parameter.grad = parameter.grad.clone()
 
     def give_up(self, reason: str) -> None:
         """Compute all further steps as usual.
@@ -203,14 +230,24 @@ class GraphedObjective:
     def _captured(
         self, names: tuple[str, ...], inputs: Mapping[str, Tensor]
     ) -> Callable[..., Any]:
-        if any(_has_hooks(module) for module in self._modules):
-            raise RuntimeError('a module has hooks, which a graph would not call')
+        if self._has_hooks():
+            raise RuntimeError(HOOKS)
         # replays overwrite them
         static = tuple(x.detach().clone() for x in inputs.values())
         flat = self._flat(names)
         graph = self._capture(flat, static)
         self._names = flat.terms
         return graph
+
+    def _has_hooks(self) -> bool:
+        # public names only add and remove them
+        return any(
+            m._forward_hooks
+            or m._forward_pre_hooks
+            or m._backward_hooks
+            or m._backward_pre_hooks
+            for m in self._modules
+        )
 
     def _flat(self, names: tuple[str, ...]) -> FlatObjective:
         return FlatObjective(self._objective, self._module, names, self._context)
@@ -229,17 +266,17 @@ class GraphedObjective:
         inputs: Mapping[str, Tensor],
     ) -> str | None:
         """Say how a replay differs from the objective; None if by rounding at most."""
-        parameters = [p for p in self._module.parameters() if p.requires_grad]
+        # counters would outweigh what they count
+        moving = [x for x in self._buffers if x.is_floating_point()]
+        before = _vector(moving)
         results = []
         for function in (self._flat(names), graph):
             with self._unchanged(inputs):
                 loss, gradients = loss_and_gradients(
-                    function, tuple(inputs.values()), parameters
+                    function, tuple(inputs.values()), self._parameters
                 )
-                # a graph overwrites its results
-                copies = [x.clone() for x in (loss, *gradients, *self._buffers)]
-            count = 1 + len(gradients)
-            results.append((copies[:1], copies[1:count], copies[count:]))
+                moved = _minus(_vector(moving), before)
+                results.append((_vector([loss]), _vector(gradients), moved))
         limits = (*self._tolerance, self._tolerance.gradient)
         for what, limit, expected, found in zip(
             ('loss', 'gradients', 'buffers'), limits, *results, strict=True
@@ -277,21 +314,22 @@ class _Key(NamedTuple):
     inputs: tuple[tuple[str, torch.Size, torch.dtype, torch.device], ...]
 
 
-def _has_hooks(module: nn.Module) -> bool:
-    # public names only add and remove them
-    forward = module._forward_hooks or module._forward_pre_hooks
-    return bool(forward or module._backward_hooks or module._backward_pre_hooks)
+def _vector(tensors: list[Tensor]) -> Tensor:
+    """Copy values into one vector: a graph overwrites its results."""
+    values = [x.float().flatten() for x in tensors]
+    return torch.cat(values) if values else torch.zeros(0)
 
 
-def _relative_difference(expected: list[Tensor], found: list[Tensor]) -> float:
-    if [x.shape for x in expected] != [x.shape for x in found]:
+def _minus(x: Tensor, y: Tensor) -> Tensor:
+    # equal infinite values do not differ
+    return torch.where(x == y, 0, x - y)
+
+
+def _relative_difference(expected: Tensor, found: Tensor) -> float:
+    if expected.shape != found.shape:
         return float('inf')
-    difference, size = 0.0, 0.0
-    for x, y in zip(expected, found, strict=True):
-        # equal infinite values do not differ
-        moved = torch.where(x == y, 0, x.double() - y.double())
-        difference += moved.square().sum().item()
-        size += x.double().nan_to_num(0, 0, 0).square().sum().item()
+    pair = (_minus(expected, found), expected.nan_to_num(0, 0, 0))
+    difference, size = (vector_norm(x, dtype=torch.float64).item() for x in pair)
     if not difference:
         return 0.0
-    return (difference / size) ** 0.5 if size else float('inf')
+    return difference / size if size else float('inf')

@@ -61,6 +61,10 @@ class DisCoMKD(GuidedTask):
     """
 
     uses_unlabelled = True
+    objective_parts = (
+        *('objective', 'loss_terms', 'transfer_terms'),
+        *('active_guide', 'modalities', '_comparisons'),
+    )
 
     def __init__(
         self,

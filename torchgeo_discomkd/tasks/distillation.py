@@ -67,6 +67,11 @@ class Distillation(FusionClassification):
 
     ignore: Sequence[str] | str | None = ('weights', 'loss')
 
+    objective_parts = (
+        *('objective', 'modalities', 'teacher', 'teacher_logits'),
+        *('_both_logits', '_teacher_file'),
+    )
+
     # an nn.Module here would be in parameters(), state_dict() and train()
     _teacher: Teacher | None = None
 
@@ -263,10 +268,11 @@ class Distillation(FusionClassification):
 
     @property
     def objective_state(self) -> Hashable:
-        """What changes from epoch to epoch; None if the teacher drifts."""
+        """What a callback or the epoch changes; None if the teacher drifts."""
         if self.hparams['teacher_in_training_mode']:
             return None
-        return id(self._teacher), self.loss.schedule(self.current_epoch)
+        settings = repr(self.loss.config())
+        return id(self._teacher), settings, self.loss.schedule(self.current_epoch)
 
     def objective(
         self, inputs: Mapping[str, Tensor]

@@ -39,6 +39,8 @@ class FusionClassification(MultiModalTrainingTask):
         {'fusion': (4, 3)}
     """
 
+    objective_parts = ('objective', 'modalities')
+
     def __init__(
         self,
         in_channels: dict[str, int] | None = None,

@@ -9,7 +9,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from lightning.pytorch import Callback
 from lightning.pytorch.trainer.states import TrainerFn
@@ -54,6 +54,9 @@ class MultiModalTrainingTask(MultiModalTask):
         fingerprint: Hashes of the data and of the training split, and the seed, for the
             files.
         uses_unlabelled: Whether training can use samples of label -1.
+        objective_parts: Names of :meth:`objective` and of all methods and properties of
+            the task that it uses. A class that overrides one overrides
+            :attr:`objective_state`, too, or is trained without CUDA graphs.
         graphs: What computes the objective during a training on a GPU, see
             :class:`~torchgeo_discomkd.callbacks.CudaGraphs`.
 
@@ -76,6 +79,7 @@ class MultiModalTrainingTask(MultiModalTask):
     split_hash: str = ''
     seed: int | None = None
     uses_unlabelled: bool = False
+    objective_parts: ClassVar[tuple[str, ...]] = ('objective',)
     graphs: GraphedObjective | None = None
 
     _dataset: MultiModalDataset | None = None
@@ -181,8 +185,8 @@ class MultiModalTrainingTask(MultiModalTask):
         """All that :meth:`objective` depends on beside tensors, such as the epoch.
 
         A CUDA graph is replayed as long as it stays equal. None: it may change with
-        every step, so no graph is used. A class with an objective of its own states
-        this, too.
+        every step, so no graph is used. A class that overrides one of its
+        :attr:`objective_parts` states this, too.
         """
         return None
 
