@@ -19,7 +19,7 @@ from tests.fakes import pack_folders, write_pairs, write_tile
 from torchgeo_discomkd.datamodules import PairedFoldersDataModule
 from torchgeo_discomkd.datamodules.sampling import SeededSampler
 from torchgeo_discomkd.datamodules.unlabelled import UnlabelledBatchSampler
-from torchgeo_discomkd.errors import SettingError, TileSizeError
+from torchgeo_discomkd.errors import SettingError, SplitError, TileSizeError
 from torchgeo_discomkd.tasks import DisCoMKD, FusionClassification
 
 
@@ -200,6 +200,57 @@ def test_settings_without_effect(
     module = PairedFoldersDataModule(str(pool), **kwargs)
     with pytest.raises(SettingError, match=match):
         trainer().fit(Recorder(uses=uses), datamodule=module)
+
+
+@pytest.fixture(scope='module')
+def split_group(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """2 classes in groups a, b and c; no place in the latter has both images."""
+    root = write_pairs(tmp_path_factory.mktemp('groups') / 'pairs', count=6)
+    classes = ('Crop', 'Water')
+    rows = [f'{c}_{n},{group}' for c in classes for n, group in enumerate('aaabcc', 1)]
+    (root / 'groups.csv').write_text('\n'.join(['file,group', *rows]))
+    for name in classes:
+        (root / 'ms' / name / f'{name}_5.tif').unlink()
+        (root / 'sar' / name / f'{name}_6.tif').unlink()
+    return root
+
+
+def in_groups(root: Path, **kwargs: Any) -> PairedFoldersDataModule:
+    options: dict[str, Any] = {'split_scheme': 'groups', 'groups': 'groups.csv'}
+    options |= {'val_groups': ['b'], 'unlabelled_groups': ['c'], 'batch_size': 6}
+    return PairedFoldersDataModule(str(root), **options, **kwargs)
+
+
+@pytest.mark.parametrize(
+    ('options', 'left'),
+    [
+        ({'missing': 'keep', 'paired': True}, r'ms and sar \('),
+        ({'missing': 'skip', 'paired': True}, r'ms and sar \('),
+        ({'missing': 'skip'}, r'ms, sar \('),
+    ],
+)
+def test_no_unlabelled_sample_is_left(
+    split_group: Path, options: dict[str, Any], left: str
+) -> None:
+    with pytest.raises(SplitError, match=rf'left for {left}.*unlabelled_ratio 0'):
+        in_groups(split_group, **options).setup('fit')
+    in_groups(split_group, **options, unlabelled_ratio=0).setup('fit')
+
+
+def test_unpaired_modalities_have_their_own_unlabelled_samples(
+    split_group: Path, tmp_path: Path
+) -> None:
+    recorder = Recorder()
+    trainer().fit(recorder, datamodule=in_groups(split_group, missing='keep'))
+    ((batch,),) = recorder.epochs
+    for modality in ('ms', 'sar'):
+        assert batch[f'label_{modality}'].tolist()[6:] == [-1] * 6
+    # a modality without any
+    root = shutil.copytree(split_group, tmp_path / 'pairs')
+    for name in ('Crop', 'Water'):
+        (root / 'ms' / name / f'{name}_6.tif').unlink()
+    with pytest.raises(SplitError, match=r'left for ms \('):
+        in_groups(root, missing='keep').setup('fit')
 
 
 def test_samples_that_cannot_be_used_stop_before_training(

@@ -235,6 +235,28 @@ def test_missing_pairs_can_be_skipped_or_kept(pool: Path) -> None:
     assert len(sar) == 6
 
 
+def test_no_pair_is_left(pool: Path) -> None:
+    for number in range(6):
+        (pool / ('ms' if number % 2 else 'sar') / 'pool' / f'p{number}.tif').unlink()
+    options: dict[str, Any] = {'unlabelled': 'pool', 'missing': 'keep'}
+    assert PairedFolders(str(pool), **options).unlabelled_samples == 0
+    sar = PairedFolders(str(pool), modalities=['sar'], **options)
+    assert sar.unlabelled_samples == 3
+    with pytest.raises(PairingError, match='need the same stem'):
+        PairedFolders(str(pool), 'unlabelled', **options)
+    # of a group
+    for path in pool.glob('*/pool'):
+        shutil.rmtree(path)
+    for number in (1, 5, 9, 13, 17):
+        for name in ('Crop', 'Water'):
+            (pool / 'ms' / name / f'{name}_{number}.tif').unlink()
+    options = {'split_scheme': 'groups', 'groups': 'groups.csv', 'missing': 'skip'}
+    options |= {'unlabelled_groups': ['b']}
+    assert PairedFolders(str(pool), **options).unlabelled_samples == 0
+    with pytest.raises(SplitError, match=r"'unlabelled' is empty.*'ms', 'sar'"):
+        PairedFolders(str(pool), 'unlabelled', **options)
+
+
 @pytest.mark.parametrize(
     ('name', 'shape', 'error', 'match'),
     [

@@ -6,12 +6,14 @@
 import json
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -202,17 +204,20 @@ def test_transfer_that_would_never_begin(
 def test_the_best_modality_guides(capsys: pytest.CaptureFixture[str]) -> None:
     transfer = Transfer(('ms', 'sar', 'lidar'), None, warmup=2)
     scores = {'val_ms_F1Score': 0.5, 'val_sar_F1Score': 0.75, 'val_lidar_F1Score': 0.75}
-    transfer.choose(scores, epoch=0)
-    assert transfer.guide is None
     # a validation that is less frequent than the epochs
-    transfer.choose({}, epoch=1)
+    transfer.choose(epoch=1)
     assert transfer.guide is None
+    transfer.record({'val_ms_F1Score': 0.5})
     with pytest.raises(SettingError, match=r"scored \['ms'\] of"):
-        transfer.choose({'val_ms_F1Score': 0.5}, epoch=1)
-    transfer.choose({k: torch.tensor(v) for k, v in scores.items()}, epoch=1)
+        transfer.choose(epoch=1)
+    transfer.record({k: torch.tensor(v) for k, v in scores.items()})
+    transfer.choose(epoch=0)
+    assert transfer.guide is None
+    transfer.choose(epoch=1)
     # ties go to the first
     assert transfer.guide == 'sar'
-    transfer.choose({k: 1 - v for k, v in scores.items()}, epoch=2)
+    transfer.record({k: 1 - v for k, v in scores.items()})
+    transfer.choose(epoch=2)
     assert transfer.guide == 'sar'
     assert [transfer.active_guide(epoch) for epoch in range(3)] == [None, None, 'sar']
 
@@ -256,6 +261,54 @@ def test_a_resumed_run_keeps_its_guide(
         task = tiny(transfer=True, transfer_guide=named)
         task.on_load_checkpoint(checkpoint | {'transfer_guide': other})
         assert task.transfer_guide == expected
+
+
+@pytest.mark.filterwarnings('ignore:Checkpoint directory')
+def test_scores_of_before_a_checkpoint_still_decide(tmp_path: Path) -> None:
+    def fit(name: str, **kwargs: Any) -> Guided:
+        torch.manual_seed(0)
+        settings = {'num_classes': 2, 'model': 'test_resnet', 'normalization': 'none'}
+        task = Guided(**settings, transfer=True, transfer_warmup=3)
+        loader = DataLoader(Pairs(), batch_size=6)
+        last = trainer(tmp_path / name, 4, check_val_every_n_epoch=2)
+        # right after a validation, which decides when the next epoch ends
+        options = {'save_top_k': -1, 'save_on_train_epoch_end': False}
+        of_validation = ModelCheckpoint(tmp_path, '{epoch}', **options)
+        last.callbacks.append(of_validation)  # ty: ignore[missing-attribute]
+        last.fit(task, loader, loader, **kwargs)
+        return task
+
+    whole = fit('whole')
+    assert whole.transfer_guide is not None
+    assert whole.seen == [None, None, None, whole.transfer_guide]
+    path = tmp_path / 'epoch=1.ckpt'
+    assert torch.load(path, weights_only=True)['transfer_guide'] is None
+    resumed = fit('resumed', ckpt_path=path, weights_only=True)
+    assert resumed.seen == [None, whole.transfer_guide]
+    assert same(whole.state_dict(), resumed.state_dict())
+
+
+@pytest.mark.parametrize(
+    ('of_trainer', 'problem'),
+    [
+        ({'max_steps': 2}, 'in epoch 1, with transfer_warmup=1 and the guide sar'),
+        (
+            {'check_val_every_n_epoch': None, 'val_check_interval': 7},
+            'in epoch 3, with transfer_warmup=1 and no guide chosen',
+        ),
+        ({'fast_dev_run': 1}, None),
+    ],
+)
+def test_a_transfer_that_never_began_is_told(
+    of_trainer: dict[str, Any], problem: str | None, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    task = tiny(transfer=True, normalization='none')
+    loader = DataLoader(Pairs(), batch_size=6)
+    # any other warning is an error
+    told = pytest.warns(UserWarning, match=problem) if problem else nullcontext()
+    with told:
+        trainer(tmp_path, **{'epochs': 3, **of_trainer}).fit(task, loader, loader)
 
 
 @pytest.mark.slow

@@ -173,6 +173,8 @@ class MultiModalDataModule(NonGeoDataModule):
             BatchSizeError: If a training batch would hold one sample only.
             SettingError: If several processes would train, *resident* is not possible,
                 or the task needs paired batches or cannot use samples without labels.
+            SplitError: If samples without labels are named, but none has the
+                modalities.
         """
         if stage == 'fit':
             self._check_training()
@@ -253,7 +255,7 @@ class MultiModalDataModule(NonGeoDataModule):
         }
         self._train_datasets = dict(sources)
         ratio, size = self.unlabelled_ratio, self.batch_size
-        if uses_unlabelled(dataset, ratio, size, task):
+        if uses_unlabelled(sources.values(), ratio, size, task):
             for name, source in sources.items():
                 others = self.make_dataset('unlabelled', modalities=source.modalities)
                 self._train_datasets[name] = join(source, others)

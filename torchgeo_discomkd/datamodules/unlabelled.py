@@ -3,11 +3,11 @@
 
 """Samples without labels in training batches."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import chain, islice, repeat
 
 from ..datasets import JoinedDataset, MultiModalDataset, check_unlabelled
-from ..errors import SettingError
+from ..errors import SettingError, SplitError
 from .sampling import RemainderBatchSampler, SeededSampler
 
 
@@ -28,29 +28,43 @@ def check_ratio(ratio: float) -> None:
 
 
 def uses_unlabelled(
-    dataset: MultiModalDataset, ratio: float, batch_size: int, task: object | None
+    datasets: Collection[MultiModalDataset],
+    ratio: float,
+    batch_size: int,
+    task: object | None,
 ) -> bool:
     """Return whether training batches hold samples without labels.
 
     Args:
-        dataset: The training split.
-        ratio: Their number for each labelled sample.
+        datasets: The training split: one data set of all modalities if batches are
+            paired, else one of each modality.
+        ratio: Samples without labels for each labelled one.
         batch_size: Labelled samples in a batch.
         task: The task that is trained, if it is known; with the attribute
             *uses_unlabelled* set if it can use them.
 
     Raises:
         SettingError: If the task cannot use them, or *ratio* has no effect.
+        SplitError: If a data set has none, though some are named.
     """
-    found = dataset.unlabelled_samples
-    if not found and ratio not in (0, 1):
+    counts = [(d.modalities, d.unlabelled_samples) for d in datasets]
+    named = any(count is not None for _, count in counts)
+    if not named and ratio not in (0, 1):
         raise SettingError(
             f'unlabelled_ratio={ratio}, but the data have no samples without labels: '
             'name them (--data.unlabelled, --data.unlabelled_groups), or leave the '
             'ratio out.'
         )
-    if not found or ratio == 0:
+    if not named or ratio == 0:
         return False
+    if lacking := [' and '.join(m) for m, count in counts if not count]:
+        raise SplitError(
+            f'no sample without a label is left for {", ".join(lacking)} (paired '
+            "batches and missing='skip' need those with all modalities): add images to "
+            'the unlabelled folder or groups, name others, or leave them out with '
+            '--data.unlabelled_ratio 0.'
+        )
+    found = max(count or 0 for _, count in counts)
     if task is not None and not getattr(task, 'uses_unlabelled', False):
         raise SettingError(
             f'{type(task).__name__} cannot learn from the {found} samples without '

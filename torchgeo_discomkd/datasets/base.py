@@ -45,8 +45,8 @@ class MultiModalDataset(NonGeoDataset, ABC):
         units: Unit of the pixel values for each modality: 'dB', 'linear' or any text.
         labels: int64 labels of this split, shape (N,); -1 for samples without a label,
             which only the split 'unlabelled' of some data sets has.
-        unlabelled_samples: Number of samples of that split, known to the split for
-            training; 0 without it.
+        unlabelled_samples: Number of samples of that split that have all *modalities*,
+            known to the split for training; None without such a split.
         missing_values: What to do with missing pixels: 'mean' passes them on as NaN,
             'error' refuses the tile.
         transforms: A function that takes a sample and returns a transformed one.
@@ -81,7 +81,7 @@ class MultiModalDataset(NonGeoDataset, ABC):
     bands: dict[str, tuple[str, ...]]
     units: dict[str, str]
     labels: Tensor
-    unlabelled_samples: int = 0
+    unlabelled_samples: int | None = None
     missing_values: Literal['mean', 'error'] = 'mean'
     transforms: Callable[[Sample], Sample] | None = None
     counts: Sequence[FolderCounts] = ()

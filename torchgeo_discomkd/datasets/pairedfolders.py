@@ -201,6 +201,7 @@ class PairedFolders(StoredDataset):
         self._keys = self._select(tiles, pool, split)
         self.labels = self._labels_of(self._keys)
         if split == 'train' and self._has_unlabelled:
+            # with missing='keep' there may be none of all modalities, but of each
             self.unlabelled_samples = len(self._select(tiles, pool, UNLABELLED))
         # the first labelled tile has the bands that all must have
         first = {m: tiles[m][min(tiles[m])] for m in self.modalities}
@@ -234,6 +235,12 @@ class PairedFolders(StoredDataset):
 
     def _labels_of(self, keys: Sequence[Key]) -> Tensor:
         if self.split == UNLABELLED:
+            if not keys:
+                raise SplitError(
+                    f"Split '{UNLABELLED}' is empty: no sample without a label has all "
+                    f'of {list(self.modalities)}. Complete it, or name another folder '
+                    'or other groups.'
+                )
             return torch.full((len(keys),), NO_LABEL)
         label_of = {name: label for label, name in enumerate(self.classes)}
         labels = torch.tensor([label_of[c] for c, _ in keys]).long()
@@ -267,14 +274,14 @@ class PairedFolders(StoredDataset):
     def _select(self, tiles: Tiles, pool: Tiles, split: str) -> list[Key]:
         """Return the samples of a split, in order."""
         if pool and split == UNLABELLED:
-            return sorted(self._usable(pool))
+            return sorted(self._usable(pool, optional=self.split != UNLABELLED))
         usable = self._usable(tiles)
         rank = {name: label for label, name in enumerate(self.classes)}
         keys = sorted(set().union(*tiles.values()), key=lambda k: (rank[k[0]], k[1]))
         positions = self._split_positions(keys, [rank[name] for name, _ in keys], split)
         return [keys[i] for i in positions.tolist() if keys[i] in usable]
 
-    def _usable(self, tiles: Tiles) -> set[Key]:
+    def _usable(self, tiles: Tiles, optional: bool = False) -> set[Key]:
         """Return the samples that have all modalities that they need."""
         problem = describe_incomplete(tiles)
         if problem and self.missing == 'error':
@@ -287,7 +294,7 @@ class PairedFolders(StoredDataset):
             tiles if self.missing == 'skip' else {m: tiles[m] for m in self.modalities}
         )
         usable = complete_samples(wanted)
-        if not usable:
+        if not usable and not (optional and self.missing == 'keep'):
             advice = self._propose_pattern(tiles) or (
                 'The files of a sample need the same stem.'
             )

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightning.pytorch import Trainer
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torchgeo.datasets.utils import Sample
 
@@ -34,6 +35,8 @@ class Transfer:
         modalities: All modalities.
         named: Whether the guide is set by the user.
         warmup: Number of epochs without transfer.
+        scores: Weighted F1 of the modalities in the last validation before the choice.
+        began: Whether a guide has been active in this training.
     """
 
     def __init__(
@@ -67,6 +70,8 @@ class Transfer:
         self.named = guide is not None
         self.guide = guide
         self.warmup = warmup
+        self.scores: dict[str, float] = {}
+        self.began = False
 
     def active_guide(self, epoch: int) -> str | None:
         """Return the guide of an epoch.
@@ -105,12 +110,25 @@ class Transfer:
                 '--model.transfer_warmup (0 with a --model.transfer_guide).'
             )
 
-    def choose(self, metrics: Mapping[str, Any], epoch: int) -> None:
-        """Choose the guide at the end of the warm-up, once and for all.
+    def record(self, metrics: Mapping[str, Any]) -> None:
+        """Keep the scores of a validation, as long as no guide is chosen.
 
         Args:
-            metrics: The scores of the last validation, 'val_<modality>_F1Score'; ties
-                go to the first modality.
+            metrics: The scores by name, such as 'val_<modality>_F1Score'.
+        """
+        if self.guide is None:
+            self.scores = {
+                m: float(metrics[key])
+                for m in self.modalities
+                if (key := f'val_{m}_F1Score') in metrics
+            }
+
+    def choose(self, epoch: int) -> None:
+        """Choose the guide at the end of the warm-up, once and for all.
+
+        The best score of the last validation wins, and the first modality in a tie.
+
+        Args:
             epoch: Number of the epoch that ends.
 
         Raises:
@@ -118,11 +136,7 @@ class Transfer:
         """
         if self.guide is not None or epoch < self.warmup - 1:
             return
-        scores = {
-            m: float(metrics[key])
-            for m in self.modalities
-            if (key := f'val_{m}_F1Score') in metrics
-        }
+        scores = self.scores
         if not scores:
             # validation is less frequent: the next one chooses
             return
@@ -138,6 +152,25 @@ class Transfer:
         rank_zero_info(
             f'transfer: {self.guide} guides {", ".join(others)} from epoch '
             f'{epoch + 2} on (validation F1: {text})'
+        )
+
+    def warn_unless_begun(self, trainer: Trainer) -> None:
+        """Warn, after training, if it never came to a transfer.
+
+        Args:
+            trainer: The trainer.
+
+        Warns:
+            UserWarning: If no guide was active in any epoch.
+        """
+        if self.began or trainer.fast_dev_run:  # ty: ignore[missing-attribute]
+            return
+        guide = 'no guide chosen' if self.guide is None else f'the guide {self.guide}'
+        rank_zero_warn(
+            f'transfer never began, because training ended in epoch '
+            f'{trainer.current_epoch}, with transfer_warmup={self.warmup} and {guide}: '
+            'train longer, set a shorter --model.transfer_warmup, or name the guide, '
+            '--model.transfer_guide, if no validation came in time to choose it.'
         )
 
 
@@ -257,6 +290,23 @@ class GuidedTask(MultiModalTrainingTask):
             'embedding_transfer': embedding_transfer_loss(invariant, guide),
         }
 
+    def on_train_start(self) -> None:
+        """Note whether a resumed training continues with a guide."""
+        super().on_train_start()
+        if self._transfer is not None:
+            self._transfer.began = self.active_guide is not None
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the scores and, while a guide is to be chosen, keep them.
+
+        Checkpoints hold them: those of an earlier epoch may decide.
+        """
+        super().on_validation_epoch_end()
+        trainer = self.trainer
+        fitting = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
+        if self._transfer is not None and fitting:
+            self._transfer.record(trainer.callback_metrics)
+
     def on_train_epoch_end(self) -> None:
         """Log the loss and its terms and, after the warm-up, choose the guide.
 
@@ -265,20 +315,32 @@ class GuidedTask(MultiModalTrainingTask):
         """
         super().on_train_epoch_end()
         if self._transfer is not None:
-            metrics = self.trainer.callback_metrics
-            self._transfer.choose(metrics, self.current_epoch)
+            self._transfer.began |= self.active_guide is not None
+            self._transfer.choose(self.current_epoch)
+
+    def on_train_end(self) -> None:
+        """Warn if it never came to a transfer.
+
+        Warns:
+            UserWarning: If transfer is on, but no guide was active in any epoch.
+        """
+        super().on_train_end()
+        if self._transfer is not None:
+            self._transfer.warn_unless_begun(self.trainer)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Record the guide, too.
+        """Record the guide, too, and the scores that may still choose it.
 
         Args:
             checkpoint: The checkpoint.
         """
         super().on_save_checkpoint(checkpoint)
         checkpoint['transfer_guide'] = self.transfer_guide
+        if self._transfer is not None:
+            checkpoint['transfer_scores'] = self._transfer.scores
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Check the checkpoint and restore a guide that it chose.
+        """Check the checkpoint and restore a guide that it chose, or is to choose.
 
         Args:
             checkpoint: The checkpoint.
@@ -291,3 +353,4 @@ class GuidedTask(MultiModalTrainingTask):
         super().on_load_checkpoint(checkpoint)
         if self._transfer is not None and not self._transfer.named:
             self._transfer.guide = checkpoint.get('transfer_guide')
+            self._transfer.scores = checkpoint.get('transfer_scores', {})
