@@ -193,7 +193,7 @@ class BenchmarkConfig:
         return {
             f'extensions={self.extensions}: the data have no unlabelled part. Name it '
             f'in the arguments of the data module ({" or ".join(UNLABELLED)}), or in '
-            'run_data': without_labels and not self.has_unlabelled,
+            'run_data for every run': without_labels and not self._all_unlabelled,
             f'unlabelled_ratio={ratio}: set it above 0': ratio <= 0,
             f'transfer={self.transfer}: it needs an extension with transfer': bool(
                 self.transfer
@@ -213,6 +213,12 @@ class BenchmarkConfig:
     def has_unlabelled(self) -> bool:
         """Whether a part of the data is given without labels."""
         return any(args.get(name) for args in self._data_args for name in UNLABELLED)
+
+    @property
+    def _all_unlabelled(self) -> bool:
+        args, runs = self.data.get('init_args') or {}, self.run_data or [{}]
+        parts = [args | run for run in runs[: self.runs]]
+        return all(any(part.get(name) for name in UNLABELLED) for part in parts)
 
     @property
     def all_runs(self) -> range:
@@ -282,6 +288,25 @@ class BenchmarkConfig:
         if own['formulations'][:1] != (other.get('formulations') or [None])[:1]:
             found.append('formulations: the first one differs')
         return found
+
+    def joined(self, other: Mapping[str, Any]) -> dict[str, Any]:
+        """Return this configuration, with all that rows of another one depend on.
+
+        Args:
+            other: A configuration that may share its results, as a dictionary from
+                ``asdict``; empty if there is none.
+
+        Returns:
+            A dictionary like that from ``asdict``.
+        """
+        own, theirs = asdict(self), _defaults() | dict(other)
+        if other and theirs['runs'] * theirs['seeds'] > len(self.all_runs):
+            own |= {name: theirs[name] for name in ('runs', 'seeds', 'run_data')}
+        if theirs['extensions']:
+            extensions = dict.fromkeys([*theirs['extensions'], *self.extensions])
+            kept = {name: theirs[name] for name in ('transfer', 'unlabelled_ratio')}
+            own |= kept | {'extensions': list(extensions)}
+        return own
 
 
 def _defaults() -> dict[str, Any]:

@@ -154,7 +154,11 @@ class Processes:
         process, training = self._busy[connection]
         try:
             outcome = connection.recv()
-            self._idle.append(process)
+            if isinstance(outcome, str):
+                # after an error on a GPU nothing would work in this process again
+                process.end()
+            else:
+                self._idle.append(process)
         except (EOFError, ConnectionError):
             outcome = process.why_it_ended()
         del self._busy[connection]
@@ -173,6 +177,10 @@ class _Process:
             self.process.start()
         # so that the end of the process can be seen
         other.close()
+
+    def end(self) -> None:
+        self.connection.close()
+        self.process.join()
 
     def why_it_ended(self) -> str:
         self.process.join()

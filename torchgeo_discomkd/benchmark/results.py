@@ -5,7 +5,7 @@
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -78,8 +78,9 @@ class Results:
 
     @property
     def frame(self) -> pd.DataFrame:
-        """All rows."""
-        return pd.DataFrame(self.rows, columns=None if self.rows else list(COLUMNS))
+        """Rows of the runs of the configuration; the folder may contain others, too."""
+        rows = [row for row in self.rows if row['run'] in self.config.all_runs]
+        return pd.DataFrame(rows, columns=None if rows else list(COLUMNS))
 
     def run_folder(self, training: Training) -> Path:
         """Return the folder of a training; it need not exist yet.
@@ -107,8 +108,13 @@ class Results:
         return bool(self.find(training.run, training.name))
 
     def claim(self) -> None:
-        """Write the configuration, which claims the folder."""
-        self._write_json('benchmark.json', asdict(self.config))
+        """Write the configuration, which claims the folder.
+
+        Of an earlier one that has rows which this one does not ask for, it keeps what
+        these depend on: they count as finished when they are asked for again.
+        """
+        owner = self._read_json('benchmark.json') or {}
+        self._write_json('benchmark.json', self.config.joined(owner))
 
     def add(self, training: Training, rows: list[dict[str, Any]]) -> None:
         """Add all rows of a finished training at once.
@@ -118,7 +124,7 @@ class Results:
             rows: A row for each of its classifiers.
         """
         self.rows += rows
-        data = self.frame.to_csv(index=False).encode()
+        data = pd.DataFrame(self.rows).to_csv(index=False).encode()
         write_atomically(self.folder / 'results.csv', data)
         if self.failures.pop(training.label, None) is not None:
             self._write_json('failures.json', self.failures)

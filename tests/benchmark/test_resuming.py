@@ -1,0 +1,76 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""A results folder whose configuration is narrowed and widened again."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from torchgeo_discomkd.benchmark import BenchmarkConfig, plan
+from torchgeo_discomkd.benchmark.results import COLUMNS, Results
+from torchgeo_discomkd.errors import RunFolderExistsError, SettingError
+
+DATA = {'class_path': 'PairedFoldersDataModule', 'init_args': {'root': 'tiles'}}
+
+
+def finished(folder: Path, **settings: object) -> BenchmarkConfig:
+    """Return a configuration whose trainings are all finished."""
+    config = BenchmarkConfig(str(folder), DATA, {'ms': 13, 'sar': 2}, 2, **settings)  # ty: ignore[invalid-argument-type]
+    results = Results(config)
+    results.claim()
+    for training in plan(config):
+        row = dict.fromkeys(COLUMNS, 0)
+        named = {'training': training.name, 'run': training.run}
+        results.add(training, [row | named])
+    return config
+
+
+def test_rows_of_other_runs_stay_but_are_not_reported(tmp_path: Path) -> None:
+    config = finished(tmp_path, runs=4)
+    fewer = Results(replace(config, runs=2))
+    assert set(fewer.frame.run) == {0, 1}
+    assert {row['run'] for row in fewer.rows} == {0, 1, 2, 3}
+    fewer.claim()
+    training = plan(fewer.config)[0]
+    fewer.add(training, [fewer.rows[0]])
+    assert set(Results(config).frame.run) == {0, 1, 2, 3}
+
+
+def test_runs_are_not_taken_for_seeds(tmp_path: Path) -> None:
+    config = finished(tmp_path, runs=4)
+    fewer = replace(config, runs=2)
+    Results(fewer).claim()
+    with pytest.raises(RunFolderExistsError, match='runs x seeds: 4 x 1 -> 2 x 2'):
+        Results(replace(fewer, seeds=2))
+
+
+def test_run_data_of_rows_that_were_not_asked_for_meanwhile(tmp_path: Path) -> None:
+    data = [{'test_groups': [name]} for name in 'abcd']
+    config = finished(tmp_path, runs=4, run_data=data)
+    Results(replace(config, runs=2, run_data=data[:2])).claim()
+    assert len(Results(config).rows) == len(plan(config))
+    changed = [*data[:3], {'test_groups': ['e']}]
+    with pytest.raises(RunFolderExistsError, match='run_data'):
+        Results(replace(config, run_data=changed))
+
+
+def test_ratio_of_rows_that_were_not_asked_for_meanwhile(tmp_path: Path) -> None:
+    data = [{'unlabelled_groups': ['a']}]
+    settings = {'runs': 1, 'run_data': data, 'extensions': ['unlabelled']}
+    config = finished(tmp_path, **settings)
+    Results(replace(config, extensions=[])).claim()
+    Results(config)
+    with pytest.raises(RunFolderExistsError, match='unlabelled_ratio'):
+        Results(replace(config, unlabelled_ratio=0.5))
+
+
+def test_every_rotation_needs_unlabelled_pairs() -> None:
+    with pytest.raises(SettingError, match='for every run'):
+        BenchmarkConfig(
+            *('results', DATA, {'ms': 13, 'sar': 2}, 2),
+            runs=2,
+            run_data=[{'unlabelled_groups': ['a']}, {}],
+            extensions=['unlabelled'],
+        )
