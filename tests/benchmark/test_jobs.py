@@ -45,6 +45,7 @@ def endless(training: Training, file: Path) -> Outcome:
         time.sleep(1)
 
 
+@pytest.mark.slow
 def test_an_interrupt_ends_the_processes(
     write_config: WriteConfig, tmp_path: Path
 ) -> None:
