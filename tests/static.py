@@ -9,38 +9,35 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from torchgeo_discomkd.performance.replay import Replay
+
 
 def capture_static(module: nn.Module, args: tuple[Tensor, ...]) -> Callable[..., Any]:
     """Return a callable with static inputs, results and gradients.
 
-    Like ``torch.cuda.make_graphed_callables`` it runs the module some times before, and
-    every call overwrites what the last one returned.
+    Like a capture it runs the module some times before, and every call overwrites what
+    the last one returned.
     """
     parameters = [p for p in module.parameters() if p.requires_grad]
     for _ in range(4):
         loss, terms = module(*args)
-        gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+        found = torch.autograd.grad(loss, parameters, allow_unused=True)
     results = (loss.detach().clone(), terms.detach().clone())
-    static = [None if g is None else g.clone() for g in gradients]
+    static = [None if g is None else g.clone() for g in found]
+    outer, fresh = torch.ones_like(loss), [*found]
 
-    class Replay(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx: Any, *inputs: Tensor) -> tuple[Tensor, ...]:
-            for arg, value in zip(args, inputs, strict=False):
-                arg.copy_(value)
-            with torch.enable_grad():
-                loss, terms = module(*args)
-            ctx.gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
-            for result, value in zip(results, (loss, terms), strict=True):
-                result.copy_(value)
-            return tuple(result.detach() for result in results)
+    def forward() -> None:
+        with torch.enable_grad():
+            loss, terms = module(*args)
+        fresh[:] = torch.autograd.grad(loss, parameters, allow_unused=True)
+        for result, value in zip(results, (loss, terms), strict=True):
+            result.copy_(value.detach())
 
-        @staticmethod
-        def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
-            for buffer, gradient in zip(static, ctx.gradients, strict=True):
-                if buffer is not None:
-                    torch.mul(gradient, outer[0], out=buffer)
-            found = [None if b is None else b.detach() for b in static]
-            return (*(None for _ in args), *found)
+    def backward() -> None:
+        for buffer, gradient in zip(static, fresh, strict=True):
+            if buffer is not None:
+                torch.mul(gradient, outer, out=buffer)
 
-    return lambda *inputs: Replay.apply(*inputs, *parameters)
+    pairs = zip(parameters, static, strict=True)
+    used = [(p, buffer) for p, buffer in pairs if buffer is not None]
+    return Replay(args, results, used, outer, forward, backward)

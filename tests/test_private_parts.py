@@ -183,6 +183,15 @@ PARTS = [
     ),
     Part(
         library='torch',
+        name='torch.Tensor._post_accumulate_grad_hooks',
+        word='_post_accumulate_grad_hooks',
+        used_in=('performance.graphs',),
+        seen_in='2.15.0',
+        find=lambda: torch.zeros(0),
+        usable=lambda found: found._post_accumulate_grad_hooks is None,
+    ),
+    Part(
+        library='torch',
         name='torch.nn.Module._backward_hooks',
         word='_backward_hooks',
         used_in=('performance.graphs',),

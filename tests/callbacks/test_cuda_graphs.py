@@ -372,7 +372,9 @@ def test_a_task_can_be_copied_while_it_has_a_graph() -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
-def test_fifty_real_steps_are_the_same() -> None:
+def test_fifty_real_steps_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    # otherwise fifty computed steps differ as much from themselves
+    monkeypatch.setenv('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
     losses = []
     for enabled in (False, True):
         task = discomkd(students=True).cuda()
@@ -395,6 +397,7 @@ def test_fifty_real_steps_are_the_same() -> None:
             accelerator='cuda',
             devices=1,
             max_steps=50,
+            deterministic=True,
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -402,5 +405,6 @@ def test_fifty_real_steps_are_the_same() -> None:
         )
         trainer.fit(task, loader())
         losses.append(torch.stack(seen))
+    torch.use_deterministic_algorithms(False)
     assert len(losses[0]) == 50
     torch.testing.assert_close(losses[1], losses[0], rtol=1e-4, atol=0)

@@ -166,13 +166,27 @@ def test_a_wrong_capture_is_never_used(
     assert captures == [6]
 
 
-def test_hooks_are_not_skipped() -> None:
-    module = Small()
-    calls = []
+def forward_hook(module: Small, calls: list[int]) -> None:
     module.network[0].register_forward_hook(lambda *args: calls.append(1))
+
+
+def gradient_hook(module: Small, calls: list[int]) -> None:
+    module.network[0].weight.register_hook(lambda gradient: calls.append(1))
+
+
+def accumulation_hook(module: Small, calls: list[int]) -> None:
+    weight = module.network[0].weight
+    weight.register_post_accumulate_grad_hook(lambda parameter: calls.append(1))
+
+
+@pytest.mark.parametrize('hook', [forward_hook, gradient_hook, accumulation_hook])
+def test_hooks_are_not_skipped(hook: Callable[[Small, list[int]], None]) -> None:
+    module = Small()
+    calls: list[int] = []
+    hook(module, calls)
     objective, captures = graphed(module)
     for seed in range(4):
-        step(objective, batch(seed=seed))
+        step(objective, batch(seed=seed)).backward()
     assert not captures
     assert 'hooks' in str(objective.reason)
     assert len(calls) == 4
@@ -274,8 +288,23 @@ def test_verification_finds_new_hooks() -> None:
     assert 'hooks' in str(objective.reason)
 
 
+def test_a_replayed_step_goes_backward_once_and_before_the_next() -> None:
+    module = Small()
+    objective, _ = graphed(module)
+    for seed in range(4):
+        late = step(objective, batch(seed=seed))
+    last = step(objective, batch(seed=5))
+    assert objective.replays == 3
+    with pytest.raises(RuntimeError, match='before the next step'):
+        late.backward()
+    last.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match='backward once'):
+        last.backward()
+
+
+@pytest.mark.parametrize('factor', [1.0, 0.5])
 @pytest.mark.parametrize('in_place', [False, True])
-def test_gradients_that_stay_are_added_up(in_place: bool) -> None:
+def test_gradients_that_stay_are_added_up(in_place: bool, factor: float) -> None:
     torch.manual_seed(0)
     module = Small()
     module.network[2].p = 0.0
@@ -286,8 +315,7 @@ def test_gradients_that_stay_are_added_up(in_place: bool) -> None:
         for loss, network in zip(losses, (module, plain), strict=True):
             if in_place:
                 network.zero_grad(set_to_none=False)
-            objective.keep_gradients()
-            loss.backward()
+            (factor * loss).backward()
     # its replay must not change them either
     objective.verify()
     assert objective.replays > 2

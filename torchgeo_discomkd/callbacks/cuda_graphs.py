@@ -3,7 +3,7 @@
 
 """Training steps on a GPU that do not wait for Python."""
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, ClassVar, Protocol, cast
@@ -12,11 +12,11 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from lightning.pytorch.strategies import SingleDeviceStrategy
-from lightning.pytorch.utilities import CombinedLoader, rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 
-from ..performance.capture import THREAD_LOCAL, Capture, capture_cuda
+from ..performance.capture import Capture, capture_cuda
 from ..performance.graphs import BFLOAT16, FLOAT32, GraphedObjective
 
 #: Precisions of Lightning in which steps can be replayed.
@@ -161,20 +161,6 @@ class CudaGraphs(Callback):
         if graphs.reason is not None:
             self._report(graphs.reason)
 
-    def on_before_backward(
-        self, trainer: Trainer, pl_module: LightningModule, loss: Tensor
-    ) -> None:
-        """Keep gradients that the optimizer has not set to None.
-
-        Args:
-            trainer: The trainer.
-            pl_module: The task.
-            loss: Not used.
-        """
-        graphs: GraphedObjective | None = getattr(pl_module, 'graphs', None)
-        if graphs is not None:
-            graphs.keep_gradients()
-
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Give back the memory of the graph.
 
@@ -224,25 +210,12 @@ def _obstacle(trainer: Trainer, task: LightningModule) -> str | None:
         return f'the objective of {name} may change with every step'
     if trainer.precision not in PRECISIONS:
         return f'precision {trainer.precision} is not among {", ".join(PRECISIONS)}'
-    if not THREAD_LOCAL and any(map(_pins_in_a_thread, _loaders(trainer))):
-        return 'pin_memory with worker processes needs a newer PyTorch'
     return None
 
 
 def _definer(task: LightningModule, name: str) -> type:
     """Return the class that defines an attribute of a task."""
     return next(c for c in type(task).__mro__ if name in vars(c))
-
-
-def _loaders(trainer: Trainer) -> Iterable[Any]:
-    for loaders in (trainer.train_dataloader, trainer.val_dataloaders):
-        yield from CombinedLoader(loaders).flattened if loaders else ()
-
-
-def _pins_in_a_thread(loader: Any) -> bool:
-    return bool(
-        getattr(loader, 'pin_memory', False) and getattr(loader, 'num_workers', 0)
-    )
 
 
 def _context(trainer: Trainer) -> Callable[[], AbstractContextManager[Any]]:

@@ -26,7 +26,7 @@ PATIENCE = 2
 #: steps that are launched one by one.
 WORTHWHILE = 100
 
-HOOKS = 'a module has hooks, which a graph would not call'
+HOOKS = 'a module or a parameter has hooks, which a graph would not call'
 
 
 class Tolerance(NamedTuple):
@@ -172,7 +172,6 @@ class GraphedObjective:
         if self._has_hooks():
             self.give_up(HOOKS)
             return
-        self.keep_gradients()
         batch = self._batches[1]
         problem = self._difference(self._graph, tuple(batch), batch)
         if problem is not None:
@@ -180,17 +179,6 @@ class GraphedObjective:
                 f'{problem}: a module has changed, or the objective depends on more '
                 'than objective_state says'
             )
-
-    def keep_gradients(self) -> None:
-        """Move gradients out of the memory of the graph, which a replay overwrites.
-
-        To be called before each backward pass, in case gradients are not set to None.
-        """
-        if self._graph is None:
-            return
-        for parameter in self._parameters:
-            if parameter.grad is not None:
-                parameter.grad = parameter.grad.clone()
 
     def give_up(self, reason: str) -> None:
         """Compute all further steps as usual.
@@ -247,6 +235,8 @@ class GraphedObjective:
             or m._backward_hooks
             or m._backward_pre_hooks
             for m in self._modules
+        ) or any(
+            p._backward_hooks or p._post_accumulate_grad_hooks for p in self._parameters
         )
 
     def _flat(self, names: tuple[str, ...]) -> FlatObjective:
