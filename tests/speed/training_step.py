@@ -233,6 +233,7 @@ def against_plain(options: Namespace, device: torch.device) -> None:
         names += GRAPHED
     else:
         sys.stdout.write('CUDA graphs are for a GPU: left out.\n')
+    names = [n for n in names if n in {'plain', *(options.only or names)}]
     arguments = ('--batch-size', options.batch_size, '--device', device.type)
     module = 'tests.speed.training_step'
     found = in_turns(module, names, options.rounds, *arguments)
@@ -282,6 +283,7 @@ def main() -> None:
         ('--batch-size', {'type': int, 'default': 128}),
         ('--rounds', {'type': int, 'default': 3}),
         ('--device', {'type': device_of, 'default': device_of('auto')}),
+        ('--only', {'nargs': '+', 'help': 'these alternatives, and plain'}),
         ('--compile', {'action': 'store_true', 'help': 'a compiled network, too'}),
         ('--time', {'help': 'one alternative (internal)'}),
         (
