@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from .replay import Replay
 
@@ -84,29 +85,69 @@ def capture_cuda(module: nn.Module, args: tuple[Tensor, ...]) -> Callable[..., A
     Raises:
         RuntimeError: If the module waits for the GPU, or cannot be captured.
     """
-    parameters = [p for p in module.parameters() if p.requires_grad]
-    with warnings.catch_warnings():
-        warnings.filterwarnings('ignore', 'Synchronization debug mode', UserWarning)
-        warnings.filterwarnings('ignore', '.*AccumulateGrad node', UserWarning)
-        _check_waiting(module, args, parameters)
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(WARM_UP):
-                _gradients(module(*args)[0], parameters)
-        torch.cuda.current_stream().wait_stream(stream)
-        forward, backward = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
-        # pinning threads of data loaders may go on
-        mode = 'thread_local'
-        with torch.cuda.graph(forward, stream=stream, capture_error_mode=mode):
-            loss, terms = module(*args)
-        outer = torch.ones_like(loss)
-        with torch.cuda.graph(
-            backward, forward.pool(), stream=stream, capture_error_mode=mode
-        ):
-            gradients = _gradients(loss, parameters, outer)
+    _check_waiting(module, args)
+    step = OnAliases(module, args)
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(WARM_UP):
+            step.gradients(step.results()[0])
+    torch.cuda.current_stream().wait_stream(stream)
+    forward, backward = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
+    # pinning threads of data loaders may go on
+    mode = 'thread_local'
+    with torch.cuda.graph(forward, stream=stream, capture_error_mode=mode):
+        loss, terms = step.results()
+    outer = torch.ones_like(loss)
+    with torch.cuda.graph(
+        backward, forward.pool(), stream=stream, capture_error_mode=mode
+    ):
+        gradients = step.gradients(loss, outer)
     results = (loss.detach(), terms)
     return Replay(args, results, gradients, outer, forward.replay, backward.replay)
+
+
+class OnAliases:
+    """A step computed on aliases of the parameters.
+
+    As long as a loss of a parameter is alive, autograd ties the parameter to the stream
+    of that loss, and makes this stream wait: in a capture that is an error.
+    """
+
+    def __init__(self, module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        """Initialize a new OnAliases instance.
+
+        Args:
+            module: Returns a loss first.
+            args: Its arguments.
+        """
+        self._module = module
+        self._args = args
+        trained = {n: p for n, p in module.named_parameters() if p.requires_grad}
+        self._parameters = list(trained.values())
+        self._aliases = {n: p.detach().requires_grad_() for n, p in trained.items()}
+
+    def results(self) -> tuple[Tensor, Tensor]:
+        """Return what the module returns."""
+        return functional_call(self._module, self._aliases, self._args)
+
+    def gradients(
+        self, loss: Tensor, outer: Tensor | None = None
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Return the parameters that a loss depends on, and their gradients.
+
+        Args:
+            loss: The first result.
+            outer: Gradient with respect to it. Default: 1.
+        """
+        aliases = list(self._aliases.values())
+        found = torch.autograd.grad(loss, aliases, outer, allow_unused=True)
+        return [
+            # optimizers for many tensors at once do not look at strides
+            (p, g if g.stride() == p.stride() else torch.empty_like(p).copy_(g))
+            for p, g in zip(self._parameters, found, strict=True)
+            if g is not None
+        ]
 
 
 def loss_and_gradients(
@@ -138,26 +179,13 @@ def loss_and_gradients(
     return loss.detach(), gradients
 
 
-def _check_waiting(
-    module: nn.Module, args: tuple[Tensor, ...], parameters: Sequence[Tensor]
-) -> None:
+def _check_waiting(module: nn.Module, args: tuple[Tensor, ...]) -> None:
     """Raise the error of a wait: here it is harmless, in a capture it leaves traces."""
     mode = torch.cuda.get_sync_debug_mode()
-    torch.cuda.set_sync_debug_mode('error')
-    try:
-        loss_and_gradients(module, args, parameters)
-    finally:
-        torch.cuda.set_sync_debug_mode(mode)
-
-
-def _gradients(
-    loss: Tensor, parameters: Sequence[Tensor], outer: Tensor | None = None
-) -> list[tuple[Tensor, Tensor]]:
-    """Return the parameters that a loss depends on, and their gradients."""
-    found = torch.autograd.grad(loss, parameters, outer, allow_unused=True)
-    return [
-        # optimizers for many tensors at once do not look at strides
-        (p, g if g.stride() == p.stride() else torch.empty_like(p).copy_(g))
-        for p, g in zip(parameters, found, strict=True)
-        if g is not None
-    ]
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', 'Synchronization debug mode', UserWarning)
+        torch.cuda.set_sync_debug_mode('error')
+        try:
+            loss_and_gradients(module, args, list(module.parameters()))
+        finally:
+            torch.cuda.set_sync_debug_mode(mode)
