@@ -5,7 +5,8 @@
 
 Measured: a training step in bfloat16 takes 0.5 to 0.6 of the time on processors that
 have it (``python -m tests.speed.training_step``). On a GPU it takes 1.3 times as long
-as in float32 where Python launches each kernel, since it has more of them.
+as in float32 where Python launches each kernel, since it has more of them, and 0.83 of
+the time as a CUDA graph.
 """
 
 from typing import Literal

@@ -232,7 +232,7 @@ class MultiModalTrainingTask(MultiModalTask):
         Returns:
             Best classifiers, manifest, calibration, summary and, unless the trainer has
             checkpoints disabled, the last checkpoint; CUDA graphs on a GPU;
-            channels-last weights on a CPU and, in mixed bfloat16, with graphs.
+            channels-last weights on a CPU and with graphs.
         """
         given: list[Callback] = self.trainer.callbacks  # ty: ignore[missing-attribute]
         # in this order: the summary reports the results of the calibration
@@ -248,7 +248,7 @@ class MultiModalTrainingTask(MultiModalTask):
         replayed = device == 'cuda' and CudaGraphs.obstacle(self.trainer) is None
         if device == 'cuda':
             needed.append(CudaGraphs)
-        if device == 'cpu' or (replayed and self.trainer.precision == 'bf16-mixed'):
+        if device == 'cpu' or replayed:
             needed.append(ChannelsLast)
         return [c() for c in needed if not any(isinstance(g, c) for g in given)]
 
