@@ -24,6 +24,9 @@ from ..export.classifiers import write_classifier
 from ..fakes import write_pairs, write_tile
 from .processes import Process
 
+#: Of SAR tiles in dB: VV and VH.
+MEAN, STD = np.reshape([-11, -18], (2, 1, 1)), 3
+
 #: What a command leaves: each piece and how often it is there.
 type Pieces = Counter[Hashable]
 
@@ -90,7 +93,7 @@ class Tiles(Command):
         (self.data / 'tiles').mkdir()
         rng = np.random.default_rng(0)
         for number in range(60 * self.size):
-            tile = rng.normal(-12, 3, (2, 32, 32)).astype(np.float32)
+            tile = rng.normal(MEAN, STD, (2, 32, 32)).astype(np.float32)
             np.save(self.data / 'tiles' / f'{number:06d}.npy', tile)
 
     def args(self, folder: Path, again: bool = False) -> list[str]:
@@ -111,10 +114,10 @@ class SceneMap(Command):
     def prepare(self) -> None:
         write_classifier(self.data / 'sar.safetensors', kind='fusion', head=None)
         rng = np.random.default_rng(0)
-        for name, mean in (('old', -5), ('new', -15)):
-            scene = rng.normal(mean, 3, (2, 48 * self.size, 96)).astype(np.float32)
+        for name, more in (('old', 6), ('new', -4)):
+            scene = rng.normal(MEAN + more, STD, (2, 48 * self.size, 96))
             path = self.data / f'{name}.tif'
-            write_tile(path, scene, None, 'EPSG:32633', ['VV', 'VH'])
+            write_tile(path, scene.astype(np.float32), None, 'EPSG:32633', ['VV', 'VH'])
 
     def begin(self, folder: Path) -> None:
         process = Process(self._args('old', folder), folder / 'log')

@@ -16,6 +16,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,7 +65,7 @@ class Counts:
 
 
 def kill(
-    command: Command, root: Path, times: int, names: list[str], seed: int
+    command: Command, root: Path, times: int, names: Sequence[str], seed: int = 0
 ) -> Counts:
     """Kill a command at random moments.
 
@@ -95,9 +96,7 @@ def kill(
         process.send(SIGNALS[name])
         first = process.ended()
         say = f'{number} ({name}): '
-        counts.problems += [
-            say + x for x in misbehaviour(name, first.code, first.output)
-        ]
+        counts.problems += [say + x for x in misbehaviour(name, first)]
         counts.killed += first.code != 0
         counts.late += first.code == 0
         try:

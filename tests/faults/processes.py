@@ -90,7 +90,8 @@ def _run(args: list[str], log: Path) -> NoReturn:
         file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(file, 1)
         os.dup2(file, 2)
-        # what may have been replaced by a test runner
+        # what a test runner has replaced
+        warnings.simplefilter('default')
         sys.stdout, sys.stderr = (os.fdopen(n, 'w', buffering=1) for n in (1, 2))
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -37,7 +37,8 @@ def two_at_once(command: Command, root: Path, times: int) -> Counter[str]:
     """
     ends: Counter[str] = Counter()
     alone = fresh(command, root / 'alone')
-    assert Process(command.args(alone), root / 'log').ended().code == 0
+    whole = Process(command.args(alone), root / 'log').ended()
+    assert whole.code == 0, whole.output
     expected = command.pieces(alone)
     for number in range(times):
         folder = fresh(command, root / f'{number}')

@@ -19,7 +19,7 @@ from .map_writer import MapWriter
 from .polygons import write_polygons
 from .preview import write_preview
 from .reader import Grid
-from .replacing import complete, is_replacing, replace_together
+from .replacing import complete, list_path, replace_together
 from .styles import class_style, confidence_style
 
 # Files that GDAL would take for parts of a map of the same name.
@@ -229,9 +229,10 @@ def clear_outputs(outputs: SceneOutputs) -> None:
     Raises:
         OutputError: If a file cannot be written.
     """
-    if is_replacing(outputs.classes):
+    begun = list_path(outputs.classes)
+    if begun.exists():
         complete(outputs.classes)
-    remove_abandoned(*outputs.asked)
+    remove_abandoned(*outputs.asked, begun)
 
 
 def clear_folder(plans: Sequence[SceneOutputs]) -> None:
@@ -244,9 +245,10 @@ def clear_folder(plans: Sequence[SceneOutputs]) -> None:
         OutputError: If a file cannot be written.
         OutputInUseError: If another process writes a map that has such parts.
     """
-    parts = find_abandoned(*(path for plan in plans for path in plan.asked))
-    for plan in plans:
-        if is_replacing(plan.classes) or not parts.keys().isdisjoint(plan.asked):
+    lists = [list_path(plan.classes) for plan in plans]
+    parts = find_abandoned(*lists, *(path for plan in plans for path in plan.asked))
+    for plan, begun in zip(plans, lists, strict=True):
+        if begun.exists() or not parts.keys().isdisjoint([*plan.asked, begun]):
             with only_writer(*plan.asked):
                 clear_outputs(plan)
 

@@ -33,22 +33,13 @@ def replace_together(
     old = [output, *(path for path in removed if path not in parts)]
     listed = {'remove': [str(path.absolute()) for path in old], 'move': moves}
     with writing(output):
-        write_atomically(_list_path(output), json.dumps(listed).encode())
+        write_atomically(list_path(output), json.dumps(listed).encode())
     try:
         complete(output)
     except KeyboardInterrupt:
         # the parts are about to be removed
         complete(output)
         raise
-
-
-def is_replacing(output: Path) -> bool:
-    """Return whether a run was killed while it put a map in place.
-
-    Args:
-        output: The map.
-    """
-    return _list_path(output).exists()
 
 
 def complete(output: Path) -> None:
@@ -60,7 +51,7 @@ def complete(output: Path) -> None:
     Raises:
         OutputError: If a file cannot be written.
     """
-    path = _list_path(output)
+    path = list_path(output)
     listed = json.loads(path.read_text(encoding='utf-8'))
     moves = [(Path(part), Path(file)) for part, file in listed['move']]
     # else the new map is in place already
@@ -76,5 +67,10 @@ def complete(output: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _list_path(output: Path) -> Path:
+def list_path(output: Path) -> Path:
+    """Return the list, which exists if a run was killed while it put a map in place.
+
+    Args:
+        output: The map.
+    """
     return output.with_name(f'.{output.name}.replacing.json')
