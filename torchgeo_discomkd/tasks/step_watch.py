@@ -37,6 +37,11 @@ class Step:
     loss: Tensor
     indices: Mapping[str, Tensor] = field(default_factory=dict)
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether all its losses are finite; waits for the device."""
+        return bool(self.values.isfinite().all() and self.loss.isfinite())
+
     def describe(self) -> str:
         """Say where it is, and which terms and modalities are not finite."""
         named = dict(zip(self.names, self.values.tolist(), strict=True))
@@ -90,15 +95,12 @@ class StepWatch:
         steps, self._steps = self._steps, []
         if not steps:
             return None
-        vectors = [torch.cat([s.values, s.loss.float()[None]]) for s in steps]
+        # one copy and one question for all of them
+        vectors = [v for s in steps for v in (s.values, s.loss.reshape(1))]
         if torch.cat(vectors).isfinite().all():
             return None
-        return next(s for s, v in zip(steps, vectors, strict=True) if not _finite(v))
+        return next(s for s in steps if not s.is_finite)
 
     def forget(self) -> None:
         """Forget all steps."""
         self._steps = []
-
-
-def _finite(values: Tensor) -> bool:
-    return bool(values.isfinite().all())
