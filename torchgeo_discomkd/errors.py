@@ -75,6 +75,10 @@ class NoClassifierError(UserError, RuntimeError):
     exit_code = 1
 
 
+class NonFiniteError(UserError, ArithmeticError):
+    """Raised when a loss, a weight or a score has become NaN or infinite."""
+
+
 class CheckpointError(UserError, ValueError):
     """Raised when a checkpoint is missing, damaged or from another network."""
 
@@ -101,3 +105,7 @@ class OutputExistsError(UserError, FileExistsError):
 
 class OutputError(UserError, OSError):
     """Raised when a table, map or pack cannot be written (disk full, no permission)."""
+
+
+class OutputInUseError(OutputError):
+    """Raised when another process is writing the same file or folder."""

@@ -1,17 +1,28 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Files that appear complete or not at all."""
+"""Files that appear complete or not at all, from one process at a time."""
 
+import os
+import re
 import shutil
 import tempfile
+import warnings
 from collections.abc import Generator, Iterable
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
 
-from .errors import OutputError, OutputExistsError, UserError
+from .errors import OutputError, OutputExistsError, OutputInUseError, UserError
+
+#: Names of unfinished parts: of :func:`partial_folder`, of :func:`open_atomically` and
+#: of a table's folder of rows that is being removed.
+_PART = re.compile(
+    r'(?P<folder>.+)\.[a-z0-9_]{8}\.partial'
+    r'|\.(?P<trash>.+)\.partial\.[0-9a-f]{32}'
+    r'|\.(?P<file>.+)\.[0-9a-f]{32}\.partial'
+)
 
 
 @contextmanager
@@ -50,6 +61,127 @@ def write_atomically(path: Path, data: bytes) -> None:
     """
     with open_atomically(path) as file:
         file.write(data)
+
+
+@contextmanager
+def only_writer(*files: Path, folders: Iterable[Path] = ()) -> Generator[None]:
+    """Be the only process that writes some results, until the block ends.
+
+    A file is locked by the hidden file ``.<name>.lock`` next to it, a folder by
+    ``.lock`` in it. The lock is one of the operating system, which ends with the
+    process, however that ends. Its file is removed at the end of the block; one that a
+    kill left behind locks nothing.
+
+    Args:
+        files: Files.
+        folders: Folders. They, and those of the files, are created, and removed again
+            if they stay empty.
+
+    Raises:
+        OutputInUseError: If another process writes one of them.
+
+    Warns:
+        UserWarning: If the file system has no locks: nothing is locked then.
+
+    Example:
+        >>> with tempfile.TemporaryDirectory() as name:
+        ...     path = Path(name) / 'tiles.csv'
+        ...     with only_writer(path):
+        ...         try:
+        ...             with only_writer(path):
+        ...                 pass
+        ...         except OutputInUseError as error:
+        ...             print('is being written by another process' in str(error))
+        True
+    """
+    with ExitStack() as stack:
+        locks = {path.with_name(f'.{path.name}.lock'): path for path in files}
+        locks |= {folder / '.lock': folder for folder in folders}
+        # the same folder may have several names
+        for file, path in {
+            f.resolve(): (f, path) for f, path in locks.items()
+        }.values():
+            stack.enter_context(_lock(file, path))
+        yield
+
+
+@contextmanager
+def _lock(file: Path, path: Path) -> Generator[None]:
+    # imported here: the first tile of a table need not wait for it
+    from filelock import FileLock, Timeout
+
+    missing = [p for p in file.parents if not p.exists()]
+    lock = FileLock(file, timeout=0)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout as error:
+        raise OutputInUseError(
+            f'{path} is being written by another process: wait for it, or choose '
+            'another name.'
+        ) from error
+    except (NotImplementedError, OSError) as error:
+        # if nothing can be written there, writing says so
+        if file.parent.is_dir() and os.access(file.parent, os.W_OK):
+            warnings.warn(
+                f'{path} cannot be locked ({error}): let no other process write it.',
+                stacklevel=5,
+            )
+    try:
+        yield
+    finally:
+        if lock.is_locked:
+            # before the release: who takes the lock next makes a file of its own
+            with suppress(OSError):
+                file.unlink()
+            lock.release()
+        with suppress(OSError):
+            for folder in missing:
+                folder.rmdir()
+
+
+def find_abandoned(*paths: Path) -> dict[Path, list[Path]]:
+    """Find parts of results that no process has finished.
+
+    Each folder is listed once. While another process is the :func:`only_writer` of a
+    result, its parts are not abandoned.
+
+    Args:
+        paths: Results. Of a folder, all unfinished files in it are found.
+
+    Returns:
+        The parts of each result that has some.
+    """
+    found: dict[Path, list[Path]] = {}
+    by_folder: dict[Path, dict[str, Path]] = {}
+    for path in paths:
+        folder, name = (path, '') if path.is_dir() else (path.parent, path.name)
+        by_folder.setdefault(folder, {})[name] = path
+    for folder, results in by_folder.items():
+        for part in folder.iterdir() if folder.is_dir() else ():
+            if match := _PART.fullmatch(part.name):
+                name = match['folder'] or match['file'] or match['trash']
+                result = results.get(name)
+                if match['file'] is not None and result is None:
+                    result = results.get('')
+                if result is not None:
+                    found.setdefault(result, []).append(part)
+    return found
+
+
+def remove_abandoned(*paths: Path) -> None:
+    """Remove parts of results that a killed process left behind.
+
+    Args:
+        paths: Results, of which this process is the :func:`only_writer`. Of a folder,
+            all unfinished files in it are removed.
+    """
+    for parts in find_abandoned(*paths).values():
+        for part in parts:
+            if part.is_dir():
+                shutil.rmtree(part, ignore_errors=True)
+            else:
+                part.unlink(missing_ok=True)
 
 
 def refuse_existing(

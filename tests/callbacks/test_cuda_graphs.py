@@ -9,6 +9,7 @@ On the CPU a stand-in does to memory what a CUDA graph does.
 import copy
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,10 @@ from torchgeo.datasets.utils import Sample
 from tests.static import capture_static
 from tests.tasks.distillation import write_teacher
 from torchgeo_discomkd.callbacks import CudaGraphs
+from torchgeo_discomkd.errors import NonFiniteError
 from torchgeo_discomkd.losses import CTKD
 from torchgeo_discomkd.tasks import DisCoMKD, Distillation, FusionClassification
+from torchgeo_discomkd.tasks.step_watch import StepWatch
 
 CHANNELS = {'ms': 3, 'sar': 2}
 LOGGER = 'lightning.pytorch.utilities.rank_zero'
@@ -408,3 +411,28 @@ def test_fifty_real_steps_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.use_deterministic_algorithms(False)
     assert len(losses[0]) == 50
     torch.testing.assert_close(losses[1], losses[0], rtol=1e-4, atol=0)
+
+
+class Spoil(Watched):
+    """Make images of one replayed step infinitely large after normalisation."""
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
+        if trainer.global_step == 7:
+            batch['image_sar'] = torch.full_like(batch['image_sar'], 3e38)
+
+
+def test_a_replayed_step_that_is_not_finite_is_found_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # as on a GPU: losses are read at the end of the epoch
+    monkeypatch.setattr(StepWatch, 'is_due', property(lambda watch: False))
+    monkeypatch.setattr(f'{__name__}.loader', partial(loader, batch_size=2))
+    spoil = Spoil()
+    with pytest.raises(
+        NonFiniteError, match=r'step 7 \(epoch 2, batch 3\): .*loss is nan.*of sar'
+    ):
+        fit(discomkd(), spoil)
+    assert spoil.replays > 3

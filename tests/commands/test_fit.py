@@ -74,7 +74,8 @@ def data_arguments(name: str, tmp_path: Path) -> list[str]:
 @pytest.mark.parametrize(
     'name',
     [
-        *('EuroSATMSSAR', 'PairedArrays', 'PairedFolders'),
+        *('EuroSATMSSAR', 'PairedFolders'),
+        pytest.param('PairedArrays', marks=pytest.mark.slow),
         # EuroSATMSSAR on tiles that are simulated first
         pytest.param('SimulatedMSSAR', marks=pytest.mark.slow),
     ],

@@ -148,7 +148,9 @@ class Results:
             raise RunFolderExistsError(
                 f'{self.folder} is a file: choose a folder with --results.'
             )
-        if not self.folder.exists() or not any(self.folder.iterdir()):
+        # this process, or one that was killed, has locked it with a hidden file
+        found = self.folder.iterdir() if self.folder.exists() else ()
+        if all(path.name == '.lock' for path in found):
             return
         owner = self._read_json('benchmark.json')
         if owner is None:

@@ -20,6 +20,7 @@ from torch.optim import Adam
 
 from ..datasets import MultiModalDataset
 from ..errors import UserError
+from ..files import only_writer
 from ..models import FusionClassifier
 from ..performance.precision import fast_precision
 from .config import BenchmarkConfig
@@ -58,6 +59,7 @@ def run_benchmark(
         All results.
 
     Raises:
+        OutputInUseError: If another process runs a benchmark into the results folder.
         RunFolderExistsError: If the results folder belongs to another configuration.
         SettingError: If this machine cannot run *jobs* trainings side by side.
         UserError: If the data cannot be used at all.
@@ -80,6 +82,13 @@ def run_benchmark(
         >>> folder.cleanup()
     """
     check_jobs(config, jobs)
+    with only_writer(folders=[Path(config.results)]):
+        return _run(config, fit, report, jobs)
+
+
+def _run(
+    config: BenchmarkConfig, fit: Fit, report: Report | None, jobs: int
+) -> Results:
     results = Results(config)
     trainings = plan(config)
     waiting = [t for t in trainings if not results.finished(t)]

@@ -5,6 +5,7 @@
 
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from ..datasets import MultiModalDataset, SARTiles
 from ..errors import OutputError, OutputExistsError, SettingError
+from ..files import only_writer, remove_abandoned
 from ..rasters.footprints import make_footprint
 from ..tables import Prediction, PredictionTable, TableFormat
 from ..tables.prediction import CLASSIFIED
@@ -98,6 +100,7 @@ class PredictionWriter(BasePredictionWriter):
         self.overwrite = overwrite
         self._crs = 'EPSG:4326'
         self._tables: dict[str, PredictionTable] = {}
+        self._locks = ExitStack()
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open a table for each classifier.
@@ -109,6 +112,7 @@ class PredictionWriter(BasePredictionWriter):
         Raises:
             OutputError: If a table cannot be written.
             OutputExistsError: If a table exists.
+            OutputInUseError: If another process writes a table.
         """
         task = cast(ClassifierTask, pl_module)
         tiles = _dataset(trainer, 0)
@@ -118,6 +122,8 @@ class PredictionWriter(BasePredictionWriter):
         folder = self.folder or run_folder(trainer) / 'predictions'
         paths = {n: Path(folder) / f'{n}.{suffix}' for n in task.classifier_names()}
         if trainer.is_global_zero:
+            self._locks.enter_context(only_writer(*paths.values()))
+            remove_abandoned(*paths.values())
             self._check_new(paths.values())
             self._open(paths, task.classes, part=0)
         # the first process makes the folders
@@ -235,9 +241,12 @@ class PredictionWriter(BasePredictionWriter):
         self._close()
         trainer.strategy.barrier('rows')
         tables, self._tables = self._tables, {}
-        if not trainer.is_global_zero:
-            return
-        for table in tables.values():
+        if trainer.is_global_zero:
+            with self._locks:
+                self._finish(tables.values())
+
+    def _finish(self, tables: Iterable[PredictionTable]) -> None:
+        for table in tables:
             statuses = [status for _, status in table.finished()]
             if not statuses:
                 # its modality is not in the data
@@ -267,6 +276,7 @@ class PredictionWriter(BasePredictionWriter):
         for table in tables.values() if trainer.is_global_zero else ():
             if not any(table.finished()):
                 shutil.rmtree(_partial_folder(table.path), ignore_errors=True)
+        self._locks.close()
 
     def _close(self) -> None:
         for table in self._tables.values():

@@ -14,6 +14,7 @@ import rasterio
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from ..files import only_writer, remove_abandoned
 from ..rasters.finding import ImageFiles
 from ..rasters.opening import many_threads
 from ..rasters.scale import Scale
@@ -139,6 +140,7 @@ def classify_tiles(
     Raises:
         OutputError: If the table cannot be written.
         OutputExistsError: If it exists.
+        OutputInUseError: If another process writes it.
         SettingError: If a setting is unknown, out of range, differs from the run to
             resume, or needs what the classifier file does not say.
 
@@ -188,9 +190,18 @@ def classify_tiles(
     )
     settings = _settings(predictor, spec, images, min_confidence)
     summary = TilesSummary(Path(output))
-    with PredictionTable(
-        output, predictor.metadata.classes, crs, overwrite, resume, settings=settings
-    ) as table:
+    with (
+        only_writer(summary.output),
+        PredictionTable(
+            output,
+            predictor.metadata.classes,
+            crs,
+            overwrite,
+            resume,
+            settings=settings,
+        ) as table,
+    ):
+        remove_abandoned(summary.output)
         done = set()
         for path, status in table.finished():
             done.add(path)

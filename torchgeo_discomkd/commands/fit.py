@@ -7,6 +7,7 @@ import errno
 import os
 import sys
 import warnings
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +17,7 @@ from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.plugins import MixedPrecision
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 from torchgeo.datamodules import BaseDataModule
@@ -29,6 +30,7 @@ from ..callbacks.run_config import RunConfigCallback
 from ..callbacks.run_folder import best_files, check_checkpoint, check_run_folder
 from ..datamodules import SARTilesDataModule
 from ..errors import NoClassifierError, OutputError, UserError
+from ..files import only_writer, remove_abandoned
 from ..models import load_metadata
 from ..performance.precision import fast_precision
 from ..tasks import MultiModalTrainingTask, PretrainedClassification
@@ -119,6 +121,16 @@ class RunTrainer(Trainer):
 class DisCoMKDCLI(LightningCLI):
     """LightningCLI whose run folder is ``trainer.default_root_dir``."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Run a command; while ``fit`` does, no other one trains into its folder.
+
+        Args:
+            *args: Arguments of LightningCLI.
+            **kwargs: Arguments of LightningCLI.
+        """
+        with ExitStack() as self._locks:
+            super().__init__(*args, **kwargs)
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Set the defaults of this command line.
 
@@ -160,6 +172,7 @@ class DisCoMKDCLI(LightningCLI):
 
         Raises:
             CheckpointError: If the checkpoint is missing or is not a checkpoint.
+            OutputInUseError: If another process trains into the folder.
             RunFolderExistsError: If the folder contains a run that is not resumed.
         """
         trainer = self._get(self.config, 'trainer')
@@ -167,12 +180,20 @@ class DisCoMKDCLI(LightningCLI):
         if checkpoint:
             check_checkpoint(checkpoint)
         if self.subcommand == 'fit' and not trainer.fast_dev_run:
-            check_run_folder(Path(trainer.default_root_dir), checkpoint)
+            folder = Path(trainer.default_root_dir)
+            self._lock_run(folder)
+            check_run_folder(folder, checkpoint)
         if self.subcommand != 'fit' and not checkpoint:
             # the classifier files contain their weights: download no others
             model = self._get(self.config, 'model')
             if model and 'weights' in model.get('init_args', {}):
                 model.init_args.weights = None
+
+    def _lock_run(self, folder: Path) -> None:
+        if rank_zero_only.rank == 0:  # ty: ignore[missing-attribute]
+            self._locks.enter_context(only_writer(folders=[folder]))
+            parts = (folder, folder / 'best', folder / 'best' / 'students')
+            remove_abandoned(*filter(Path.is_dir, parts))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Instantiate the trainer with the loggers and callbacks of a run folder.

@@ -304,6 +304,19 @@ class MultiModalDataModule(NonGeoDataModule):
                 dataset = self.val_dataset
         return cast(MultiModalDataset | None, dataset)
 
+    def training_dataset(self, modality: str) -> MultiModalDataset | None:
+        """Return the data set that the indices of training batches refer to.
+
+        Args:
+            modality: The modality.
+
+        Returns:
+            The data set; None if it is not set up or lacks the modality.
+        """
+        dataset = self._train_datasets.get('paired', self._train_datasets.get(modality))
+        known = dataset is not None and modality in dataset.modalities
+        return dataset if known else None
+
     @property
     def run_seed(self) -> int:
         """Seed of shuffling and augmentation that is in force."""

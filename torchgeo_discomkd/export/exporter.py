@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 
 from ..errors import SettingError
-from ..files import write_atomically
+from ..files import only_writer, remove_abandoned, write_atomically
 from ..models import load_classifier
 from .comparison import (
     Agreement,
@@ -112,6 +112,7 @@ def export_classifier(
         CorruptFileError: If a tile cannot be read.
         LayoutError: If there are no tiles to check or calibrate with.
         ModalityError: If *classifier* needs several modalities.
+        OutputInUseError: If another process writes *output*.
         SettingError: If the extension of *output* is unknown, *output* exists or
             cannot be written, *card* has an entry that is computed, only one of
             *quantize* and *calibrate* is given, or there are too few tiles.
@@ -136,6 +137,23 @@ def export_classifier(
     """
     output = Path(output)
     kind = _format(output)
+    with only_writer(output):
+        remove_abandoned(output)
+        return _export(
+            classifier, output, kind, check, card, overwrite, quantize, calibrate
+        )
+
+
+def _export(
+    classifier: str | Path,
+    output: Path,
+    kind: Format,
+    check: Sequence[str | Path],
+    card: Mapping[str, str] | None,
+    overwrite: bool,
+    quantize: bool,
+    calibrate: Sequence[str | Path],
+) -> ExportReport:
     if output.exists() and not overwrite:
         raise SettingError(
             f'{output} already exists: choose another name, or replace it with '

@@ -7,6 +7,7 @@ It is a safetensors file whose header carries the metadata as JSON. Reading one 
 neither TorchGeo nor Lightning.
 """
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
@@ -16,10 +17,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from ..errors import ClassifierFileError, UserError
+from ..errors import ClassifierFileError, NonFiniteError, UserError
 from ..files import write_atomically
 from ..metadata import KEY, ClassifierMetadata
 from .discomkd import DisentangledClassifier, Head
+from .finite import not_finite
 from .fusion import FusionClassifier
 from .modalities import check_present
 
@@ -132,6 +134,7 @@ def save_classifier(
 
     Raises:
         ClassifierFileError: If the metadata describe another classifier.
+        NonFiniteError: If a weight or a score is NaN or infinite.
         OSError: If the file cannot be written.
 
     Example:
@@ -148,6 +151,14 @@ def save_classifier(
         True
     """
     _check_description(classifier, metadata)
+    wrong = [k for k, v in metadata.scores.items() if not math.isfinite(v)]
+    for module in (classifier, *([] if auxiliary is None else [auxiliary])):
+        wrong += not_finite(module)
+    if wrong:
+        raise NonFiniteError(
+            f'{path} is not written: {", ".join(wrong[:3])} of the classifier are not '
+            'finite. Train again with a lower learning rate.'
+        )
     tensors = dict(classifier.state_dict())
     if auxiliary is not None:
         tensors |= auxiliary.state_dict(prefix=AUXILIARY)

@@ -261,9 +261,10 @@ class DisCoMKD(GuidedTask):
         Returns:
             Eq. 7, the terms of an active transfer and, if requested, the students' own
             cross-entropies, in one sum; and 'loss', which is this sum without the
-            students, with its terms '<name>_loss' without their weights, and
-            '<modality>_student_loss' or '<modality>_same_size_loss'. Samples without
-            a label count in all terms that need none.
+            students, with its terms '<name>_loss' without their weights,
+            '<modality>_student_loss' or '<modality>_same_size_loss' and, to be
+            watched, '<modality>_logits'. Samples without a label count in all terms
+            that need none.
         """
         images = {m: inputs[f'image_{m}'] for m in self.modalities}
         labels = {m: inputs[f'label_{m}'] for m in self.modalities}
@@ -278,7 +279,30 @@ class DisCoMKD(GuidedTask):
                 logits = classify(student, {m: x})
                 log[f'{name}_loss'] = labelled_cross_entropy(logits, labels[m])
                 loss = loss + log[f'{name}_loss']
+        # NaN or infinite if any of them is
+        log |= {f'{m}_logits': x.detach().sum() for m, x in output.logits.items()}
         return loss, log
+
+    def chance_levels(self) -> dict[str, float]:
+        """Return the terms of Eq. 7 that equal probabilities give, by name."""
+        count, classes = len(self.modalities), self.hparams['num_classes']
+        scores = {m: torch.zeros(1, count) for m in self.modalities}
+        logits = {m: torch.zeros(1, classes) for m in self.modalities}
+        labels = {m: torch.zeros(1, dtype=torch.long) for m in self.modalities}
+        if self.hparams['formulation'] == 'released':
+            # equal probabilities are what its soft targets ask for
+            terms = {
+                'classification': classification_loss(logits, labels, 'mean_of_rows'),
+                'auxiliary': auxiliary_loss(logits, logits, labels, 'mean_of_rows'),
+            }
+        else:
+            terms = {
+                'classification': classification_loss(logits, labels),
+                'adversarial': adversarial_loss(scores),
+                'modality': modality_loss(scores, scores),
+                'auxiliary': auxiliary_loss(logits, logits, labels),
+            }
+        return {f'{name}_loss': float(term) for name, term in terms.items()}
 
     def loss_terms(
         self, output: DisCoMKDOutput, labels: dict[str, Tensor]

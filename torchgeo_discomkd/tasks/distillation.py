@@ -3,6 +3,7 @@
 
 """Task for the competitors of DisCoM-KD: a student that learns from a teacher."""
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -305,6 +306,11 @@ class Distillation(FusionClassification):
             **self.loss.monitored,
         }
         return loss, log
+
+    def chance_levels(self) -> dict[str, float]:
+        """Return the cross-entropy of equal probabilities, of all views together."""
+        views = 2 if self.loss.two_views else 1
+        return {'classification_loss': views * math.log(self.hparams['num_classes'])}
 
     def _both_logits(
         self, inputs: Mapping[str, Tensor], prefix: str

@@ -22,17 +22,22 @@ class EpochMeans:
         self._sums: Tensor | None = None
         self._weight: int | Tensor = 0
 
-    def update(self, values: Mapping[str, Tensor], weight: int | Tensor) -> None:
+    def update(self, values: Mapping[str, Tensor], weight: int | Tensor) -> Tensor:
         """Add the values of a step.
 
         Args:
             values: Scalars by name; the names of all steps are the same.
             weight: Number of samples of the step, or a scalar tensor of it.
+
+        Returns:
+            The values as one vector, float32.
         """
         self._names = tuple(values)
-        sums = weight * torch.stack([v.detach().float() for v in values.values()])
+        vector = torch.stack([v.detach().float() for v in values.values()])
+        sums = weight * vector
         self._sums = sums if self._sums is None else self._sums + sums
         self._weight = self._weight + weight
+        return vector
 
     def compute(self) -> dict[str, Tensor]:
         """Return the mean of each value; an empty dictionary without any sample."""

@@ -3,6 +3,7 @@
 
 """Task for plain classifiers of one modality or several: STUDENT and TEACHER."""
 
+import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -160,6 +161,10 @@ class FusionClassification(MultiModalTrainingTask):
         images = {m: inputs[f'image_{m}'] for m in self.modalities}
         loss = labelled_cross_entropy(classify(self.model, images), inputs['label'])
         return loss, {'loss': loss}
+
+    def chance_levels(self) -> dict[str, float]:
+        """Return the cross-entropy of equal probabilities."""
+        return {'loss': math.log(self.hparams['num_classes'])}
 
     def evaluate(self, batch: Sample, stage: str) -> dict[str, Tensor]:
         """Classify a batch that has all modalities of the classifier.

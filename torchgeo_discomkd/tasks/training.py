@@ -6,7 +6,6 @@
 import warnings
 from abc import abstractmethod
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal
@@ -40,11 +39,10 @@ from ..errors import (
 from ..metadata import ImageProfile
 from ..models import ClassifierMetadata, ModalityMetadata, Normalization
 from ..performance.graphs import GraphedObjective
-from .base import MultiModalTask
-from .epoch_means import EpochMeans
+from .watched import WatchedTask
 
 
-class MultiModalTrainingTask(MultiModalTask):
+class MultiModalTrainingTask(WatchedTask):
     """What all training tasks share: normalisation, optimizer, files of a run.
 
     Each classifier is written to a file of its own whenever its weighted F1 on the
@@ -119,10 +117,6 @@ class MultiModalTrainingTask(MultiModalTask):
                 self.hparams['normalization'],
             )
 
-    @cached_property
-    def _means(self) -> EpochMeans:
-        return EpochMeans()
-
     def training_step(
         self, batch: Sample, batch_idx: int, dataloader_idx: int = 0
     ) -> Tensor:
@@ -138,6 +132,8 @@ class MultiModalTrainingTask(MultiModalTask):
             means over the epoch.
 
         Raises:
+            NonFiniteError: If a loss of this or, on a GPU, of one of the latest steps
+                is not finite.
             UserError: If the batch cannot be trained on.
         """
         inputs = self.training_inputs(batch)
@@ -145,7 +141,7 @@ class MultiModalTrainingTask(MultiModalTask):
         objective = self.objective if self.graphs is None else self.graphs
         loss, terms = objective(inputs)
         size = max(len(x) for x in inputs.values())
-        self._means.update(terms, size)
+        self.watch(loss, terms, size, batch, batch_idx)
         return loss
 
     @property
@@ -177,7 +173,8 @@ class MultiModalTrainingTask(MultiModalTask):
             inputs: What :meth:`training_inputs` returned.
 
         Returns:
-            The loss to minimise, and the scalars to log, by name.
+            The loss to minimise, and the scalars to log, by name; those whose name ends
+            in '_logits', one for each modality, are only watched.
         """
 
     @property
@@ -189,16 +186,6 @@ class MultiModalTrainingTask(MultiModalTask):
         :attr:`objective_parts` states this, too.
         """
         return None
-
-    def on_train_epoch_start(self) -> None:
-        """Forget the losses of an epoch that did not reach its end."""
-        self._means.reset()
-
-    def on_train_epoch_end(self) -> None:
-        """Log the loss and its terms."""
-        means = self._means.compute()
-        self.log_dict({f'train_{name}': mean for name, mean in means.items()})
-        self._means.reset()
 
     def configure_optimizers(self) -> Optimizer:
         """Initialize the optimizer.
@@ -364,7 +351,11 @@ class MultiModalTrainingTask(MultiModalTask):
 
         Args:
             checkpoint: The checkpoint.
+
+        Raises:
+            NonFiniteError: If losses or weights are not finite.
         """
+        super().on_save_checkpoint(checkpoint)
         checkpoint['in_channels'] = dict(self.in_channels)
         checkpoint['classes'] = list(self.classes)
         checkpoint['split_hash'] = self.split_hash

@@ -2,6 +2,7 @@
 # Licensed under the MIT License.
 
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -362,8 +363,7 @@ def test_full_disk_ends_the_run(scenes: Path, tmp_path: Path) -> None:
     def report(result: SceneResult) -> None:
         reported.append(result)
         # the folder of the previews vanishes: the next one cannot be written
-        (tmp_path / 'previews' / 'a.png').unlink()
-        (tmp_path / 'previews').rmdir()
+        shutil.rmtree(tmp_path / 'previews')
         (tmp_path / 'previews').write_text('in the way')
 
     with pytest.raises(OutputError, match=r'b.png cannot be written'):

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import rasterio
 import torch
-from filelock import FileLock
 from safetensors import safe_open
 from torch import Tensor
 
@@ -18,12 +17,13 @@ from torchgeo_discomkd.errors import (
     BandError,
     CorruptFileError,
     MissingValueError,
-    OutputError,
     OutputExistsError,
+    OutputInUseError,
     PackError,
     SettingError,
     TileSizeError,
 )
+from torchgeo_discomkd.files import only_writer
 
 from .conftest import assert_same
 
@@ -158,13 +158,14 @@ def test_outputs_that_are_refused(pairs: Path, tmp_path: Path) -> None:
 def test_one_process_at_a_time_writes_a_pack(pairs: Path, tmp_path: Path) -> None:
     dataset, output = PairedFolders(str(pairs)), tmp_path / 'x.safetensors'
     with (
-        FileLock(tmp_path / 'x.partial.lock'),
-        pytest.raises(OutputError, match='being written by another process'),
+        only_writer(output),
+        pytest.raises(OutputInUseError, match='being written by another process'),
     ):
         write_pack(dataset, output)
     assert not output.exists()
     write_pack(dataset, output)
-    assert not list(tmp_path.glob('x.partial*'))
+    files = [path.name for path in tmp_path.iterdir() if path.is_file()]
+    assert files == [output.name]
 
 
 def test_tiles_of_two_sizes_are_refused(tmp_path: Path) -> None:

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ...errors import OutputError, UserError
-from ...files import refuse_existing
+from ...files import only_writer, refuse_existing
 from ...rasters.finding import ImageFiles
 from ...rasters.scale import Scale
 from ...rasters.tiles import error_status
 from ..predictor import Predictor
 from .folder import TABLE, plan_folder
 from .mapping import make_map
-from .outputs import SceneOutputs
+from .outputs import SceneOutputs, clear_folder
 from .results import PENDING, SceneResult, ScenesSummary, write_results
 from .resuming import is_finished, read_summary
 from .settings import SceneSettings, make_settings
@@ -90,6 +90,7 @@ def classify_scenes(
         CorruptFileError: If a map of the run to resume cannot be read.
         OutputError: If a file cannot be written.
         OutputExistsError: If a file exists, or is a scene.
+        OutputInUseError: If another process writes into one of the folders.
         SettingError: If a setting is unknown, out of range, or differs from the run to
             resume, or two scenes have the same name.
 
@@ -143,28 +144,32 @@ def classify_scenes(
         resample=resample,
     )
     plans = plan_folder(scenes, folder, polygons, preview)
-    summary = ScenesSummary(Path(folder, TABLE))
-    refuse_existing(
-        [*(path for plan in plans for path in plan.files), summary.table],
-        overwrite or resume,
-        'choose another folder, continue an interrupted run with --resume, or replace '
-        'all with --overwrite',
-    )
-    # before any work starts: a map of other settings is a mistake
-    done = [
-        resume and is_finished(plan, make_tags(predictor, scene, settings), overwrite)
-        for scene, plan in zip(scenes, plans, strict=True)
-    ]
-    try:
-        for result in _classify(predictor, scenes, plans, done, settings, progress):
-            summary.results.append(result)
-            if report is not None:
-                report(result)
-    finally:
-        left = scenes[len(summary.results) :]
-        summary.results += [SceneResult(scene.name, PENDING) for scene in left]
-        write_results(summary, settings.legend.names)
-    return summary
+    folders = [Path(x) for x in (folder, polygons, preview) if x is not None]
+    with only_writer(folders=folders):
+        clear_folder(plans)
+        summary = ScenesSummary(Path(folder, TABLE))
+        refuse_existing(
+            [*(path for plan in plans for path in plan.files), summary.table],
+            overwrite or resume,
+            'choose another folder, continue an interrupted run with --resume, or '
+            'replace all with --overwrite',
+        )
+        # before any work starts: a map of other settings is a mistake
+        done = [
+            resume
+            and is_finished(plan, make_tags(predictor, scene, settings), overwrite)
+            for scene, plan in zip(scenes, plans, strict=True)
+        ]
+        try:
+            for result in _classify(predictor, scenes, plans, done, settings, progress):
+                summary.results.append(result)
+                if report is not None:
+                    report(result)
+        finally:
+            left = scenes[len(summary.results) :]
+            summary.results += [SceneResult(scene.name, PENDING) for scene in left]
+            write_results(summary, settings.legend.names)
+        return summary
 
 
 def _classify(
@@ -183,7 +188,10 @@ def _classify(
             if finished:
                 summary = read_summary(outputs, settings)
             else:
-                summary = make_map(predictor, scene, outputs, settings, progress, title)
+                with only_writer(*outputs.asked):
+                    summary = make_map(
+                        predictor, scene, outputs, settings, progress, title
+                    )
             status = 'ok'
         except OutputError:
             # the next scene would meet the same full disk

@@ -16,7 +16,7 @@ import rasterio
 from affine import Affine
 from tqdm import tqdm
 
-from ...files import partial_folder
+from ...files import only_writer, partial_folder, refuse_existing
 from ...rasters.finding import ImageFiles
 from ...rasters.scale import Scale
 from ..band_order import warn_of_swapped_scene
@@ -24,7 +24,13 @@ from ..options import CACHE_BYTES
 from ..predictor import Predictor
 from .legend import NODATA
 from .map_writer import MapWriter
-from .outputs import SceneOutputs, SceneSummary, finish_outputs, plan_outputs
+from .outputs import (
+    SceneOutputs,
+    SceneSummary,
+    clear_outputs,
+    finish_outputs,
+    plan_outputs,
+)
 from .panels import MapRow, PanelAverage, Strip, iterate_strips
 from .reader import Grid, SceneReader, open_scene
 from .report import report_doubts
@@ -110,6 +116,7 @@ def classify_scene(
         CorruptFileError: If the scene cannot be read.
         OutputError: If a file cannot be written.
         OutputExistsError: If a file exists, or is the scene itself.
+        OutputInUseError: If another process writes one of the files.
         SettingError: If a setting is unknown or out of range.
         UnitError: If the values contradict *scale* or the classifier's unit, or cannot
             be backscatter.
@@ -160,8 +167,11 @@ def classify_scene(
         strict=strict,
         resample=resample,
     )
-    outputs = plan_outputs(output, polygons, preview, scene, overwrite)
-    return make_map(predictor, scene, outputs, settings, progress)
+    outputs = plan_outputs(output, polygons, preview, scene)
+    with only_writer(*outputs.asked):
+        clear_outputs(outputs)
+        refuse_existing(outputs.files, overwrite)
+        return make_map(predictor, scene, outputs, settings, progress)
 
 
 def make_map(

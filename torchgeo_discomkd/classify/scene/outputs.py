@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import OutputExistsError, SettingError
-from ...files import refuse_existing, writing
+from ...files import find_abandoned, only_writer, remove_abandoned, writing
 from ...rasters.finding import ImageFiles
 from .legend import Legend
 from .map_writer import MapWriter
 from .polygons import write_polygons
 from .preview import write_preview
 from .reader import Grid
+from .replacing import complete, list_path, replace_together
 from .styles import class_style, confidence_style
 
 # Files that GDAL would take for parts of a map of the same name.
@@ -180,22 +181,20 @@ def plan_outputs(
     polygons: str | Path | None,
     preview: str | Path | None,
     scene: ImageFiles,
-    overwrite: bool,
 ) -> SceneOutputs:
-    """Check the output files before anything is computed.
+    """Name the output files.
 
     Args:
         output: Map of classes.
         polygons: Polygons; None to omit them.
         preview: Figure; None to omit it.
         scene: The scene.
-        overwrite: Whether existing files may be replaced.
 
     Returns:
         The files.
 
     Raises:
-        OutputExistsError: If a file exists and may not be replaced, or is the scene.
+        OutputExistsError: If a file is the scene.
         SettingError: If an extension is wrong.
     """
     for path, suffixes in (
@@ -218,8 +217,40 @@ def plan_outputs(
             raise OutputExistsError(
                 f'{path} is the scene itself: choose another name for the map.'
             )
-    refuse_existing(outputs.files, overwrite)
     return outputs
+
+
+def clear_outputs(outputs: SceneOutputs) -> None:
+    """Complete or remove what a killed run for the same map has left behind.
+
+    Args:
+        outputs: The files, of which this process is the only writer.
+
+    Raises:
+        OutputError: If a file cannot be written.
+    """
+    begun = list_path(outputs.classes)
+    if begun.exists():
+        complete(outputs.classes)
+    remove_abandoned(*outputs.asked, begun)
+
+
+def clear_folder(plans: Sequence[SceneOutputs]) -> None:
+    """Do the same for many maps.
+
+    Args:
+        plans: Files of each map.
+
+    Raises:
+        OutputError: If a file cannot be written.
+        OutputInUseError: If another process writes a map that has such parts.
+    """
+    lists = [list_path(plan.classes) for plan in plans]
+    parts = find_abandoned(*lists, *(path for plan in plans for path in plan.asked))
+    for plan, begun in zip(plans, lists, strict=True):
+        if begun.exists() or not parts.keys().isdisjoint([*plan.asked, begun]):
+            with only_writer(*plan.asked):
+                clear_outputs(plan)
 
 
 def finish_outputs(
@@ -259,10 +290,9 @@ def finish_outputs(
         parts[outputs.preview] = part
     # the last one: a run is resumed behind the scenes that have a map
     parts[outputs.classes] = writer.classes
-    for path in (outputs.confidence, outputs.classes):
-        for suffix in _SIDECARS:
-            with writing(path):
-                path.with_name(path.name + suffix).unlink(missing_ok=True)
-    for path, part in parts.items():
-        with writing(path):
-            part.replace(path)
+    sidecars = [
+        path.with_name(path.name + suffix)
+        for path in (outputs.confidence, outputs.classes)
+        for suffix in _SIDECARS
+    ]
+    replace_together(outputs.classes, parts, sidecars)

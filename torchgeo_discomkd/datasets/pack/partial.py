@@ -12,7 +12,6 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from ...errors import OutputError
@@ -24,8 +23,7 @@ class PartialPack:
     """``<stem>.partial.safetensors`` and ``<stem>.partial.jsonl`` next to the pack.
 
     A piece is listed once it is written, so that a killed run can be resumed; a run
-    with other data or settings starts from scratch. ``<stem>.partial.lock`` is locked
-    while a process writes to these files.
+    with other data or settings starts from scratch.
 
     Attributes:
         output: The pack.
@@ -44,7 +42,7 @@ class PartialPack:
             widened: Modalities whose values do not fit into the type of the source.
 
         Raises:
-            OutputError: If the disk is too full, or another process writes the pack.
+            OutputError: If the disk is too full.
             OSError: If it cannot be written.
         """
         self.output = output
@@ -52,19 +50,7 @@ class PartialPack:
         self._layout = layout
         self._list = _list_path(output)
         self._lock = Lock()
-        self._process_lock = FileLock(output.with_name(f'{output.stem}.partial.lock'))
-        try:
-            self._process_lock.acquire(timeout=0)
-        except Timeout as error:
-            raise OutputError(
-                f'{output} is being written by another process: wait for it, or choose '
-                'another name.'
-            ) from error
-        try:
-            self._open(widened)
-        except BaseException:
-            self._process_lock.release()
-            raise
+        self._open(widened)
 
     def _open(self, widened: Collection[str]) -> None:
         """Resume an earlier run, or start from scratch."""
@@ -137,12 +123,10 @@ class PartialPack:
         self._file.close()
         self.path.replace(self.output)
         self._list.unlink()
-        Path(self._process_lock.lock_file).unlink()
 
     def close(self) -> None:
         """Close the file, complete or not."""
         self._file.close()
-        self._process_lock.release()
 
     def _append(self, line: dict[str, str]) -> None:
         with self._list.open('a') as file:

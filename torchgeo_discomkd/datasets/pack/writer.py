@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ...errors import MissingValueError, PairingError, SettingError, TileSizeError
-from ...files import refuse_existing, writing
+from ...files import only_writer, refuse_existing, remove_abandoned, writing
 from ...rasters.opening import many_threads
 from ..base import MultiModalDataset
 from ..statistics import band_statistics, statistics_rows
@@ -84,6 +84,7 @@ def write_pack(
     Raises:
         OutputError: If the disk is too full, or the file cannot be written.
         OutputExistsError: If *output* exists and *overwrite* is not set.
+        OutputInUseError: If another process writes it.
         SettingError: If the suffix of *output* is wrong, or the data are a pack already
             or cannot be packed.
         TileSizeError: If the images of a modality differ in size.
@@ -127,8 +128,9 @@ def write_pack(
             f'the arrays in {dataset.root} have {counts} samples: all need the same '
             'number, also those that are not in modalities.'
         )
-    widened = widened_before(output)
-    with writing(output):
+    with only_writer(output), writing(output):
+        remove_abandoned(output)
+        widened = widened_before(output)
         output.parent.mkdir(parents=True, exist_ok=True)
         while True:
             layout = PackLayout(dataset, output, widened)
