@@ -81,6 +81,10 @@ def _value(text: str) -> Any:
         return yaml.safe_load(text)
     except yaml.YAMLError:
         return text
+    except RecursionError as error:
+        raise SettingError(
+            f'{text[:40]!r}... is nested too deeply: correct the configuration.'
+        ) from error
 
 
 def _new_loss(settings: dict[str, Any]) -> tuple[dict[str, Any], set[str]]:

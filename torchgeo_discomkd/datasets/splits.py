@@ -276,6 +276,8 @@ def _decode(table: bytes, path: str) -> tuple[str, str]:
     try:
         return decode_text(table, path), ''
     except TextFileError:
+        if b'\0' in table:
+            raise
         with suppress(UnicodeDecodeError):
             text = table.decode('cp1252')
             return text, ' It is not UTF-8 and was read as Windows-1252.'
@@ -291,8 +293,8 @@ def _records(text: str, path: str) -> tuple[list[str], list[dict[str, str]]]:
         return list(rows.fieldnames or []), list(rows)
     except csv.Error as error:
         raise SplitError(
-            f'{path}, line {rows.line_num}: {error}: look for a quotation mark that is '
-            'not closed, or save the table again as CSV.'
+            f'{path}, line {rows.line_num + 1}: {error}: look for a quotation mark that '
+            'is not closed, or save the table again as CSV.'
         ) from error
 
 

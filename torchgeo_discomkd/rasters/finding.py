@@ -252,7 +252,9 @@ def _lines(path: str) -> list[str]:
             f'{path} cannot be read as a list of paths ({error}): it must be a text '
             'file with one path per line.'
         ) from error
-    except TextFileError:
+    except TextFileError as error:
+        if b'\0' in content:
+            raise LayoutError(f'{error} List one path per line.') from error
         # the names of files need not be UTF-8
         found = enumerate(content.splitlines(), 1)
         return [_existing(line.strip(), f'{path}, line {n}') for n, line in found]

@@ -40,13 +40,18 @@ def decode_text(content: bytes, name: str | Path) -> str:
     """
     encoding = _encoding(content)
     try:
-        return content.decode(encoding)
+        text = content.decode(encoding)
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b'\n') + 1
         raise TextFileError(
             f'{name}, line {line}: the bytes {content[error.start :][:4]!r} are not '
             f'{encoding.removesuffix("-sig").upper()}: save the file as UTF-8.'
         ) from error
+    before, zero, _ = text.partition('\0')
+    if zero:
+        line = before.count('\n') + 1
+        raise TextFileError(f'{name}, line {line}: a zero byte: this is not text.')
+    return text
 
 
 def read_text(path: Path) -> str:

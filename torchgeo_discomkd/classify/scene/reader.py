@@ -317,7 +317,9 @@ def open_scene(files: ImageFiles, spec: TileSpec) -> Generator[SceneReader]:
                     describe_file(file, positions, named, spec.nodata, size, bands)
                 )
                 opened.append((read, positions))
-        _check_grids(files, [_grid(file) for file, _ in opened])
+        # a transform may have no inverse
+        with reading(files.name):
+            _check_grids(files, [_grid(file) for file, _ in opened])
         single = len(parts) == 1
         decoding = parts[0] if single else describe_files(spec.bands, parts)
         yield SceneReader(files.name, opened, named, spec, decoding, dates)
