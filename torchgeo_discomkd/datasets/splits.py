@@ -292,8 +292,9 @@ def _records(text: str, path: str) -> tuple[list[str], list[dict[str, str]]]:
     try:
         return list(rows.fieldnames or []), list(rows)
     except csv.Error as error:
+        line = rows.line_num + 1
         raise SplitError(
-            f'{path}, line {rows.line_num + 1}: {error}: look for a quotation mark that '
+            f'{path}, line {line}: {error}: look for a quotation mark that '
             'is not closed, or save the table again as CSV.'
         ) from error
 
