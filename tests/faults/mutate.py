@@ -44,6 +44,9 @@ from .mutations import mutate
 #: Seconds and bytes that one input may take.
 SECONDS, BYTES = 10, 2**30
 
+# Inputs that went through the command line, too.
+BY_COMMAND = 'by command'
+
 # Codes of a command that has told the user what is wrong.
 _CODES = (0, 2, 3)
 
@@ -71,7 +74,10 @@ class Counts:
         rows = [*self.formats.items(), ('all', total)]
         lines = [['', 'inputs', *kinds]]
         for name, counts in rows:
-            numbers = [counts.total(), *(counts[kind] for kind in kinds)]
+            numbers = [
+                counts.total() - counts[BY_COMMAND],
+                *(counts[kind] for kind in kinds),
+            ]
             lines.append([name, *map(str, numbers)])
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         return '\n'.join(
@@ -119,7 +125,7 @@ def run(
             if model is not None and form.command and rng.random() < share:
                 output = root / 'out.csv'
                 words = form.command(model, path, output)
-                counts.formats[label]['by command'] += 1
+                counts.formats[label][BY_COMMAND] += 1
                 if said := _command(words):
                     outcome, why = 'FAILED: command', said
                 output.unlink(missing_ok=True)
