@@ -29,6 +29,10 @@ class CorruptFileError(UserError, OSError):
     """Raised when a file cannot be read as an image."""
 
 
+class TextFileError(UserError, ValueError):
+    """Raised when a text file is in an encoding that cannot be told, or not text."""
+
+
 class BandError(UserError, ValueError):
     """Raised when the number or the names of bands do not match the data."""
 

@@ -96,9 +96,9 @@ def test_circles_of_links_end(train: Path) -> None:
         for name, target in {'A/up': '..', 'A/b': 'B', 'B/x/self': 'B/x'}.items():
             link = train / modality / name
             link.symlink_to(train / modality / target)
-    assert names_of(train) == ['A/t1', 'A/t2', 'B/t2']
+    assert names_of(train) == ['A/t1', 'B/t2']
     assert str(read(train).counts[0]).endswith(
-        '/{train,val,test}/S1; left 3 folders: 3 linked in a circle'
+        '/{train,val,test}/S1; left 3 folders: 2 linked in a circle, 1 linked twice'
     )
 
 

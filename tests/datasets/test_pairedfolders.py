@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 
 from tests.fakes import write_pairs, write_tile
 from torchgeo_discomkd.datasets import PairedFolders
+from torchgeo_discomkd.datasets.splits import read_groups
 from torchgeo_discomkd.errors import (
     BandError,
     CorruptFileError,
@@ -26,6 +27,7 @@ from torchgeo_discomkd.errors import (
     PairingError,
     SplitError,
     TileSizeError,
+    UserError,
 )
 
 from .conftest import SMALL, stems
@@ -360,6 +362,36 @@ def test_groups(root: Path, column: str, form: str) -> None:
     rotated = common | {'val_groups': None, 'test_groups': None, 'run': 1}
     names = stems(PairedFolders(str(root), 'test', **rotated))
     assert {int(n.split('_')[1]) % 4 for n in names} == {1}
+
+
+@pytest.mark.parametrize('separator', [',', ';', '\t'])
+@pytest.mark.parametrize('encoding', ['utf-8-sig', 'utf-16', 'utf-16-le', 'cp1252'])
+def test_groups_from_a_spreadsheet(encoding: str, separator: str) -> None:
+    keys = [('Forêt', f'Forêt_{n}') for n in range(3)]
+    rows = [f'{name}.tif{separator}Zürich {name[-1]}' for _, name in keys]
+    table = '\r\n'.join([f'file{separator}event', *rows]).encode(encoding)
+    groups = read_groups(table, 'g.csv', 'event', keys)
+    assert groups == [f'Zürich {n}' for n in range(3)]
+    if encoding == 'cp1252':
+        other = table.replace('ê'.encode(encoding), b'\xe8')
+        with pytest.raises(SplitError, match='not UTF-8 and was read as Windows-1252'):
+            read_groups(other, 'g.csv', 'event', keys)
+
+
+@pytest.mark.parametrize(
+    ('table', 'message'),
+    [
+        (
+            b'file,group\na,1\nb,"' + b'x' * 200_000,
+            r'g\.csv, line 3: field larger than',
+        ),
+        (b'file,group\na,\x81\n', r"g\.csv, line 2: the bytes b'\\x81"),
+        (b'file,group\na,\x00\n', r'g\.csv, line 2: a zero byte'),
+    ],
+)
+def test_tables_that_are_no_text(table: bytes, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        read_groups(table, 'g.csv', 'group', [('A', 'a')])
 
 
 def test_groups_with_a_class_column(tmp_path: Path) -> None:

@@ -68,12 +68,22 @@ def test_pattern_characters_in_a_name(root: Path) -> None:
 
 
 def test_list(root: Path) -> None:
-    text = '\ufeff# tiles\n\n  other/a.tif \nvanished.tif\ntiles/sub\n/vsimem/x.tif\n'
-    (root / 'list.txt').write_text(text)
-    assert names('list.txt') == [
-        *('other/a.tif', 'vanished.tif', 'tiles/sub/a.tif', 'tiles/sub/c.npy'),
-        '/vsimem/x.tif',
-    ]
+    text = '\ufeff# tiles\n\n  other/a.tif \nvanished.tif\ntiles/sub\n'
+    for encoding in ('utf-8', 'utf-16-le', 'utf-16-be', 'utf-32-le'):
+        (root / 'list.txt').write_text(text, encoding)
+        assert names('list.txt') == [
+            *('other/a.tif', 'vanished.tif', 'tiles/sub/a.tif', 'tiles/sub/c.npy')
+        ]
+
+
+@pytest.mark.parametrize('name', ['é.tif'.encode('cp1252'), 'é.tif'.encode()])
+def test_list_whose_encoding_its_files_tell(root: Path, name: bytes) -> None:
+    Path(os.fsdecode(os.fsencode(root) + b'/' + name)).touch()
+    (root / 'list.txt').write_bytes(b'other/a.tif\n\xe9.tif\n')
+    assert names('list.txt')[1].encode('utf-8') in (b'\\udce9.tif', 'é.tif'.encode())
+    (root / 'list.txt').write_bytes(b'other/a.tif\n\xe8.tif\n')
+    with pytest.raises(LayoutError, match=r'list\.txt, line 2 cannot be read .*\\xe8'):
+        names('list.txt')
 
 
 @pytest.mark.parametrize(
@@ -82,7 +92,8 @@ def test_list(root: Path) -> None:
         (b'', 'lists no path'),
         (b'# only a remark\n', 'lists no path'),
         (b'other.txt\n', r'lists another list, other\.txt'),
-        (b'\xff\xfe\x00', 'cannot be read as a list'),
+        (b'\xff\xfe\x00', r'list\.txt, line 1: .* not UTF-16'),
+        (b'other\n*\x00.tif\n', r'list\.txt, line 2: a zero byte'),
     ],
 )
 def test_bad_list(root: Path, content: bytes, message: str) -> None:

@@ -45,6 +45,26 @@ def windows(tile: Tile) -> NDArray[np.float32]:
 
 
 @pytest.mark.parametrize(
+    'header',
+    [
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 8, (), }",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 8, 8L",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (9e99, 8, 8)}",
+        f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({9**50},)}}",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (-2, -8, 8)}",
+        "{'descr': '|O', 'fortran_order': False, 'shape': (2, 8, 8)}",
+    ],
+)
+def test_headers_that_no_reader_expects(tmp_path: Path, header: str) -> None:
+    path, text = tmp_path / 'a.npy', header.encode()
+    start = b'\x93NUMPY\x01\x00' + len(text).to_bytes(2, 'little')
+    path.write_bytes(start + text + bytes(512))
+    tile = read(path)
+    assert tile.windows is None
+    assert tile.status.startswith(f'unreadable: {path} cannot be read as an array')
+
+
+@pytest.mark.parametrize(
     ('setting', 'message'),
     [
         ({'max_nodata': 0}, 'max_nodata=0'),

@@ -57,7 +57,7 @@ def read_config(
         for name in ('data', 'optimizer', 'lr_scheduler'):
             given[name] = _class_config(given[name])
         return BenchmarkConfig(**given)
-    except (ArgumentError, ValueError) as error:
+    except (ArgumentError, RecursionError, ValueError) as error:
         raise SettingError(f'{path}: {error}') from error
 
 

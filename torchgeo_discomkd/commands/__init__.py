@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from .. import __version__
 from ..errors import UserError
 from ..performance.memory import keep_freed_memory
+from .quiet import quiet_rasterio
 from .stopping import exit_code, sigterm_as_interrupt
 
 __all__ = ('main',)
@@ -95,6 +96,7 @@ def _run(args: list[str]) -> None:
         os.environ.setdefault('TQDM_MININTERVAL', '60')
         os.environ.setdefault('TQDM_MAXINTERVAL', '60')
     keep_freed_memory()
+    quiet_rasterio()
     run(others)
 
 

@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -45,8 +46,11 @@ def run(args: Sequence[str]) -> None:
     # takes seconds: only after the arguments are known to be valid
     from ..benchmark import Results, plan, read_config, run_benchmark, write_report
     from ..benchmark.jobs import check_jobs
+    from ..rasters.text import read_utf8
     from .fit import run as fit
 
+    if Path(given.config).is_file():
+        read_utf8(Path(given.config))
     config = read_config(given.config, overrides)
     check_jobs(config, given.jobs)
     if given.dry_run:

@@ -118,6 +118,7 @@ def _classify(
     modality: str | None,
     device: str,
     precision: Any,
+    trust_lists: bool,
     **options: Any,
 ) -> None:
     # takes seconds: only after the arguments are known to be valid
@@ -130,7 +131,7 @@ def _classify(
             f'note: {model} does not say what its training tiles look like, so that '
             'unusual images are not recognised: train again with this version.\n'
         )
-    images = find_images(inputs, predictor.bands, _report_counts)
+    images = find_images(inputs, predictor.bands, _report_counts, trust_lists)
     match kind:
         case 'table':
             _make_table(predictor, images, **options)
@@ -299,6 +300,12 @@ def _add_options_of_reading(parser: ArgumentParser) -> None:
         '--resample',
         action='store_true',
         help='read images with pixels of the size in training',
+    )
+    add(
+        '--trust-lists',
+        action='store_true',
+        help='follow URLs, virtual paths and files of any format in lists of paths, '
+        'which may lead to any other file or host (default: .tif, .png, .jpg, .npy)',
     )
     add(
         '--bands',

@@ -12,6 +12,7 @@ import yaml
 
 from ..errors import SettingError
 from ..losses import CTKD, DKD, KD, MLKD
+from ..rasters.text import read_utf8
 
 #: Class of each method. Its settings have the names of the old options of the task.
 LOSSES = {'kd': KD, 'dkd': DKD, 'ctkd': CTKD, 'mlkd': MLKD}
@@ -66,7 +67,7 @@ def _model(args: list[str]) -> tuple[str, dict[str, Any]]:
 
 
 def _model_of_file(path: Path, command: str) -> dict[str, Any]:
-    content = _value(path.read_text(errors='replace')) if path.is_file() else {}
+    content = _value(read_utf8(path)) if path.is_file() else {}
     try:
         model = content.get(command, content).get('model')
     except AttributeError:
@@ -80,6 +81,10 @@ def _value(text: str) -> Any:
         return yaml.safe_load(text)
     except yaml.YAMLError:
         return text
+    except RecursionError as error:
+        raise SettingError(
+            f'{text[:40]!r}... is nested too deeply: correct the configuration.'
+        ) from error
 
 
 def _new_loss(settings: dict[str, Any]) -> tuple[dict[str, Any], set[str]]:

@@ -95,10 +95,14 @@ def _configured(path: Path) -> str:
     """Return the data module that a run's configuration describes, as JSON."""
     import yaml
 
+    from ..rasters.text import read_text
+
     try:
-        config = yaml.safe_load(path.read_text(encoding='utf-8'))
+        config = yaml.safe_load(read_text(path))
         return json.dumps(config['data'])
-    except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
+    except (
+        *(OSError, KeyError, TypeError, ValueError, RecursionError, yaml.YAMLError),
+    ) as error:
         raise SettingError(
             f'{path} does not configure a data module ({error}): give the '
             'configuration of a run with a data section.'

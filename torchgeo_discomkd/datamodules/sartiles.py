@@ -56,6 +56,7 @@ class SARTilesDataModule(NonGeoDataModule):
         nodata: float | None = None,
         strict: bool = False,
         resample: bool = False,
+        trust_lists: bool = False,
     ) -> None:
         """Initialize a new SARTilesDataModule instance.
 
@@ -81,6 +82,8 @@ class SARTilesDataModule(NonGeoDataModule):
                 do not say so.
             strict: Whether unusual tiles get the status 'unusual' and no label.
             resample: Whether tiles are read with pixels of the size in training.
+            trust_lists: Whether lists may name URLs, virtual paths and files of any
+                format that GDAL reads.
 
         Raises:
             ClassifierFileError: If *classifier* is not a classifier file.
@@ -91,6 +94,7 @@ class SARTilesDataModule(NonGeoDataModule):
         # normalisation belongs to the classifier
         self.aug = nn.Identity()
         self.paths = paths
+        self.trust_lists = trust_lists
         self.modality = modality
         self._files: dict[str, Any] = {
             'scale': scale,
@@ -182,7 +186,9 @@ class SARTilesDataModule(NonGeoDataModule):
                 '.safetensors, or --data.bands and --data.unit.'
             )
         spec = TileSpec(**self._known, **self._files)
-        self.predict_dataset = SARTiles(self.paths, spec, self.modality)
+        self.predict_dataset = SARTiles(
+            self.paths, spec, self.modality, trust_lists=self.trust_lists
+        )
         for counts in self.predict_dataset.counts:
             rank_zero_info(str(counts))
         self.collate_fn = self.predict_dataset.collate

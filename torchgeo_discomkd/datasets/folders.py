@@ -17,9 +17,9 @@ from ..errors import LayoutError
 from ..rasters import FolderCounts, Header, read_georeference, read_header, read_image
 from ..rasters.decoding import scaling
 from ..rasters.doubts import describe_file
-from ..rasters.opening import open_raster
+from ..rasters.opening import open_raster, reading
 from ..rasters.readers import SUFFIXES, describe
-from ..rasters.walking import walk_images
+from ..rasters.walking import kind_of, walk_images
 from .naming import Patterns, matching_paths, nfc
 from .stores import Folders, Store, StoredImages, hash_files, tiles_folder
 
@@ -82,7 +82,7 @@ class FolderImages(StoredImages):
         path = self._root / self.paths[row]
         if path.suffix.lower() == '.npy':
             return []
-        with open_raster(path) as file:
+        with open_raster(path) as file, reading(path):
             named = describe(file).descriptions is not None
             return describe_file(file, bands, named, None)
 
@@ -97,7 +97,7 @@ class FolderImages(StoredImages):
         number, path = super().number_in_file(row, band, value), self.paths[row]
         if path.lower().endswith('.npy'):
             return number
-        with open_raster(self._root / path) as file:
+        with open_raster(self._root / path) as file, reading(path):
             scale, offset = scaling(file, band) or (1.0, 0.0)
         return (number - offset) / scale
 
@@ -222,7 +222,7 @@ class FolderStore(Store):
             path = entry.path[skip:].replace(os.sep, '/')
             if '/' not in path:
                 counts.left['outside the class folders'] += 1
-            elif not entry.is_file():
+            elif kind_of(entry) == 'broken':
                 counts.left['broken links'] += 1
             else:
                 yield prefix + path
@@ -266,13 +266,17 @@ def _subfolders(folder: Path) -> list[str]:
     if not folder.is_dir():
         return []
     with os.scandir(folder) as entries:
-        return sorted(e.name for e in entries if e.is_dir() and e.name[0] != '.')
+        return sorted(
+            e.name for e in entries if kind_of(e) == 'folder' and e.name[0] != '.'
+        )
 
 
 def _holds_images(folder: Path) -> bool:
     """Return whether images lie directly in a folder."""
     with os.scandir(folder) as entries:
         return any(
-            e.name.lower().endswith(SUFFIXES) and e.name[0] != '.' and e.is_file()
+            e.name.lower().endswith(SUFFIXES)
+            and e.name[0] != '.'
+            and kind_of(e) == 'file'
             for e in entries
         )

@@ -11,10 +11,12 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.lib.format import read_array
 from numpy.typing import NDArray
 from torchgeo.datasets.utils import Sample
 
-from ..errors import CorruptFileError, LabelError, LayoutError, PairingError, SplitError
+from ..errors import LabelError, LayoutError, PairingError, SplitError
+from ..rasters.opening import reading
 from .arrays import LABELS
 from .splits import NO_LABEL, UNLABELLED, check_split
 from .stored import StoredDataset
@@ -162,13 +164,8 @@ class PairedArrays(StoredDataset):
                 f'There is no file {path}: write it, or give the folder that holds it '
                 'as root.'
             )
-        try:
-            return np.load(io.BytesIO(content), allow_pickle=False)
-        except (EOFError, ValueError) as error:
-            raise CorruptFileError(
-                f'{path} cannot be read as an array ({error}): fetch the file again or '
-                'remove it.'
-            ) from error
+        with reading(path, 'as an array'):
+            return read_array(io.BytesIO(content), allow_pickle=False)
 
     def _read_labels(self, classes: Sequence[str] | None) -> NDArray[np.int64]:
         """Set the classes; return the label of every row, -1 of those without one."""

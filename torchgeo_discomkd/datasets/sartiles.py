@@ -64,6 +64,7 @@ class SARTiles(NonGeoDataset):
         spec: TileSpec,
         modality: str = 'sar',
         transforms: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+        trust_lists: bool = False,
     ) -> None:
         """Initialize a new SARTiles instance.
 
@@ -74,14 +75,17 @@ class SARTiles(NonGeoDataset):
                 about the files.
             modality: Name of the modality.
             transforms: A function that takes a sample and returns a transformed one.
+            trust_lists: Whether lists may name URLs, virtual paths and files of any
+                format that GDAL reads.
 
         Raises:
-            LayoutError: If a file does not exist, or a folder holds no image.
+            LayoutError: If a file does not exist, a folder holds no image, or a list
+                cannot be read or is not trusted.
         """
         single = isinstance(paths, str | Path)
         self.counts: list[FolderCounts] = []
         self.images = find_images(
-            [paths] if single else paths, spec.bands, self.counts.append
+            [paths] if single else paths, spec.bands, self.counts.append, trust_lists
         )
         self.spec = spec
         self.modality = modality

@@ -7,13 +7,15 @@ import csv
 import io
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import PurePosixPath
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..errors import SplitError
+from ..errors import SplitError, TextFileError
 from ..rasters.readers import SUFFIXES
+from ..rasters.text import decode_text
 from .naming import nfc
 from .stores import Key, first_few
 
@@ -132,7 +134,7 @@ def read_groups(table: bytes, path: str, column: str, keys: Sequence[Key]) -> li
     name is what the pattern makes of the stem.
 
     Args:
-        table: Content of a CSV file (UTF-8) with a header.
+        table: Content of a CSV file with a header: UTF-8, UTF-16 or Windows-1252.
         path: Name of the file, for messages.
         column: Name of the column of groups.
         keys: Class and name of every sample, in NFC.
@@ -141,11 +143,13 @@ def read_groups(table: bytes, path: str, column: str, keys: Sequence[Key]) -> li
         The group of every sample, in the order of *keys*.
 
     Raises:
-        SplitError: If a column is missing, a sample has no group or two rows
-            contradict each other.
+        SplitError: If the table cannot be read, a column is missing, a sample has no
+            group or two rows contradict each other.
+        TextFileError: If the encoding of the table cannot be told.
     """
     names = _Names(keys)
-    rows = _read_table(nfc(table.decode('utf-8-sig')), path, column, names)
+    text, encoding = _decode(table, path)
+    rows = _read_table(nfc(text), path, column, names)
     groups = [
         rows.get(key) or rows.get(('', key[1]) if names.clear(key) else key) or ''
         for key in keys
@@ -153,7 +157,7 @@ def read_groups(table: bytes, path: str, column: str, keys: Sequence[Key]) -> li
     if lost := [key for key, group in zip(keys, groups, strict=True) if not group]:
         raise SplitError(
             f'{len(lost)} of {len(keys)} samples have no {column} in {path} '
-            f'({first_few(map("/".join, lost))}): add a row for each.'
+            f'({first_few(map("/".join, lost))}): add a row for each.{encoding}'
         )
     return groups
 
@@ -263,14 +267,45 @@ class _Names:
         )
 
 
+def _decode(table: bytes, path: str) -> tuple[str, str]:
+    """Return the text of a table, and what to say of its encoding if names are wrong.
+
+    Spreadsheets write Windows-1252 in Western Europe. In any other encoding of one byte
+    per character, groups stay distinct and names match no sample.
+    """
+    try:
+        return decode_text(table, path), ''
+    except TextFileError:
+        if b'\0' in table:
+            raise
+        with suppress(UnicodeDecodeError):
+            text = table.decode('cp1252')
+            return text, ' It is not UTF-8 and was read as Windows-1252.'
+        raise
+
+
+def _records(text: str, path: str) -> tuple[list[str], list[dict[str, str]]]:
+    """Return the columns and rows of a CSV file."""
+    # spreadsheets separate by what their language does not use in numbers
+    delimiter = max(',;\t', key=text.partition('\n')[0].count)
+    rows = csv.DictReader(io.StringIO(text, newline=''), delimiter=delimiter)
+    try:
+        return list(rows.fieldnames or []), list(rows)
+    except csv.Error as error:
+        line = rows.line_num + 1
+        raise SplitError(
+            f'{path}, line {line}: {error}: look for a quotation mark that '
+            'is not closed, or save the table again as CSV.'
+        ) from error
+
+
 def _read_table(text: str, path: str, column: str, names: _Names) -> dict[Key, str]:
     table: dict[Key, str] = {}
-    rows = csv.DictReader(io.StringIO(text, newline=''))
-    columns = rows.fieldnames or []
+    columns, rows = _records(text, path)
     name = next((n for n in ('file', 'stem') if n in columns), None)
     if name is None or column not in columns:
         raise SplitError(
-            f"{path} has the columns {list(columns)}: it needs 'file' or 'stem', and "
+            f"{path} has the columns {columns}: it needs 'file' or 'stem', and "
             f"'{column}'."
         )
     for row in rows:

@@ -11,15 +11,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import BandError, LayoutError
+from ..errors import BandError, CorruptFileError, LayoutError, TextFileError
 from .band_names import canonical
 from .counts import FolderCounts
 from .readers import SUFFIXES
+from .text import decode_text
+from .trust import check_regular, is_image_name, is_virtual, plain
 from .walking import walk_images
-
-# A path that only GDAL understands: '/vsizip/...', 'https://...', 'NETCDF:...'. A
-# single letter before the colon is a Windows drive.
-_VIRTUAL = re.compile(r'/vsi|[A-Za-z][A-Za-z0-9+_.-]+:')
 
 # A measurement of Sentinel-1 in its SAFE folder: the last number is that of the file.
 _SAFE = re.compile(r's1[a-z]-.+-\d{3}\.tiff?')
@@ -52,17 +50,22 @@ def find_images(
     inputs: Sequence[str | Path],
     bands: Sequence[str] = (),
     report: Callable[[FolderCounts], object] | None = None,
+    trust_lists: bool = False,
 ) -> list[ImageFiles]:
     """Find the images that a user specifies.
 
     An input is one of:
 
-    * an image: any file that GDAL reads, or .npy;
+    * an image: a .tif, .tiff, .png, .jpg, .jpeg or .npy file, or one with another
+      suffix in any format that GDAL reads;
     * a folder: all .tif, .tiff, .png, .jpg, .jpeg and .npy files in it and its
       subfolders, except hidden ones;
-    * a pattern with ``*``, ``?`` or ``[...]``; ``**`` stands for any folders;
+    * a pattern with ``*``, ``?`` or ``[...]``; ``**`` stands for any folders; files
+      with other suffixes only if it ends in theirs;
     * a text file, .txt, with one of the others on each line; its paths are relative to
-      the working folder, and empty lines and those that begin with ``#`` are ignored;
+      the working folder, and empty lines and those that begin with ``#`` are ignored.
+      It must be trusted to name URLs, virtual paths and files with other suffixes,
+      since those may lead to any other file or host;
     * a URL or a path of GDAL's virtual file systems, which is not looked up;
     * ``VV=path``, the file of one band, along with one for each other band; if the
       classifier's bands are only numbered (B1, B2 and so on), in their order.
@@ -76,6 +79,7 @@ def find_images(
         bands: Names of the classifier's bands, in order.
         report: Called for every folder and pattern, with the numbers of files that were
             found and left.
+        trust_lists: Whether lists may name URLs, virtual paths and files of any format.
 
     Returns:
         Images given by band, then all others in the order of *inputs*, those of a
@@ -83,8 +87,9 @@ def find_images(
 
     Raises:
         BandError: If ``VV=path`` names a band that the classifier does not have.
-        LayoutError: If an input does not exist, or a folder or a pattern has no image.
-            A file in a list may be missing; reading it then fails.
+        LayoutError: If an input does not exist, a folder or a pattern has no image, or
+            a list cannot be read or is not trusted. A file in a list may be missing;
+            reading it then fails.
 
     Example:
         >>> import tempfile
@@ -107,7 +112,7 @@ def find_images(
         if equals and not Path(text).exists() and (known or Path(path).exists()):
             by_band.append((band, path))
         else:
-            for file, counts in _expand(text, listed=False):
+            for file, counts in _expand(text, trust_lists):
                 files.setdefault(file, counts)
     images = _join_explicit(_name_bands(by_band, bands)) + _join_bands(
         list(files), bands
@@ -154,7 +159,9 @@ def _name_bands(
     return files
 
 
-def _expand(text: str, listed: bool) -> Iterator[tuple[str, FolderCounts | None]]:
+def _expand(
+    text: str, trust_lists: bool, listed: bool = False
+) -> Iterator[tuple[str, FolderCounts | None]]:
     """Yield the files of one input, with the counts of a folder or a pattern.
 
     Those of a *listed* input need not exist.
@@ -163,18 +170,21 @@ def _expand(text: str, listed: bool) -> Iterator[tuple[str, FolderCounts | None]
         counts = FolderCounts(os.path.join(text, ''))  # noqa: PTH118
         found = _walk(text, counts)
         hint = f'no {", ".join(SUFFIXES)} file is in it or its subfolders'
-    elif os.path.exists(text) or _VIRTUAL.match(text):  # noqa: PTH110
+    elif is_virtual(text):
+        yield text, None
+        return
+    elif os.path.exists(text):  # noqa: PTH110
         if text.lower().endswith('.txt'):
-            yield from _read_list(text)
+            yield from _read_list(text, trust_lists)
         else:
-            yield text if _VIRTUAL.match(text) else os.path.normpath(text), None
+            yield _normal(text), None
         return
     elif glob.has_magic(text):
         counts = FolderCounts(text)
         found = _match(text, counts)
         hint = 'no file matches this pattern'
     elif listed:
-        yield os.path.normpath(text), None
+        yield _normal(text), None
         return
     else:
         raise LayoutError(f'{text} does not exist: give a file, a folder or a pattern.')
@@ -186,7 +196,14 @@ def _expand(text: str, listed: bool) -> Iterator[tuple[str, FolderCounts | None]
         yield path, counts
 
 
+def _normal(path: str) -> str:
+    return plain(os.path.normpath(path))
+
+
 def _match(pattern: str, counts: FolderCounts) -> Iterator[str]:
+    # a suffix that is written out is meant
+    suffix = os.path.splitext(pattern)[1].lower()  # noqa: PTH122
+    wanted = SUFFIXES if glob.has_magic(suffix) else (*SUFFIXES, suffix or '/')
     walked: tuple[str, ...] = ()
     for path in sorted(glob.glob(pattern, recursive=True)):  # noqa: PTH207
         if path.startswith(walked):
@@ -195,32 +212,64 @@ def _match(pattern: str, counts: FolderCounts) -> Iterator[str]:
         if os.path.isdir(path):  # noqa: PTH112
             walked += (os.path.join(path, ''),)  # noqa: PTH118
             yield from _walk(path, counts)
+        elif path.lower().endswith(wanted):
+            yield _normal(path)
         else:
-            yield os.path.normpath(path)
+            counts.suffixes[os.path.splitext(path)[1].lower()] += 1  # noqa: PTH122
 
 
 def _walk(folder: str, counts: FolderCounts) -> Iterator[str]:
     # normal paths, as the names are joined to a normal path
     for entry in walk_images(os.path.normpath(folder), counts):
-        yield entry.path.removeprefix(f'.{os.sep}')
+        yield plain(entry.path.removeprefix(f'.{os.sep}'))
 
 
-def _read_list(path: str) -> Iterator[tuple[str, FolderCounts | None]]:
-    try:
-        lines = Path(path).read_text(encoding='utf-8-sig').splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise LayoutError(
-            f'{path} cannot be read as a list of paths ({error}): it must be a UTF-8 '
-            'text file with one path per line.'
-        ) from error
-    lines = [line.strip() for line in lines]
-    lines = [line for line in lines if line and line[0] != '#']
+def _read_list(path: str, trusted: bool) -> Iterator[tuple[str, FolderCounts | None]]:
+    lines = {n: line for n, line in enumerate(_lines(path), 1) if line[:1] not in '#'}
     if not lines:
         raise LayoutError(f'{path} lists no path: write one per line.')
-    for line in lines:
+    for number, line in lines.items():
         if line.lower().endswith('.txt'):
             raise LayoutError(f'{path} lists another list, {line}: give both instead.')
-        yield from _expand(line, listed=True)
+        for file, counts in _expand(line, trusted, listed=True):
+            if not trusted and not is_image_name(file):
+                raise LayoutError(
+                    f'{path}, line {number}: {file} is not a {", ".join(SUFFIXES)} '
+                    'file, and may lead to any other file or host: give it on the '
+                    'command line, or add --trust-lists if you know what it is.'
+                )
+            yield file, counts
+
+
+def _lines(path: str) -> list[str]:
+    """Return the lines of a list, of which those that are empty or remarks are not."""
+    try:
+        check_regular(path)
+        content = Path(path).read_bytes()
+        text = decode_text(content, path)
+    except (OSError, CorruptFileError) as error:
+        raise LayoutError(
+            f'{path} cannot be read as a list of paths ({error}): it must be a text '
+            'file with one path per line.'
+        ) from error
+    except TextFileError as error:
+        if b'\0' in content:
+            raise LayoutError(f'{error} List one path per line.') from error
+        # the names of files need not be UTF-8
+        found = enumerate(content.splitlines(), 1)
+        return [_existing(line.strip(), f'{path}, line {n}') for n, line in found]
+    return [line.strip() for line in text.splitlines()]
+
+
+def _existing(line: bytes, where: str) -> str:
+    """Decode a path in a list that is not UTF-8: its file shows how."""
+    for text in (os.fsdecode(line), line.decode('cp1252', 'replace')):
+        if line.isascii() or os.path.lexists(text):
+            return text
+    raise LayoutError(
+        f'{where} cannot be read as a list of paths: {line!r} is neither UTF-8 nor the '
+        'name of a file: save the list as UTF-8.'
+    )
 
 
 def _join_explicit(explicit: dict[str, list[str]]) -> list[ImageFiles]:

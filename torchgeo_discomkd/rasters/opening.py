@@ -7,23 +7,32 @@ import os
 import threading
 import warnings
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import rasterio
+from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import DatasetReader
 
-from ..errors import CorruptFileError
+from ..errors import CorruptFileError, UserError
+from .trust import (
+    allowed_drivers,
+    check_regular,
+    find_sidecars,
+    images_among,
+    is_virtual,
+    plain,
+    refuse_disguised,
+    refuse_references,
+)
 
-# Listing the folder at every open is slow if it holds thousands of tiles. For a JPEG
-# that ends early GDAL only warns and fills the rest with grey; its own PNG decoder (the
-# optimisation) fills the rest with whatever is in memory.
+# For a JPEG that ends early GDAL only warns and fills the rest with grey; its own PNG
+# decoder (the optimisation) fills the rest with whatever is in memory.
 _GDAL_OPTIONS = {
-    'GDAL_DISABLE_READDIR_ON_OPEN': 'TRUE',
     'GDAL_ERROR_ON_LIBJPEG_WARNING': 'TRUE',
     'GDAL_PNG_WHOLE_IMAGE_OPTIM': 'NO',
 }
@@ -64,8 +73,39 @@ def many_threads() -> Generator[None]:
 
 
 @contextmanager
+def reading(name: str | Path, how: str = 'as an image') -> Generator[None]:
+    """Turn whatever a library raises about one input into an error that names it.
+
+    Libraries raise errors of any class for damaged files, some of which they do not
+    make public.
+
+    Args:
+        name: What is read.
+        how: How, for the message.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        CorruptFileError: Instead of an error that is not for the user.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        why = reason(_root(error))
+        raise CorruptFileError(
+            f'{name} cannot be read {how} ({why}): fetch the file again or remove it.'
+        ) from error
+
+
+@contextmanager
 def open_raster(path: str | Path) -> Generator[DatasetReader]:
     """Open an image that GDAL reads.
+
+    Only GeoTIFF, PNG and JPEG may have their suffixes, and only files next to the image
+    are read along with it; see :mod:`~.trust`.
 
     Args:
         path: The file, or a URL or virtual path of GDAL.
@@ -74,20 +114,23 @@ def open_raster(path: str | Path) -> Generator[DatasetReader]:
         The file.
 
     Raises:
-        CorruptFileError: If the file is truncated or not an image, whether that shows
-            on opening or on reading inside the block.
+        CorruptFileError: If the file is truncated, not an image or refers to others,
+            whether that shows on opening or on reading inside the block.
     """
-    # asking a server for the files next to an image takes longer than the image
-    remote = {'GDAL_DISABLE_READDIR_ON_OPEN': 'EMPTY_DIR'} if '://' in str(path) else {}
-    with rasterio.Env(**_GDAL_OPTIONS | remote):
+    with ExitStack() as stack:
+        with reading(path):
+            stack.enter_context(rasterio.Env(**_GDAL_OPTIONS | _lookup(str(path))))
+            file = stack.enter_context(_open(str(path)))
+            if allowed_drivers(str(path)) is not None:
+                refuse_references(file)
         try:
-            with _open(path) as file:
-                yield file
-        except RasterioError as error:
-            raise CorruptFileError(
-                f'{path} cannot be read as an image ({_reason(error)}): fetch the file '
-                'again or remove it.'
-            ) from error
+            yield file
+        except Exception as error:
+            # rasterio has errors of GDAL that it does not make public
+            if not type(error).__module__.startswith('rasterio'):
+                raise
+            with reading(path):
+                raise
 
 
 def open_array(path: str | Path) -> NDArray[Any]:
@@ -111,13 +154,9 @@ def open_array(path: str | Path) -> NDArray[Any]:
         >>> type(images).__name__, images.shape
         ('memmap', (100, 2, 8, 8))
     """
-    try:
-        return np.load(path, mmap_mode='r', allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise CorruptFileError(
-            f'{path} cannot be read as an array ({error}): fetch the file again or '
-            'remove it.'
-        ) from error
+    with reading(path, 'as an array'):
+        check_regular(str(path))
+        return open_memmap(path, mode='r')
 
 
 def open_image_array(path: str | Path) -> NDArray[Any]:
@@ -144,15 +183,69 @@ def open_image_array(path: str | Path) -> NDArray[Any]:
     return array
 
 
-def _open(path: str | Path) -> DatasetReader:
+def _lookup(path: str) -> dict[str, str]:
+    """Return the option of GDAL that says which files next to an image to look for.
+
+    Listing the folder at every open ('FALSE') is slow if it holds thousands of tiles.
+    """
+    if is_virtual(path):
+        # asking a server for the files next to an image takes longer than the image
+        none = '://' in path
+    else:
+        check_regular(path)
+        none = allowed_drivers(path) is not None and not _checked_sidecars(path)
+    return {'GDAL_DISABLE_READDIR_ON_OPEN': 'EMPTY_DIR' if none else 'TRUE'}
+
+
+def _checked_sidecars(path: str) -> list[str]:
+    """Return the files next to an image that GDAL may read along with it.
+
+    Raises:
+        CorruptFileError: If one is not what its name says.
+    """
+    sidecars = find_sidecars(path)
+    if sidecars:
+        refuse_disguised(path)
+    for image in images_among(sidecars):
+        # which may have sidecars of its own
+        with open_raster(image):
+            pass
+    return sidecars
+
+
+def _open(path: str) -> DatasetReader:
     if _silent:
-        return rasterio.open(path)
+        return _open_as_allowed(path)
     with _FILTERS, warnings.catch_warnings():
         warnings.simplefilter('ignore', NotGeoreferencedWarning)
-        return rasterio.open(path)
+        return _open_as_allowed(path)
 
 
-def _reason(error: BaseException) -> str:
+def _open_as_allowed(path: str) -> DatasetReader:
+    drivers = allowed_drivers(path)
+    if is_virtual(path):
+        # only this function finds the credentials for a host, and it takes one driver
+        return rasterio.open(path, driver=drivers and drivers[0])
+    return DatasetReader(plain(path), driver=drivers)
+
+
+def reason(error: BaseException) -> str:
+    """Say in one line why something failed.
+
+    Args:
+        error: What happened.
+
+    Returns:
+        Its message; along with its class, if that is needed to understand it.
+    """
+    text = ' '.join(str(error).split())
+    known = isinstance(error, OSError | ValueError | RuntimeError)
+    if known or type(error).__module__.startswith('rasterio'):
+        return text
+    return f'{type(error).__name__}: {text}'
+
+
+def _root(error: BaseException) -> BaseException:
     while error.__cause__ is not None:
         error = error.__cause__
-    return str(error)
+    return error

@@ -15,11 +15,13 @@ from rasterio.io import DatasetReader
 
 from ..errors import BandError
 from .band_names import canonical, clean_names, contradict, polarization
+from .blocks import check_blocks
 from .decoding import alpha_bands, missing_to_nan, read_bands, refuse_complex, scaling
-from .opening import open_image_array, open_raster
+from .opening import open_image_array, open_raster, reading
+from .trust import RASTER_SUFFIXES
 
 #: Suffixes of the files that :func:`read_image` reads, in lower case.
-SUFFIXES = ('.tif', '.tiff', '.png', '.jpg', '.jpeg', '.npy')
+SUFFIXES = (*RASTER_SUFFIXES, '.npy')
 
 
 class Header(NamedTuple):
@@ -91,9 +93,10 @@ def read_image(
         check_bands(path, describe_array(path, array), indexes, expected)
         chosen = array if indexes is None else array[list(indexes)]
         return missing_to_nan(chosen, nodata)
-    with open_raster(path) as file:
+    with open_raster(path) as file, reading(path):
         header = describe(file)
         check_bands(path, header, indexes, expected)
+        check_blocks(file)
         bands = range(header.count) if indexes is None else indexes
         return read_bands(file, bands, nodata=nodata)
 
@@ -121,7 +124,7 @@ def read_header(path: str | Path) -> Header:
     """
     if Path(path).suffix.lower() == '.npy':
         return describe_array(path, open_image_array(path))
-    with open_raster(path) as file:
+    with open_raster(path) as file, reading(path):
         return describe(file)
 
 
@@ -199,7 +202,7 @@ def read_georeference(path: str | Path) -> tuple[CRS, Affine] | None:
     """
     if Path(path).suffix.lower() == '.npy':
         return None
-    with open_raster(path) as file:
+    with open_raster(path) as file, reading(path):
         return locate(file)
 
 

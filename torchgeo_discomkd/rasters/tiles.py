@@ -26,6 +26,7 @@ from ..errors import (
     UnusualImageError,
 )
 from ..metadata import ImageProfile
+from .blocks import check_blocks
 from .decoding import alpha_bands, missing_to_nan, read_bands, refuse_complex, scaling
 from .doubts import (
     as_amplitude,
@@ -38,7 +39,7 @@ from .doubts import (
 )
 from .finding import ImageFiles
 from .footprints import make_footprint
-from .opening import open_image_array, open_raster
+from .opening import open_image_array, open_raster, reason
 from .pixel_size import resampled
 from .plausibility import check_backscatter, to_check
 from .readers import describe, describe_array, locate
@@ -198,8 +199,8 @@ def read_tile(files: ImageFiles, spec: TileSpec) -> Tile:
         amplitude = as_amplitude(windows, image.given, spec.stated, spec.unit)
         doubts = [*image.doubts]
         doubts += doubt_values(windows, spec.bands, spec.profile, amplitude)
-    # also a CRS that PROJ does not know, a file system that went away
-    except (MemoryError, OSError, RuntimeError, ValueError) as error:
+    # whatever a library raises about one tile, the others go on
+    except Exception as error:  # noqa: BLE001
         return Tile(files, error_status(error), None, footprint)
     unusual = '; '.join(doubts) or None
     if unusual is not None and spec.strict:
@@ -357,6 +358,7 @@ def _read_file(
         own = file.crs, file.transform, (file.height, file.width)
         reader = stack.enter_context(resampled(file, spec.pixel_size, spec.nodata))
         check_pixels(reader.height, reader.width)
+        check_blocks(file)
         return RawImage(
             values=read_bands(reader, chosen, nodata=spec.nodata),
             georeference=locate(reader),
@@ -400,4 +402,4 @@ def error_status(error: BaseException) -> str:
             word = 'setting'
         case _:
             word = 'unreadable'
-    return f'{word}: {" ".join(str(error).split())}'
+    return f'{word}: {reason(error)}'

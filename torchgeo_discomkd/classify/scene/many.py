@@ -198,8 +198,8 @@ def _classify(
             raise
         except UserError as error:
             status = error_status(error)
-        # also a CRS that PROJ does not know, a file system that went away
-        except (MemoryError, OSError, RuntimeError, ValueError) as error:
+        # whatever a library raises about one scene, the others go on
+        except Exception as error:  # noqa: BLE001
             status = f'failed: {type(error).__name__}: {" ".join(str(error).split())}'
         kept = finished and summary is not None
         yield SceneResult(scene.name, status, summary, kept)

@@ -12,12 +12,12 @@ import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio import CRS
-from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
-from ...errors import BandError, CorruptFileError, SettingError, UnitError
+from ...errors import BandError, SettingError, UnitError
+from ...rasters.blocks import check_blocks
 from ...rasters.decoding import alpha_bands, check_values, read_bands, scaling
 from ...rasters.doubts import (
     describe_file,
@@ -26,7 +26,7 @@ from ...rasters.doubts import (
     doubt_pixel_size,
 )
 from ...rasters.finding import ImageFiles
-from ...rasters.opening import open_raster
+from ...rasters.opening import open_raster, reading
 from ...rasters.pixel_size import resampled
 from ...rasters.plausibility import (
     HIGHEST,
@@ -192,16 +192,11 @@ class SceneReader:
         self, top: int, bottom: int, left: int, right: int
     ) -> NDArray[np.float32]:
         window = Window.from_slices((top, bottom), (left, right))
-        try:
+        with reading(self.name, f'in rows {top} to {bottom}'):
             parts = [
                 read_bands(file, positions, window, self._spec.nodata)
                 for file, positions in self._files
             ]
-        except RasterioError as error:
-            raise CorruptFileError(
-                f'{self.name} cannot be read in rows {top} to {bottom} '
-                f'({error.__cause__ or error}): fetch the file again.'
-            ) from error
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def sample(self) -> SceneSample:
@@ -301,24 +296,30 @@ def open_scene(files: ImageFiles, spec: TileSpec) -> Generator[SceneReader]:
         opened, parts, dates = [], [], {}
         named = bands is not None or len(files.paths) > 1
         for path, names in _names_by_file(files, spec.bands):
-            file = stack.enter_context(open_raster(path))
-            header = describe(file)
-            dates = dates or date_tags(file.tags() | file.tags(ns='IMAGERY'))
-            positions = select_bands(
-                header.descriptions, file.count, names, bands, alpha_bands(file)
-            )
-            named = named or named_bands(header.descriptions, names)
-            check_values(file, positions)
-            grid = file
-            if has_ground_control(file):
-                grid = stack.enter_context(warp_to_grid(file, path))
-            read = stack.enter_context(resampled(grid, spec.pixel_size, spec.nodata))
-            size = None if read is grid else spec.pixel_size
-            parts.append(
-                describe_file(file, positions, named, spec.nodata, size, bands)
-            )
-            opened.append((read, positions))
-        _check_grids(files, [_grid(file) for file, _ in opened])
+            with reading(path):
+                file = stack.enter_context(open_raster(path))
+                header = describe(file)
+                dates = dates or date_tags(file.tags() | file.tags(ns='IMAGERY'))
+                positions = select_bands(
+                    header.descriptions, file.count, names, bands, alpha_bands(file)
+                )
+                check_blocks(file)
+                named = named or named_bands(header.descriptions, names)
+                check_values(file, positions)
+                grid = file
+                if has_ground_control(file):
+                    grid = stack.enter_context(warp_to_grid(file, path))
+                read = stack.enter_context(
+                    resampled(grid, spec.pixel_size, spec.nodata)
+                )
+                size = None if read is grid else spec.pixel_size
+                parts.append(
+                    describe_file(file, positions, named, spec.nodata, size, bands)
+                )
+                opened.append((read, positions))
+        # a transform may have no inverse
+        with reading(files.name):
+            _check_grids(files, [_grid(file) for file, _ in opened])
         single = len(parts) == 1
         decoding = parts[0] if single else describe_files(spec.bands, parts)
         yield SceneReader(files.name, opened, named, spec, decoding, dates)

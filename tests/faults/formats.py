@@ -1,0 +1,223 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""The formats that are read, a small valid file of each, and what reads it."""
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+import yaml
+
+from tests.export.classifiers import write_classifier
+from tests.fakes import write_pairs, write_tile
+from torchgeo_discomkd.benchmark import read_config
+from torchgeo_discomkd.classify.scene.reader import open_scene
+from torchgeo_discomkd.commands.old_distillation import refuse_old_distillation
+from torchgeo_discomkd.commands.pack import _configured
+from torchgeo_discomkd.datasets import PairedArrays, PairedFolders, write_pack
+from torchgeo_discomkd.datasets.splits import read_groups
+from torchgeo_discomkd.errors import CorruptFileError, UserError
+from torchgeo_discomkd.models import load_classifier
+from torchgeo_discomkd.rasters import find_images, read_header, read_image
+from torchgeo_discomkd.rasters.finding import ImageFiles
+from torchgeo_discomkd.rasters.tiles import TileSpec, read_tile
+
+SPEC = TileSpec(('VV', 'VH'), 'dB', (16, 16))
+PLACE = {'crs': 'EPSG:32633', 'transform': rasterio.Affine(10, 0, 5e5, 0, -10, 5e6)}
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format that is read.
+
+    Attributes:
+        write: Writes valid files into an empty folder.
+        damaged: Pattern of the files that get damaged.
+        read: Reads what is in the folder, given the damaged file, as commands do.
+        command: Arguments of a command that reads it, given a classifier file, the
+            damaged file and an output; None if no command is quick enough.
+    """
+
+    write: Callable[[Path], object]
+    damaged: str
+    read: Callable[[Path], object]
+    command: Callable[[Path, Path, Path], Sequence[Any]] | None = None
+
+
+def _image(bands: int = 2, size: int = 16) -> np.ndarray[Any, np.dtype[np.float32]]:
+    rng = np.random.default_rng(0)
+    return rng.normal(-12, 2, (bands, size, size)).astype(np.float32)
+
+
+def _tiff(**options: Any) -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        image = _image(size=options.pop('size', 16)).astype(options.get('dtype', 'f4'))
+        profile: dict[str, Any] = {'driver': 'GTiff', 'dtype': image.dtype, **PLACE}
+        shape = dict(zip(('count', 'height', 'width'), image.shape, strict=True))
+        path = folder / 'a.tif'
+        with rasterio.open(path, 'w', **shape | profile | options) as file:
+            file.write(image)
+            if file.driver == 'GTiff':
+                file.descriptions = ('VV', 'VH')
+                file.update_tags(TIFFTAG_DATETIME='2024:01:01 00:00:00')
+
+    return write
+
+
+def _with_sidecars(folder: Path) -> None:
+    write_tile(folder / 'a.tif', _image(), descriptions=('VV', 'VH'))
+    with (
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False, TIFF_USE_OVR=True),
+        rasterio.open(folder / 'a.tif', 'r+') as file,
+    ):
+        file.write_mask(np.ones((16, 16), bool))
+        file.build_overviews([2])
+    (folder / 'a.tif.aux.xml').write_text(
+        '<PAMDataset><Metadata><MDI key="A">b</MDI></Metadata>'
+        '<PAMRasterBand band="1"><Scale>0.5</Scale></PAMRasterBand></PAMDataset>'
+    )
+    (folder / 'a.tfw').write_text('10\n0\n0\n-10\n500005\n4999995\n')
+
+
+def _grey(name: str) -> Callable[[Path], None]:
+    grey = np.clip(_image(3) * 5 + 160, 0, 255).astype(np.uint8)
+    return lambda folder: write_tile(folder / name, grey)
+
+
+def _read_image(path: Path, spec: TileSpec = SPEC) -> None:
+    """Read an image as tile, as scene and for training."""
+    image = next(p for p in path.parent.iterdir() if p.suffix in IMAGES)
+    files = ImageFiles((str(image),))
+    errors: list[UserError] = []
+    tile = read_tile(files, spec)
+    if tile.windows is None:
+        errors.append(CorruptFileError(tile.status))
+    for read in (partial(_read_scene, spec=spec), read_header, read_image):
+        try:
+            read(str(image))
+        except UserError as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
+
+
+def _read_scene(path: str, spec: TileSpec) -> None:
+    if path.endswith('.npy'):
+        return
+    with open_scene(ImageFiles((path,)), spec) as scene:
+        # one is a tile with a size that somebody invented
+        if scene.grid.height * scene.grid.width < 2**24:
+            scene.sample()
+
+
+_read_grey = partial(_read_image, spec=TileSpec(('B1', 'B2', 'B3'), '', (16, 16)))
+
+
+def _command(model: Path, path: Path, output: Path) -> Sequence[Any]:
+    return 'classify', model, path.parent, '--output', output
+
+
+def _pairs(folder: Path) -> Path:
+    return write_pairs(folder / 'pairs', count=15)
+
+
+def _read_pairs(path: Path) -> None:
+    root = next(p for p in (path, *path.parents) if p.name == 'pairs')
+    dataset = PairedFolders(str(root))
+    for index in range(len(dataset)):
+        dataset[index]
+
+
+def _arrays(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    np.save(folder / 'SAR_data_normalized.npy', rng.normal(size=(6, 2, 4, 4)))
+    np.save(folder / 'labels.npy', [0, 1, 0, 1, 0, 1])
+    np.save(folder / 'train_idx.npy', [0, 1, 2, 3])
+    np.save(folder / 'valid_idx.npy', [4, 5])
+
+
+def _read_arrays(path: Path) -> None:
+    dataset = PairedArrays(str(path.parent))
+    dataset[0]
+
+
+def _groups(folder: Path) -> None:
+    rows = [f'Forêt/Forêt_{i}.tif,Zürich {i % 3}' for i in range(9)]
+    (folder / 'groups.csv').write_text('\n'.join(['file,event', *rows]))
+
+
+def _read_groups(path: Path) -> None:
+    keys = [('Forêt', f'Forêt_{i}') for i in range(9)]
+    read_groups(path.read_bytes(), str(path), 'event', keys)
+
+
+def _list(folder: Path) -> None:
+    for name in ('a.tif', 'é.tif'):
+        write_tile(folder / name, _image())
+    # no slash: what is left of such a path may be the root of all files
+    (folder / 'list.txt').write_text('# tiles\na.tif\né.tif\n')
+
+
+CONFIG: Mapping[str, Any] = {
+    'results': 'runs/mine',
+    'in_channels': {'ms': 13, 'sar': 2},
+    'num_classes': 3,
+    'data': {'class_path': 'PairedFoldersDataModule', 'init_args': {'root': 'é'}},
+}
+
+
+def _yaml(folder: Path) -> None:
+    (folder / 'a.yaml').write_text(yaml.safe_dump(CONFIG, allow_unicode=True))
+
+
+def _read_yaml(path: Path) -> None:
+    refuse_old_distillation(['fit', '--config', str(path)])
+    _configured(path)
+    read_config(path)
+
+
+def _pack(folder: Path) -> None:
+    write_pack(PairedFolders(str(_pairs(folder))), folder / 'a.safetensors')
+    shutil.rmtree(folder / 'pairs')
+
+
+def _read_pack(path: Path) -> None:
+    PairedFolders(str(path))[0]
+
+
+IMAGES = ('.tif', '.png', '.jpg', '.npy')
+DEFLATE = {'compress': 'deflate', 'predictor': 2, 'tiled': True}
+
+#: Formats whose readers are to refuse any damage with an error for the user.
+FORMATS = {
+    'tif': Format(_tiff(), '*.tif', _read_image, _command),
+    'tif deflate': Format(_tiff(size=64, **DEFLATE), '*.tif', _read_image),
+    'tif lzw': Format(_tiff(compress='lzw', dtype='int16'), '*.tif', _read_image),
+    'tif zstd': Format(_tiff(compress='zstd'), '*.tif', _read_image),
+    'cog': Format(_tiff(driver='COG', size=64), '*.tif', _read_image),
+    'sidecars': Format(_with_sidecars, 'a.t*[!f]*', _read_image),
+    'png': Format(_grey('a.png'), '*.png', _read_grey, _command),
+    'jpg': Format(_grey('a.jpg'), '*.jpg', _read_grey),
+    'npy': Format(lambda d: np.save(d / 'a.npy', _image()), '*.npy', _read_image),
+    'folders': Format(_pairs, 'pairs/*/*/*1.tif', _read_pairs),
+    'arrays': Format(_arrays, '*.npy', _read_arrays),
+    'groups': Format(_groups, '*.csv', _read_groups),
+    'list': Format(_list, '*.txt', lambda path: find_images([path])),
+    'yaml': Format(_yaml, '*.yaml', _read_yaml),
+}
+
+#: Formats whose metadata are not checked in all respects; only run on request.
+OTHERS = {
+    'pack': Format(_pack, '*.safetensors', _read_pack),
+    'classifier': Format(
+        lambda d: write_classifier(d / 'a.safetensors'),
+        '*.safetensors',
+        load_classifier,
+    ),
+}
