@@ -167,7 +167,7 @@ def test_summary_of_long_names_is_wider(capsys: pytest.CaptureFixture[str]) -> N
     best.scores, best.epochs = {name: 0.5}, {name: 0}
     print_whole(Console(width=80), summary_table(best, calibration={}))
     _, row = capsys.readouterr().out.splitlines()
-    assert row.split() == [name, '1', '0.5000', f'best/{name}.safetensors']
+    assert row.split() == [name, '0', '0.5000', f'best/{name}.safetensors']
 
 
 def test_scores_do_not_change_and_predictions_are_calibrated(

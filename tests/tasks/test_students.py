@@ -195,10 +195,10 @@ def test_summary_fits_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
         ['same'],
         ['modality', 'epoch', 'F1', 'alone', 'size', 'ECE', 'calibrated', 'file'],
         [
-            *('opticals', '100', '0.2000', '0.3000', '0.4000', '0.5000', '0.2500'),
+            *('opticals', '99', '0.2000', '0.3000', '0.4000', '0.5000', '0.2500'),
             'best/opticals.safetensors',
         ],
-        ['sar', '100', '0.5000', '0.6000', '-', '-', '-', 'best/sar.safetensors'],
+        ['sar', '99', '0.5000', '0.6000', '-', '-', '-', 'best/sar.safetensors'],
     ]
 
 

@@ -27,11 +27,12 @@ from ..callbacks import CudaGraphs, EpochLines, LastCheckpoint, PredictionWriter
 from ..callbacks.best_classifiers import best_classifiers
 from ..callbacks.run_config import RunConfigCallback
 from ..callbacks.run_folder import best_files, check_checkpoint, check_run_folder
+from ..callbacks.score_tables import print_scores
 from ..datamodules import SARTilesDataModule
 from ..errors import NoClassifierError, OutputError, UserError
 from ..models import load_metadata
 from ..performance.precision import fast_precision
-from ..tasks import MultiModalTrainingTask, PretrainedClassification
+from ..tasks import MultiModalTask, MultiModalTrainingTask, PretrainedClassification
 from .old_distillation import refuse_old_distillation
 
 #: GDAL settings to open many small files quickly, as in TorchGeo.
@@ -237,7 +238,15 @@ class DisCoMKDCLI(LightningCLI):
             )
         if command == 'predict' and isinstance(self.datamodule, SARTilesDataModule):
             self._adopt(self.datamodule, model, kwargs.get('ckpt_path'))
+        # ours replaces Lightning's table, which has a row for each score of each class
+        ours = isinstance(model, MultiModalTask) and kwargs.get('verbose', False)
+        if ours:
+            kwargs['verbose'] = False
         getattr(self.trainer, command)(model, **kwargs)
+        if ours and self.trainer.is_global_zero:
+            names = [*model.classifier_names(), *model.comparison_names()]
+            split = {'validate': 'val'}.get(command, command)
+            print_scores(self.trainer.callback_metrics, split, names, model.classes)
 
     def _adopt(
         self, tiles: SARTilesDataModule, model: BaseTask, checkpoint: str | None
