@@ -33,6 +33,7 @@ from ..errors import NoClassifierError, OutputError, UserError
 from ..models import load_metadata
 from ..performance.precision import fast_precision
 from ..tasks import MultiModalTask, MultiModalTrainingTask, PretrainedClassification
+from .configs import configs_folder
 from .old_distillation import refuse_old_distillation
 
 #: GDAL settings to open many small files quickly, as in TorchGeo.
@@ -53,14 +54,6 @@ NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOT
 }
 
 
-def quickstart_config() -> Path:
-    """Return the configuration of ``fit`` without arguments."""
-    installed = Path(__file__).with_name('quickstart.yaml')
-    # in a checkout, the file is in configs/
-    checkout = Path(__file__).parents[2] / 'configs' / 'quickstart.yaml'
-    return installed if installed.exists() else checkout
-
-
 def with_quickstart(args: list[str]) -> list[str]:
     """Add the quickstart configuration to a ``fit`` that does not specify what to run.
 
@@ -77,7 +70,7 @@ def with_quickstart(args: list[str]) -> list[str]:
     asks = {'-h', '--help', '--print_config'} & set(args)
     if args[:1] != ['fit'] or named or asks:
         return args
-    return ['fit', '--config', str(quickstart_config()), *args[1:]]
+    return ['fit', '--config', str(configs_folder() / 'quickstart.yaml'), *args[1:]]
 
 
 def progress_bar() -> ProgressBar:
