@@ -130,9 +130,9 @@ def test_same_size_through_the_command_line(
 ) -> None:
     folder = fit_pairs('--model.students', 'both')
     main(['test', '--config', str(folder / 'config.yaml')])
-    assert 'test_sar_same_size_F1Score' in capsys.readouterr().out
+    assert 'F1      alone   size' in capsys.readouterr().out
     main(['predict', '--config', str(folder / 'config.yaml')])
-    tables = [path.stem for path in (folder / 'predictions').iterdir()]
+    tables = [path.stem for path in (folder / 'predictions').glob('*.csv')]
     assert sorted(tables) == ['ms', 'sar']
 
 
