@@ -40,6 +40,7 @@ napoleon_use_ivar = True
 
 html_theme = 'furo'
 html_static_path = ['_static']
+html_css_files = ['custom.css']
 html_title = 'torchgeo_discomkd'
 
 

@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from tests.conftest import TINY
 from tests.fakes import write_arrays, write_eurosat, write_pairs
 from torchgeo_discomkd.commands import main
-from torchgeo_discomkd.commands.fit import quickstart_config
+from torchgeo_discomkd.commands.configs import configs_folder, with_configs
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 
@@ -84,5 +84,22 @@ def test_shipped_configuration_runs_one_batch(
     assert Count.batches == 1
 
 
-def test_quickstart_is_where_a_reader_looks_for_it() -> None:
-    assert quickstart_config().read_text() == (CONFIGS / 'quickstart.yaml').read_text()
+def test_configurations_are_found_without_a_clone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = ('configs/folders.yaml', '--config=configs/quickstart.yaml')
+    found = with_configs([*names, 'configs/mine.yaml', '--config=mine.yaml'])
+    assert found == [
+        str(configs_folder() / 'folders.yaml'),
+        f'--config={configs_folder() / "quickstart.yaml"}',
+        *('configs/mine.yaml', '--config=mine.yaml'),
+    ]
+    assert capsys.readouterr().err.count(' is not here: using ') == 2
+    for name in ('folders.yaml', 'quickstart.yaml'):
+        assert (configs_folder() / name).read_text() == (CONFIGS / name).read_text()
+    # a file of the user has precedence
+    own = tmp_path / 'configs' / 'folders.yaml'
+    own.parent.mkdir()
+    own.touch()
+    assert with_configs([names[0]]) == [names[0]]

@@ -9,6 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
+
+from torchgeo_discomkd import __version__
 
 DOCS = Path(__file__).parents[1] / 'docs'
 
@@ -54,3 +57,12 @@ def test_links_lead_to_files(page: str) -> None:
     links = re.findall(r'\]\((?!https?:|#)([^)\s]+)\)', text)
     assert links
     assert [link for link in links if not (DOCS.parent / link).exists()] == []
+
+
+def test_one_version_everywhere() -> None:
+    citation = yaml.safe_load((DOCS.parent / 'CITATION.cff').read_text('utf-8'))
+    assert citation['version'] == __version__
+    text = (DOCS.parent / 'CHANGELOG.md').read_text('utf-8')
+    unreleased, latest, *_ = re.findall(r'^## (.+)$', text, flags=re.MULTILINE)
+    assert unreleased == '[Unreleased]'
+    assert latest == f'[{__version__}] - {citation["date-released"]}'

@@ -4,4 +4,4 @@
 """Train with several sensors, classify with one: DisCoM-KD for TorchGeo."""
 
 __author__ = 'torchgeo_discomkd Contributors'
-__version__ = '0.1.0.dev0'
+__version__ = '0.1.0'

@@ -37,16 +37,16 @@ def fit(model: BoringModel, **kwargs: object) -> None:
 def test_tasks_of_others_have_lines_too(capsys: pytest.CaptureFixture[str]) -> None:
     fit(BoringModel(), max_epochs=2)
     first, last = capsys.readouterr().out.splitlines()
-    assert re.fullmatch(r'epoch 1 of 2, \d+\.\d s, \d:\d\d:\d\d left', first)
-    assert re.fullmatch(r'epoch 2 of 2, \d+\.\d s, 0:00:00 left', last)
+    assert re.fullmatch(r'epoch 0/1, \d+\.\d s, \d:\d\d:\d\d left', first)
+    assert re.fullmatch(r'epoch 1/1, \d+\.\d s, 0:00:00 left', last)
 
 
 def test_scores_are_those_of_the_epoch(capsys: pytest.CaptureFixture[str]) -> None:
     fit(Scored(), max_epochs=-1, max_steps=3, check_val_every_n_epoch=2)
     one, two, three = capsys.readouterr().out.splitlines()
-    assert re.fullmatch(r'epoch 1, \d+\.\d s', one)
-    assert re.fullmatch(r'epoch 2, \d+\.\d s; validation F1: water 0\.250', two)
-    assert re.fullmatch(r'epoch 3, \d+\.\d s', three)
+    assert re.fullmatch(r'epoch 0, \d+\.\d s', one)
+    assert re.fullmatch(r'epoch 1, \d+\.\d s; validation F1: water 0\.250', two)
+    assert re.fullmatch(r'epoch 2, \d+\.\d s', three)
 
 
 @pytest.mark.parametrize(

@@ -246,7 +246,7 @@ def test_a_resumed_run_keeps_its_guide(
     guide = whole.transfer_guide
     (line,) = [x for x in caplog.messages if x.startswith('transfer: ')]
     assert line.startswith(f'transfer: {guide} guides ')
-    assert 'from epoch 2 on (validation F1: ms ' in line
+    assert 'from epoch 1 on (validation F1: ms ' in line
     assert whole.seen == [None, guide, guide]
     fit('parts', 2)
     last = tmp_path / 'parts' / 'last.ckpt'
@@ -291,10 +291,10 @@ def test_scores_of_before_a_checkpoint_still_decide(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ('of_trainer', 'problem'),
     [
-        ({'max_steps': 2}, 'in epoch 1, with transfer_warmup=1 and the guide sar'),
+        ({'max_steps': 2}, 'after 1 epoch, with transfer_warmup=1 and the guide sar'),
         (
             {'check_val_every_n_epoch': None, 'val_check_interval': 7},
-            'in epoch 3, with transfer_warmup=1 and no guide chosen',
+            'after 3 epochs, with transfer_warmup=1 and no guide chosen',
         ),
         ({'fast_dev_run': 1}, None),
     ],

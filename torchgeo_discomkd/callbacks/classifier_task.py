@@ -37,5 +37,5 @@ class ClassifierTask(Protocol):
             name: Name of the classifier.
             path: The file.
             scores: Scores to record in the file.
-            epoch: Epoch to record in the file.
+            epoch: Epoch to record in the file, counted from 0.
         """

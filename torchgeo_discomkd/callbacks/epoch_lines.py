@@ -17,9 +17,10 @@ from ..models.modalities import COMPARISONS, is_comparison
 class EpochLines(ProgressBar):
     """Print one line after every epoch of training, for logs and pipes.
 
-    The line has the number of the epoch, its seconds with validation, the time left at
-    the mean speed so far, if the number of epochs is known, and the F1 of each
-    classifier that was validated in it (what the task logs as ``val_<name>_F1Score``).
+    The line has the number of the epoch, from 0, and that of the last one, its seconds
+    with validation, the time left at the mean speed so far, if the number of epochs is
+    known, and the F1 of each classifier that was validated in it (what the task logs as
+    ``val_<name>_F1Score``).
     ``fit`` uses it in place of Lightning's RichProgressBar if its output is no
     terminal.
 
@@ -40,7 +41,7 @@ class EpochLines(ProgressBar):
         ...     callbacks=[EpochLines()],
         ... )
         >>> trainer.fit(task, loader, loader)  # doctest: +ELLIPSIS
-        epoch 1 of 1, ... s; validation F1: sar ...
+        epoch 0/0, ... s; validation F1: sar ...
     """
 
     def __init__(self) -> None:
@@ -102,7 +103,9 @@ class EpochLines(ProgressBar):
     def _line(self, trainer: Trainer) -> str:
         now, done = perf_counter(), trainer.current_epoch + 1
         total = trainer.max_epochs if (trainer.max_epochs or 0) > 0 else None
-        line = f'epoch {done} of {total}' if total else f'epoch {done}'
+        # counted like those of Lightning's bar, metrics and checkpoints
+        last = f'/{total - 1}' if total else ''
+        line = f'epoch {trainer.current_epoch}{last}'
         line += f', {now - self._epoch_started:.1f} s'
         # max_steps may end the training in any epoch
         if total and trainer.max_steps == -1:

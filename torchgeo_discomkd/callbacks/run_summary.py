@@ -28,10 +28,10 @@ def summary_table(
         calibration: Results of :class:`Calibration`; empty if there are none.
 
     Returns:
-        One row per classifier; a column for the plain student, one for the control of
-        equal size and columns for the expected calibration error before and after, if
-        there are any. It has no lines, so that it fits 80 columns with names of up to 8
-        letters, and breaks no word.
+        One row per classifier, with its epoch, counted from 0; a column for the plain
+        student, one for the control of equal size and columns for the expected
+        calibration error before and after, if there are any. It has no lines, so that
+        it fits 80 columns with names of up to 8 letters, and breaks no word.
     """
     compared = {
         suffix: heading.replace(' ', '\n')
@@ -47,7 +47,7 @@ def summary_table(
     for name, score in best.scores.items():
         if is_comparison(name):
             continue
-        row = [name, str(best.epochs[name] + 1), f'{score:.4f}']
+        row = [name, str(best.epochs[name]), f'{score:.4f}']
         others = [best.scores.get(name + suffix) for suffix in compared]
         row += ['-' if other is None else f'{other:.4f}' for other in others]
         if calibration:

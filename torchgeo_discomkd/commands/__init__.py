@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from .. import __version__
 from ..errors import UserError
 from ..performance.memory import keep_freed_memory
+from .configs import with_configs
 from .quiet import quiet_rasterio
 from .stopping import exit_code, sigterm_as_interrupt
 
@@ -58,7 +59,7 @@ def main(args: Sequence[str] | None = None) -> None:
     """
     try:
         with sigterm_as_interrupt():
-            _run(list(sys.argv[1:] if args is None else args))
+            _run(with_configs(list(sys.argv[1:] if args is None else args)))
     except UserError as error:
         sys.stderr.write(f'error: {error}\n')
         sys.exit(error.exit_code)

@@ -28,12 +28,14 @@ from ..callbacks import CudaGraphs, EpochLines, LastCheckpoint, PredictionWriter
 from ..callbacks.best_classifiers import best_classifiers
 from ..callbacks.run_config import RunConfigCallback
 from ..callbacks.run_folder import best_files, check_checkpoint, check_run_folder
+from ..callbacks.score_tables import print_scores
 from ..datamodules import SARTilesDataModule
 from ..errors import NoClassifierError, OutputError, UserError
 from ..files import only_writer, remove_abandoned
 from ..models import load_metadata
 from ..performance.precision import fast_precision
-from ..tasks import MultiModalTrainingTask, PretrainedClassification
+from ..tasks import MultiModalTask, MultiModalTrainingTask, PretrainedClassification
+from .configs import configs_folder
 from .old_distillation import refuse_old_distillation
 
 #: GDAL settings to open many small files quickly, as in TorchGeo.
@@ -54,14 +56,6 @@ NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOT
 }
 
 
-def quickstart_config() -> Path:
-    """Return the configuration of ``fit`` without arguments."""
-    installed = Path(__file__).with_name('quickstart.yaml')
-    # in a checkout, the file is in configs/
-    checkout = Path(__file__).parents[2] / 'configs' / 'quickstart.yaml'
-    return installed if installed.exists() else checkout
-
-
 def with_quickstart(args: list[str]) -> list[str]:
     """Add the quickstart configuration to a ``fit`` that does not specify what to run.
 
@@ -78,7 +72,7 @@ def with_quickstart(args: list[str]) -> list[str]:
     asks = {'-h', '--help', '--print_config'} & set(args)
     if args[:1] != ['fit'] or named or asks:
         return args
-    return ['fit', '--config', str(quickstart_config()), *args[1:]]
+    return ['fit', '--config', str(configs_folder() / 'quickstart.yaml'), *args[1:]]
 
 
 def progress_bar() -> ProgressBar:
@@ -258,7 +252,15 @@ class DisCoMKDCLI(LightningCLI):
             )
         if command == 'predict' and isinstance(self.datamodule, SARTilesDataModule):
             self._adopt(self.datamodule, model, kwargs.get('ckpt_path'))
+        # ours replaces Lightning's table, which has a row for each score of each class
+        ours = isinstance(model, MultiModalTask) and kwargs.get('verbose', False)
+        if ours:
+            kwargs['verbose'] = False
         getattr(self.trainer, command)(model, **kwargs)
+        if ours and self.trainer.is_global_zero:
+            names = [*model.classifier_names(), *model.comparison_names()]
+            split = {'validate': 'val'}.get(command, command)
+            print_scores(self.trainer.callback_metrics, split, names, model.classes)
 
     def _adopt(
         self, tiles: SARTilesDataModule, model: BaseTask, checkpoint: str | None

@@ -13,8 +13,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchgeo.datasets.utils import Sample
 
-_TRUE_COLOUR = ('B04', 'B03', 'B02')
-_POLARISATIONS = ('VV', 'VH')
+from ..rasters.scale import convert_scale, guess_scale
+
+type Values = NDArray[np.float64]
+
+# Reflectance that is shown black: what the air alone scatters, so that forest is green
+# and not blue. From "Sentinel-2 L1C True Color Optimized" of
+# https://custom-scripts.sentinel-hub.com; 0.25 above it is white.
+_HAZE = {'B04': 0.013, 'B03': 0.024, 'B02': 0.041}
+_BRIGHT = 0.25
+
+# Reflectance is below this, digital numbers of any tile (times 10 000) reach above.
+_HIGHEST_REFLECTANCE = 10
+
+# Backscatter in dB from smooth water to towns, and what VV has more than VH.
+_BACKSCATTER = {'VV': (-22, 0), 'VH': (-28, -6)}
+_DIFFERENCE = (0, 14)
 
 
 def plot_sample(
@@ -59,40 +73,70 @@ def plot_sample(
 def render(image: Tensor, bands: Sequence[str]) -> NDArray[np.float64]:
     """Render an image for display.
 
-    B04, B03, B02 are shown in true colour, VV and VH as the composite VV, VH, VV - VH
-    (in dB their ratio), three bands as red, green, blue and anything else by its first
-    band. Values are stretched from their 2nd to their 98th percentile: over all colours
-    together, but over each polarisation separately.
+    B04, B03, B02 are shown in true colour, VV and VH in dB as the composite VV, VH,
+    VV - VH, or one of them in grey. Each band has the same stretch in all images, so
+    that pictures can be compared. Nothing is known of other bands: three are shown as
+    red, green, blue, others by the first one, whole numbers up to 255 as they are and
+    any other values from the 2nd to the 98th percentile of the image.
 
     Args:
-        image: Raw values, shape (C, H, W), missing pixels NaN.
+        image: Raw values, shape (C, H, W), missing pixels NaN: of B04, B03, B02
+            reflectance or 10 000 times that; of VV and VH dB or linear power, which
+            their values tell apart.
         bands: Names of its bands.
 
     Returns:
         Values in [0, 1] of shape (H, W, 3), or (H, W) for a single channel; missing
         pixels 0.
     """
-    values = image.detach().cpu().numpy().astype(np.float64)
-    named = dict(zip(bands, values, strict=True))
-    if set(_TRUE_COLOUR) <= set(named):
-        channels = _stretch(np.stack([named[band] for band in _TRUE_COLOUR]))
-    elif set(_POLARISATIONS) <= set(named):
-        vv, vh = (named[band] for band in _POLARISATIONS)
-        channels = np.stack([_stretch(channel) for channel in (vv, vh, vv - vh)])
-    elif len(values) == 3:
-        channels = _stretch(values)
+    values: Values = image.detach().cpu().numpy().astype(np.float64)
+    values[~np.isfinite(values)] = np.nan
+    places = {band: place for place, band in enumerate(bands)}
+    polarisations = [band for band in _BACKSCATTER if band in places]
+    if set(_HAZE) <= set(places):
+        channels = _true_colour(values[[places[band] for band in _HAZE]])
+    elif polarisations:
+        shown = [places[band] for band in polarisations]
+        channels = _backscatter(values[shown], polarisations)
     else:
-        return _stretch(values[0])
-    return np.moveaxis(channels, 0, -1)
+        channels = _stretch(values if len(values) == 3 else values[:1])
+    return np.moveaxis(channels, 0, -1) if len(channels) == 3 else channels[0]
 
 
-def _stretch(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    finite = np.isfinite(values)
-    if not finite.any():
+def _true_colour(colours: Values) -> Values:
+    unit = 10_000 if np.nanmax(colours, initial=0) > _HIGHEST_REFLECTANCE else 1
+    haze = np.array(list(_HAZE.values()))[:, None, None]
+    return _scale(colours / unit, haze, haze + _BRIGHT)
+
+
+def _backscatter(values: Values, bands: Sequence[str]) -> Values:
+    ranges = [_BACKSCATTER[band] for band in bands]
+    unit = guess_scale(values.astype(np.float32))
+    if unit is not None:
+        # power of 0 or less, where noise was removed, becomes NaN, which is black
+        values = convert_scale(values.astype(np.float32), unit, 'dB').astype(float)
+    if len(bands) == 2:
+        values = np.concatenate([values, values[:1] - values[1:]])
+        ranges.append(_DIFFERENCE)
+    if unit is None:
+        # no backscatter, but pictures or digital numbers
+        return np.concatenate([_stretch(values[i : i + 1]) for i in range(len(values))])
+    limits = np.array(ranges, float)[:, :, None, None]
+    return _scale(values, limits[:, 0], limits[:, 1])
+
+
+def _stretch(values: Values) -> Values:
+    present = values[~np.isnan(values)]
+    if not present.size:
         return np.zeros_like(values)
-    low, high = np.percentile(values[finite], (2, 98))
-    scaled = (values - low) / (high - low if high > low else 1)
-    return np.where(finite, np.clip(scaled, 0, 1), 0)
+    low, high = np.percentile(present, (2, 98))
+    if present.min() >= 0 and present.max() <= 255 and (present % 1 == 0).all():
+        low, high = 0, 255
+    return _scale(values, low, high if high > low else low + 1)
+
+
+def _scale(values: Values, low: float | Values, high: float | Values) -> Values:
+    return np.nan_to_num(np.clip((values - low) / (high - low), 0, 1), nan=0)
 
 
 def _title(

@@ -384,7 +384,7 @@ class DisCoMKD(GuidedTask):
             name: A modality, or one of :meth:`comparison_names` but the read-outs.
             path: The file.
             scores: Scores to record in the file.
-            epoch: Epoch to record in the file.
+            epoch: Epoch to record in the file, counted from 0.
         """
         auxiliary = None
         if name in self.modalities:

@@ -187,7 +187,7 @@ class FusionClassification(MultiModalTrainingTask):
             name: Name of the classifier.
             path: The file.
             scores: Scores to record in the file.
-            epoch: Epoch to record in the file.
+            epoch: Epoch to record in the file, counted from 0.
         """
         kind: Literal['disentangled', 'fusion']
         kind = 'fusion' if self.network == 'plain' else 'disentangled'

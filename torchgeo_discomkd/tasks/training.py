@@ -253,7 +253,7 @@ class MultiModalTrainingTask(WatchedTask):
             name: One of :meth:`classifier_names` or :meth:`comparison_names`.
             path: The file.
             scores: Scores to record in the file.
-            epoch: Epoch to record in the file.
+            epoch: Epoch to record in the file, counted from 0.
         """
 
     def classifier_metadata(
@@ -269,7 +269,7 @@ class MultiModalTrainingTask(WatchedTask):
             kind: Kind of network.
             modalities: Modalities that the classifier takes.
             scores: Scores of the classifier.
-            epoch: Epoch of the classifier.
+            epoch: Epoch of the classifier, counted from 0.
 
         Returns:
             The metadata. Bands, units, tile sizes and profiles are those of the data.

@@ -129,7 +129,7 @@ class Transfer:
         The best score of the last validation wins, and the first modality in a tie.
 
         Args:
-            epoch: Number of the epoch that ends.
+            epoch: Number of the epoch that ends, from 0.
 
         Raises:
             SettingError: If the validation has scored some of the modalities only.
@@ -151,7 +151,7 @@ class Transfer:
         others = [m for m in self.modalities if m != self.guide]
         rank_zero_info(
             f'transfer: {self.guide} guides {", ".join(others)} from epoch '
-            f'{epoch + 2} on (validation F1: {text})'
+            f'{epoch + 1} on (validation F1: {text})'
         )
 
     def warn_unless_begun(self, trainer: Trainer) -> None:
@@ -165,10 +165,11 @@ class Transfer:
         """
         if self.began or trainer.fast_dev_run:  # ty: ignore[missing-attribute]
             return
+        epochs = '1 epoch' if (n := trainer.current_epoch) == 1 else f'{n} epochs'
         guide = 'no guide chosen' if self.guide is None else f'the guide {self.guide}'
         rank_zero_warn(
-            f'transfer never began, because training ended in epoch '
-            f'{trainer.current_epoch}, with transfer_warmup={self.warmup} and {guide}: '
+            f'transfer never began, because training ended after {epochs}, with '
+            f'transfer_warmup={self.warmup} and {guide}: '
             'train longer, set a shorter --model.transfer_warmup, or name the guide, '
             '--model.transfer_guide, if no validation came in time to choose it.'
         )
