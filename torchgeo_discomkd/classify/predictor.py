@@ -218,7 +218,7 @@ def load_predictor(
                 '.ckpt file.'
             )
     name = _only_modality(path, opened.metadata, modality)
-    description = _describe(path, kind, name, opened.metadata)
+    description = _describe(path, kind, name, opened)
     return Predictor(
         opened.metadata, name, description, opened.size, opened.device, opened
     )

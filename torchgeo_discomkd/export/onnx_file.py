@@ -308,7 +308,7 @@ def _checksums(path: str | Path) -> OnnxChecksum:
         sums = read_checksum(path)
     except (OSError, ValueError) as error:
         raise ClassifierFileError(
-            f'{path} is truncated or cannot be read ({error}): copy it again.'
+            f'{path} is no ONNX file, or cannot be read ({error}): copy it again.'
         ) from error
     if sums.recorded is not None:
         checksum.check_sha256(path, sums.recorded, sums.found)

@@ -124,8 +124,8 @@ def load_pt2(source: str | Path | bytes) -> LoadedClassifier:
     try:
         size = len(source) if isinstance(source, bytes) else Path(source).stat().st_size
         with zipfile.ZipFile(file) as archive:
-            metadata, tensors = _read(archive, name, size)
-        return LoadedClassifier(restore_classifier(metadata, tensors), metadata)
+            metadata, tensors, sums = _read(archive, size)
+        loaded = LoadedClassifier(restore_classifier(metadata, tensors), metadata)
     except ClassifierFileError as error:
         raise ClassifierFileError(f'{name}: {error}') from error
     # what is raised for a broken archive, by its decoders and by msgspec
@@ -143,11 +143,14 @@ def load_pt2(source: str | Path | bytes) -> LoadedClassifier:
             f'({error!r}): export or copy it again, or give the classifier file, '
             'best/<modality>.safetensors.'
         ) from error
+    checksum.check_sha256(name, *sums)
+    return loaded
 
 
 def _read(
-    archive: zipfile.ZipFile, name: str, size: int
-) -> tuple[ClassifierMetadata, dict[str, Tensor]]:
+    archive: zipfile.ZipFile, size: int
+) -> tuple[ClassifierMetadata, dict[str, Tensor], tuple[str | None, str]]:
+    """Return metadata, tensors, and the checksums recorded and found."""
     # takes 20 ms: only when a file is read
     import msgspec
 
@@ -171,10 +174,8 @@ def _read(
         key.removeprefix(_PREFIX): _tensor(archive, folder, entry)
         for key, entry in entries.items()
     }
-    checksum.check_sha256(
-        name, texts.get(checksum.KEY), weights_sha256(texts[KEY], tensors)
-    )
-    return metadata, tensors
+    found = weights_sha256(texts[KEY], tensors)
+    return metadata, tensors, (texts.get(checksum.KEY), found)
 
 
 def _text(archive: zipfile.ZipFile, name: str) -> bytes:
