@@ -19,13 +19,12 @@ from torchgeo_discomkd import callbacks, datamodules, datasets, tasks
 PACKAGE = Path(torchgeo_discomkd.__file__).parent
 
 #: What every room may import.
-COMMON = {'__init__', 'checksum', 'errors', 'files', 'metadata'}
+COMMON = {'__init__', 'errors', 'files', 'metadata'}
 
 #: Packages and modules at the top of this package, with what each of them imports,
 #: neither more nor less. Nothing here imports what stands below it.
 ROOMS: dict[str, set[str]] = {
     '__init__': set(),
-    'checksum': set(),
     'errors': set(),
     'files': set(),
     'metadata': set(),

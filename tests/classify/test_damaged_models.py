@@ -16,9 +16,9 @@ import pytest
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from torchgeo_discomkd import checksum
 from torchgeo_discomkd.classify import load_predictor
 from torchgeo_discomkd.errors import ClassifierFileError, UserError
+from torchgeo_discomkd.files import CHECKSUM
 from torchgeo_discomkd.metadata import KEY
 
 from ..export.classifiers import sar
@@ -105,7 +105,7 @@ def without_checksum(source: Path, path: Path) -> Path:
             save_file(load_file(source), path, metadata=header)
         case '.onnx':
             model = onnx.load(source)
-            assert model.metadata_props.pop().key == checksum.KEY
+            assert model.metadata_props.pop().key == CHECKSUM
             onnx.save(model, path)
         case _:
             rewrite(source, path, lambda n, c: None if n.endswith('_sha256') else c)

@@ -165,7 +165,7 @@ class DisCoMKDCLI(LightningCLI):
         trainer = self._get(self.config, 'trainer')
         checkpoint = self._get(self.config, 'ckpt_path')
         if checkpoint:
-            check_checkpoint(checkpoint)
+            check_checkpoint(checkpoint, training=self.subcommand == 'fit')
         if self.subcommand == 'fit' and not trainer.fast_dev_run:
             check_run_folder(Path(trainer.default_root_dir), checkpoint)
         if self.subcommand != 'fit' and not checkpoint:

@@ -12,12 +12,12 @@ import mmap
 from pathlib import Path
 from typing import NamedTuple
 
-from ..checksum import KEY
+from ..files import CHECKSUM
 
 _DIGITS = 64
 
 # ModelProto.metadata_props (field 14) with a StringStringEntryProto: key and value
-_ENTRY = b'\x0a%c%b\x12%c' % (len(KEY), KEY.encode(), _DIGITS)
+_ENTRY = b'\x0a%c%b\x12%c' % (len(CHECKSUM), CHECKSUM.encode(), _DIGITS)
 _MARK = b'\x72%c%b' % (len(_ENTRY) + _DIGITS, _ENTRY)
 
 

@@ -12,8 +12,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import checksum
 from ..errors import ClassifierFileError, SettingError, UserError
+from ..files import CHECKSUM, check_sha256
 from ..metadata import MOST_VALUES, ClassifierMetadata
 from .onnx_checksum import OnnxChecksum, read_checksum
 from .properties import INPUT, OUTPUT, QUANTIZATION, from_properties
@@ -93,8 +93,8 @@ class OnnxClassifier:
             ) from error
         if sums is not None and sums.recorded is None:
             # one that is not at the end is from before the file was changed
-            known = properties.get(checksum.KEY)
-            checksum.check_sha256(name, known, sums.found)
+            known = properties.get(CHECKSUM)
+            check_sha256(name, known, sums.found)
         self.int8 = QUANTIZATION in properties
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -311,7 +311,7 @@ def _checksums(path: str | Path) -> OnnxChecksum:
             f'{path} is no ONNX file, or cannot be read ({error}): copy it again.'
         ) from error
     if sums.recorded is not None:
-        checksum.check_sha256(path, sums.recorded, sums.found)
+        check_sha256(path, sums.recorded, sums.found)
     return sums
 
 

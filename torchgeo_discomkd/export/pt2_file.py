@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from .. import checksum
 from ..errors import ClassifierFileError
+from ..files import CHECKSUM, check_sha256
 from ..metadata import KEY, ClassifierMetadata, Number
 from ..models import LoadedClassifier, restore_classifier
 from ..models.classifier_file import weights_sha256
@@ -77,7 +77,7 @@ def pt2_bytes(program: ExportedProgram, properties: Mapping[str, str]) -> bytes:
     weights = {k.removeprefix(_PREFIX): v for k, v in program.state_dict.items()}
     recorded = weights_sha256(properties[KEY], cast(Mapping[str, Tensor], weights))
     buffer = io.BytesIO()
-    extra = {**properties, checksum.KEY: recorded}
+    extra = {**properties, CHECKSUM: recorded}
     torch.export.save(program, buffer, extra_files=extra)
     return buffer.getvalue()
 
@@ -143,7 +143,7 @@ def load_pt2(source: str | Path | bytes) -> LoadedClassifier:
             f'({error!r}): export or copy it again, or give the classifier file, '
             'best/<modality>.safetensors.'
         ) from error
-    checksum.check_sha256(name, *sums)
+    check_sha256(name, *sums)
     return loaded
 
 
@@ -157,7 +157,7 @@ def _read(
     names = archive.namelist()
     texts = {
         key: _text(archive, found[0]).decode()
-        for key in (KEY, checksum.KEY)
+        for key in (KEY, CHECKSUM)
         if (found := [n for n in names if n.endswith(_EXTRA + key)])
     }
     metadata = from_properties(texts)
@@ -175,7 +175,7 @@ def _read(
         for key, entry in entries.items()
     }
     found = weights_sha256(texts[KEY], tensors)
-    return metadata, tensors, (texts.get(checksum.KEY), found)
+    return metadata, tensors, (texts.get(CHECKSUM), found)
 
 
 def _text(archive: zipfile.ZipFile, name: str) -> bytes:

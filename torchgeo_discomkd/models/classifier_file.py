@@ -16,9 +16,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from .. import checksum
 from ..errors import ClassifierFileError, UserError
-from ..files import write_atomically
+from ..files import CHECKSUM, check_sha256, sha256_of, write_atomically
 from ..metadata import KEY, ClassifierMetadata
 from .discomkd import DisentangledClassifier, Head
 from .fusion import FusionClassifier
@@ -170,7 +169,7 @@ def write_tensors(
         OSError: If the file cannot be written.
     """
     text = metadata.to_json()
-    header = {KEY: text, checksum.KEY: weights_sha256(text, tensors)}
+    header = {KEY: text, CHECKSUM: weights_sha256(text, tensors)}
     write_atomically(Path(path), save(dict(tensors), metadata=header))
 
 
@@ -188,7 +187,7 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     """
     header, tensors = _read_header(path), load_file(path)
     found = weights_sha256(header[KEY], tensors)
-    checksum.check_sha256(path, header.get(checksum.KEY), found)
+    check_sha256(path, header.get(CHECKSUM), found)
     return tensors
 
 
@@ -206,7 +205,7 @@ def weights_sha256(metadata: str, tensors: Mapping[str, Tensor]) -> str:
     for name, tensor in tensors.items():
         content = tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy()
         parts.append((f'{name} {tensor.dtype} {tuple(tensor.shape)}', content))
-    return checksum.sha256_of(parts)
+    return sha256_of(parts)
 
 
 def load_metadata(path: str | Path) -> ClassifierMetadata:
