@@ -145,11 +145,21 @@ def open_image_array(path: str | Path) -> NDArray[Any]:
 
 
 def _open(path: str | Path) -> DatasetReader:
+    # GDAL is given names in UTF-8 only
+    given = path if _is_utf8(path) else Path(path).open('rb')
     if _silent:
-        return rasterio.open(path)
+        return rasterio.open(given)
     with _FILTERS, warnings.catch_warnings():
         warnings.simplefilter('ignore', NotGeoreferencedWarning)
-        return rasterio.open(path)
+        return rasterio.open(given)
+
+
+def _is_utf8(path: str | Path) -> bool:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _reason(error: BaseException) -> str:
