@@ -101,3 +101,7 @@ class OutputExistsError(UserError, FileExistsError):
 
 class OutputError(UserError, OSError):
     """Raised when a table, map or pack cannot be written (disk full, no permission)."""
+
+
+class WorkerError(UserError, RuntimeError):
+    """Raised when the system has killed a process that loads data."""

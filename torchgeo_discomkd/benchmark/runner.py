@@ -58,6 +58,7 @@ def run_benchmark(
         All results.
 
     Raises:
+        OutputError: If the results folder cannot be written.
         RunFolderExistsError: If the results folder belongs to another configuration.
         SettingError: If this machine cannot run *jobs* trainings side by side.
         UserError: If the data cannot be used at all.

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import rasterio
@@ -81,7 +81,7 @@ def open_raster(path: str | Path) -> Generator[DatasetReader]:
     remote = {'GDAL_DISABLE_READDIR_ON_OPEN': 'EMPTY_DIR'} if '://' in str(path) else {}
     with rasterio.Env(**_GDAL_OPTIONS | remote):
         try:
-            with _open(path) as file:
+            with _source(path) as source, _open(source) as file:
                 yield file
         except RasterioError as error:
             raise CorruptFileError(
@@ -144,22 +144,31 @@ def open_image_array(path: str | Path) -> NDArray[Any]:
     return array
 
 
-def _open(path: str | Path) -> DatasetReader:
-    # GDAL is given names in UTF-8 only
-    given = path if _is_utf8(path) else Path(path).open('rb')
+def _open(path: str | Path | BinaryIO) -> DatasetReader:
     if _silent:
-        return rasterio.open(given)
+        return rasterio.open(path)
     with _FILTERS, warnings.catch_warnings():
         warnings.simplefilter('ignore', NotGeoreferencedWarning)
-        return rasterio.open(given)
+        return rasterio.open(path)
 
 
-def _is_utf8(path: str | Path) -> bool:
+@contextmanager
+def _source(path: str | Path) -> Generator[str | Path | BinaryIO]:
+    """Yield what rasterio can open: it only takes names that are UTF-8."""
     try:
         str(path).encode()
     except UnicodeEncodeError:
-        return False
-    return True
+        try:
+            file = Path(path).open('rb')  # noqa: SIM115 (closed below)
+        except OSError as error:
+            raise CorruptFileError(
+                f'{path} cannot be opened ({error.strerror}): fetch the file again or '
+                'remove it.'
+            ) from error
+        with file:
+            yield file
+    else:
+        yield path
 
 
 def _reason(error: BaseException) -> str:

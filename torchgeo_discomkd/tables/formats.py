@@ -208,7 +208,9 @@ def _with_text(table: pa.Table) -> pa.Table:
     for i, field in enumerate(table.schema):
         if field.type == pa.string():
             # as cell_text does
-            cells = pc.replace_substring_regex(table[i], FORMULA, r"'\1")
+            cells = pc.replace_substring_regex(  # ty: ignore[missing-attribute]
+                table[i], FORMULA, r"'\1"
+            )
             table = table.set_column(i, field, cells)
     return table.rename_columns({GEOMETRY: WKT})
 
