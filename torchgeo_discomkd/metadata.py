@@ -42,7 +42,7 @@ def limits(**ranges: int) -> Any:
 
 
 #: Names become paths, columns and text in figures.
-type Name = Annotated[str, limits(max_length=255)]
+type Name = Annotated[str, limits(max_length=1024)]
 
 #: Coordinate reference systems and patterns are longer.
 type Text = Annotated[str, limits(max_length=2**16)]
