@@ -42,7 +42,7 @@ ROOMS: dict[str, set[str]] = {
     'export': {'models', 'rasters'},
     'classify': {'export', 'models', 'performance', 'rasters', 'tables'},
     'benchmark': {'callbacks', 'datamodules', 'datasets', 'losses', 'models'}
-    | {'performance', 'tasks'},
+    | {'performance', 'tables', 'tasks'},
     'commands': {'benchmark', 'callbacks', 'classify', 'datamodules', 'datasets'}
     | {'export', 'losses', 'models', 'performance', 'rasters', 'tasks'},
     '__main__': {'commands'},

@@ -143,7 +143,7 @@ def with_profile(**changes: Any) -> str:
         # of one band, or of other quantiles
         ({'stds': [[2.1, 7.4]]}, "profile of 'sar' is not one of 2 bands"),
         ({'means': [[-20.9, -5.1]] * 3}, "profile of 'sar' is not one of 2 bands"),
-        ({'means': [[-20.9], [-5.1]]}, "profile of 'sar' is not one of 2 bands"),
+        ({'means': [[-20.9], [-5.1]]}, 'wrong type: Expected `array` of length 2'),
         ({'quantiles': [[1, 2, 3]] * 2}, "profile of 'sar' is not one of 2 bands"),
     ],
 )

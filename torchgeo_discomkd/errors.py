@@ -113,3 +113,7 @@ class OutputError(UserError, OSError):
 
 class OutputInUseError(OutputError):
     """Raised when another process is writing the same file or folder."""
+
+
+class WorkerError(UserError, RuntimeError):
+    """Raised when the system has killed a process that loads data."""

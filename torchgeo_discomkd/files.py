@@ -1,20 +1,33 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Files that appear complete or not at all, from one process at a time."""
+"""Files that appear complete or not at all, in which damage is noticed."""
 
+import hashlib
+import logging
 import os
 import re
 import shutil
 import tempfile
 import warnings
-from collections.abc import Generator, Iterable
+from collections.abc import Buffer, Generator, Iterable
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
 
-from .errors import OutputError, OutputExistsError, OutputInUseError, UserError
+from .errors import (
+    ClassifierFileError,
+    OutputError,
+    OutputExistsError,
+    OutputInUseError,
+    UserError,
+)
+
+logger = logging.getLogger(__name__)
+
+#: Key of the checksum in a file of our own, next to that of its metadata.
+CHECKSUM = 'torchgeo_discomkd_sha256'
 
 #: Names of unfinished parts: of :func:`partial_folder`, of :func:`open_atomically` and
 #: of a table's folder of rows that is being removed.
@@ -257,3 +270,47 @@ def writing(path: Path) -> Generator[None]:
             f'{path} cannot be written ({error}): make room, or choose a folder that '
             'you may write to.'
         ) from error
+
+
+def sha256_of(parts: Iterable[tuple[str, Buffer]]) -> str:
+    """Return one checksum of several parts, whatever their order.
+
+    Args:
+        parts: Name and content of each, contiguous.
+
+    Returns:
+        SHA-256 of the names, sizes and contents in the order of the names: 64
+        hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+    for name, content in sorted(parts, key=lambda part: part[0]):
+        size = memoryview(content).nbytes
+        digest.update(f'{len(name)} {name} {size}\n'.encode())
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def check_sha256(path: str | Path, recorded: str | None, found: str) -> None:
+    """Compare the checksum that a model file carries with that of its content.
+
+    Files of earlier versions have none, which is noted.
+
+    Args:
+        path: The file, for messages.
+        recorded: The checksum in the file; None if there is none.
+        found: The checksum of what was read.
+
+    Raises:
+        ClassifierFileError: If they differ.
+    """
+    if recorded is None:
+        logger.warning(
+            'note: %s has no checksum, because an earlier version wrote it: damage to '
+            'its weights is not noticed.',
+            path,
+        )
+    elif recorded != found:
+        raise ClassifierFileError(
+            f'{path} is damaged, or was changed after it was written (its checksum '
+            'does not match its content): copy it again, or write it again.'
+        )

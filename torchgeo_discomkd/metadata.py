@@ -4,8 +4,10 @@
 """What a classifier file says about its classifier; read without PyTorch."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
-from typing import Any, Literal, Self, cast
+from math import isfinite, prod
+from typing import Annotated, Any, Literal, Self, cast
 
 from .errors import ClassifierFileError
 
@@ -20,6 +22,36 @@ READABLE_VERSIONS = (1, 2)
 
 #: Quantiles of the pixel values that a profile keeps.
 QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
+
+#: Largest number of values in an image of a classifier: 256 MiB in float32.
+MOST_VALUES = 2**26
+
+
+def limits(**ranges: int) -> Any:
+    """Return what msgspec has to check beyond a type.
+
+    Types that use it are aliases, which Python evaluates on first use: msgspec is only
+    imported when a file is read.
+
+    Args:
+        **ranges: Arguments of :class:`msgspec.Meta`.
+    """
+    import msgspec
+
+    return cast(Any, msgspec.Meta)(**ranges)
+
+
+#: Names become paths, columns and text in figures.
+type Name = Annotated[str, limits(max_length=1024)]
+
+#: Coordinate reference systems and patterns are longer.
+type Text = Annotated[str, limits(max_length=2**16)]
+
+#: A number of bands or of pixels: no array has more than 65 535 along an axis.
+type Count = Annotated[int, limits(ge=1, le=2**16 - 1)]
+
+#: A number of anything, or a position.
+type Number = Annotated[int, limits(ge=0, le=2**53)]
 
 
 @dataclass(frozen=True)
@@ -53,7 +85,7 @@ class ImageProfile:
     quantiles: tuple[tuple[float, ...], ...]
     means: tuple[tuple[float, float], ...]
     stds: tuple[tuple[float, float], ...]
-    tiles: int
+    tiles: Number
     pixel_size: float | None = None
     crs_kind: Literal['projected', 'geographic'] | None = None
 
@@ -77,10 +109,10 @@ class ModalityMetadata:
         ('VV', 'VH')
     """
 
-    in_channels: int
-    bands: tuple[str, ...]
-    unit: str
-    tile_size: tuple[int, int] | None
+    in_channels: Count
+    bands: tuple[Name, ...]
+    unit: Name
+    tile_size: tuple[Count, Count] | None
     profile: ImageProfile | None = None
 
 
@@ -127,18 +159,18 @@ class ClassifierMetadata:
     """
 
     kind: Literal['disentangled', 'fusion']
-    model: str
-    classes: tuple[str, ...]
-    modalities: dict[str, ModalityMetadata]
-    head: str | None
-    normalization: str
+    model: Name
+    classes: tuple[Name, ...]
+    modalities: dict[Name, ModalityMetadata]
+    head: Name | None
+    normalization: Name
     temperature: float
-    scores: dict[str, float]
-    epoch: int | None
-    data_fingerprint: str
-    split_hash: str
+    scores: dict[Name, float]
+    epoch: Number | None
+    data_fingerprint: Name
+    split_hash: Name
     seed: int | None
-    version: str
+    version: Name
 
     def __post_init__(self) -> None:
         """Check that the fields agree with each other.
@@ -156,11 +188,19 @@ class ClassifierMetadata:
             'a classifier has one modality or more': not self.modalities,
             'the classes are not distinct': len(set(self.classes)) < len(self.classes),
             'a classifier has one class or more': not self.classes,
-            f'temperature={self.temperature} is not positive': not self.temperature > 0,
+            f'temperature={self.temperature} is not positive': not (
+                self.temperature > 0 and isfinite(self.temperature)
+            ),
         } | {
             f"'{name}' has {m.in_channels} channels but bands {list(m.bands)}": (
                 len(m.bands) != m.in_channels
             )
+            for name, m in self.modalities.items()
+        }
+        problems |= {
+            f"'{name}' has images of {m.in_channels} x {m.tile_size}, more than "
+            f'{MOST_VALUES} values': m.tile_size is not None
+            and m.in_channels * prod(m.tile_size) > MOST_VALUES
             for name, m in self.modalities.items()
         }
         problems |= {
@@ -195,7 +235,7 @@ class ClassifierMetadata:
         """
         try:
             values = json.loads(text)
-        except ValueError as error:
+        except (RecursionError, ValueError) as error:
             raise ClassifierFileError(f'The metadata are not JSON: {error}.') from error
         version = (
             values.pop('format_version', None) if isinstance(values, dict) else None
@@ -206,16 +246,43 @@ class ClassifierMetadata:
                 f'torchgeo_discomkd reads versions {READABLE_VERSIONS[0]} to '
                 f'{FORMAT_VERSION}: use the version of the package that wrote them.'
             )
-        _check_fields(cls, values)
+        return cls.from_values(values)
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> Self:
+        """Check types and ranges of what a file says.
+
+        Args:
+            values: One value for each field, of the types that JSON has.
+
+        Returns:
+            The metadata.
+
+        Raises:
+            ClassifierFileError: If the fields are not those of this class, or a value
+                has another type or is out of range.
+        """
+        # takes 20 ms: only when a file is read
+        import msgspec
+
         try:
-            values['modalities'] = {
-                name: _modality(value) for name, value in values['modalities'].items()
-            }
-            values['classes'] = tuple(values['classes'])
-            return cls(**values)
+            _check_fields(cls, values)
+            for modality in values['modalities'].values():
+                _check_fields(ModalityMetadata, modality)
+                if modality.get('profile') is not None:
+                    _check_fields(ImageProfile, modality['profile'])
+            return msgspec.convert(values, cls)
         except (AttributeError, TypeError) as error:
             raise ClassifierFileError(
                 f'The metadata have a field of the wrong type: {error}.'
+            ) from error
+        except msgspec.ValidationError as error:
+            # what the fields contradict has been said by the class itself
+            raise ClassifierFileError(
+                str(
+                    error.__cause__
+                    or f'The metadata have a field of the wrong type: {error}.'
+                )
             ) from error
 
 
@@ -230,7 +297,7 @@ def _fits(profile: ImageProfile, bands: int) -> bool:
 
 def _check_fields(
     cls: type[ClassifierMetadata] | type[ModalityMetadata] | type[ImageProfile],
-    values: dict[str, Any],
+    values: Mapping[str, Any],
 ) -> None:
     names = {field.name for field in fields(cls)}
     needed = {field.name for field in fields(cls) if field.default is MISSING}
@@ -240,22 +307,3 @@ def _check_fields(
             f'The metadata lack the fields {missing} and have the unknown fields '
             f'{unknown}.'
         )
-
-
-def _modality(values: dict[str, Any]) -> ModalityMetadata:
-    _check_fields(ModalityMetadata, values)
-    size, profile = values['tile_size'], values.get('profile')
-    return ModalityMetadata(
-        in_channels=values['in_channels'],
-        bands=tuple(values['bands']),
-        unit=values['unit'],
-        tile_size=None if size is None else cast(tuple[int, int], tuple(size)),
-        profile=None if profile is None else _profile(profile),
-    )
-
-
-def _profile(values: dict[str, Any]) -> ImageProfile:
-    _check_fields(ImageProfile, values)
-    for name in ('quantiles', 'means', 'stds'):
-        values[name] = tuple(map(tuple, values[name]))
-    return ImageProfile(**values)

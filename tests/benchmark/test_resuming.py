@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from torchgeo_discomkd.benchmark import BenchmarkConfig, plan
+from torchgeo_discomkd.benchmark import BenchmarkConfig, plan, write_report
 from torchgeo_discomkd.benchmark.results import COLUMNS, Results
-from torchgeo_discomkd.errors import RunFolderExistsError, SettingError
+from torchgeo_discomkd.errors import OutputError, RunFolderExistsError, SettingError
 
 DATA = {'class_path': 'PairedFoldersDataModule', 'init_args': {'root': 'tiles'}}
 
@@ -74,3 +74,17 @@ def test_every_rotation_needs_unlabelled_pairs() -> None:
             run_data=[{'unlabelled_groups': ['a']}, {}],
             extensions=['unlabelled'],
         )
+
+
+@pytest.mark.parametrize('place', ['/proc/benchmark', 'file/benchmark'])
+def test_folder_that_cannot_be_written(tmp_path: Path, place: str) -> None:
+    (tmp_path / 'file').touch()
+    # an absolute place stays as it is
+    folder = str(tmp_path / place)
+    results = Results(BenchmarkConfig(folder, DATA, {'ms': 13, 'sar': 2}, 2))
+    with pytest.raises(OutputError, match=r'benchmark\.json cannot be written'):
+        results.claim()
+    with pytest.raises(OutputError, match=r'failures\.json cannot be written'):
+        results.fail(plan(results.config)[0], 'a reason')
+    with pytest.raises(OutputError, match=r'tables\.md cannot be written'):
+        write_report(results)

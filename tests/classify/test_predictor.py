@@ -234,6 +234,8 @@ class TestRefused:
         changed = json.loads(entry.value)
         changed['classes'] = ['a', 'b']
         entry.value = json.dumps(changed)
+        # its checksum would be the first to notice
+        del model.metadata_props[-1]
         onnx.save(model, path)
         with pytest.raises(ClassifierFileError, match='are not those of a classifier'):
             load_predictor(path)
@@ -298,7 +300,7 @@ class TestProgram:
             ('weights_config.json', b'int": 18}', b'int": 9}', 'an unknown layout'),
             ('weights_config.json', b'conv1', b'conv9', 'tensors do not fit'),
             ('extra/torchgeo_discomkd', b'Water"]', b'Water", "x"]', 'do not fit'),
-            ('weights/weight_0', b'', b'', 'not an exported program of'),
+            ('weights/weight_0', b'', b'', 'has 0 bytes instead of'),
         ],
     )
     def test_damaged(
@@ -311,6 +313,9 @@ class TestProgram:
         message: str,
     ) -> None:
         def change(name: str, content: bytes) -> bytes | None:
+            if name.endswith('_sha256'):
+                # the checksum would be the first to notice
+                return None
             if not name.endswith(part):
                 return content
             return content.replace(old, new) if new and old else new

@@ -5,7 +5,8 @@ import hashlib
 import pickle
 import shutil
 import threading
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -199,7 +200,30 @@ def test_download_and_extract(tmp_path: Path, server: str) -> None:
 def test_archives_on_disk_need_no_download(tmp_path: Path, released: Path) -> None:
     for name in ('EuroSATallBands.zip', 'eurosat_s1.zip'):
         shutil.copy(released / name, tmp_path / name)
-    assert len(EuroSATMSSAR(str(tmp_path))) == 70
+    # none of them was checked by a download
+    with pytest.raises(CorruptFileError, match=r'zip is not the archive that was'):
+        EuroSATMSSAR(str(tmp_path))
+    assert len(EuroSATMSSAR(str(tmp_path), checksum=False)) == 70
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (lambda entry: setattr(entry, 'external_attr', 0o120777 << 16), 'a link'),
+        (lambda entry: setattr(entry, 'flag_bits', entry.flag_bits | 1), 'encrypted'),
+    ],
+)
+def test_entries_that_are_no_tiles(
+    tmp_path: Path, released: Path, change: Callable[[Any], None], message: str
+) -> None:
+    path = tmp_path / 'eurosat_s1.zip'
+    shutil.copy(released / path.name, path)
+    with zipfile.ZipFile(path, 'a') as archive:
+        archive.writestr('eurosat_s1/all_imgs/River/x.tif', '/etc/hostname')
+        change(archive.infolist()[-1])
+    with pytest.raises(CorruptFileError, match=f'River/x.tif is {message}'):
+        EuroSATMSSAR(str(tmp_path), modalities=['sar'], checksum=False)
+    assert not (tmp_path / 'eurosat_s1').exists()
 
 
 def test_wrong_checksum(
@@ -223,10 +247,10 @@ def test_broken_archive(tmp_path: Path, released: Path) -> None:
     path = tmp_path / 'eurosat_s1.zip'
     path.write_bytes((released / path.name).read_bytes()[:1000])
     with pytest.raises(CorruptFileError, match=r'eurosat_s1\.zip is not an archive'):
-        EuroSATMSSAR(str(tmp_path), modalities=['sar'])
+        EuroSATMSSAR(str(tmp_path), modalities=['sar'], checksum=False)
     shutil.copy(released / 'EuroSATallBands.zip', path)
     with pytest.raises(CorruptFileError, match='a folder eurosat_s1/all_imgs'):
-        EuroSATMSSAR(str(tmp_path), modalities=['sar'])
+        EuroSATMSSAR(str(tmp_path), modalities=['sar'], checksum=False)
     assert not (tmp_path / 'eurosat_s1').exists() or not any(
         (tmp_path / 'eurosat_s1').iterdir()
     )

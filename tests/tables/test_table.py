@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import get_args
+from xml.etree import ElementTree
 
 import geopandas
 import numpy as np
@@ -25,6 +26,8 @@ from torchgeo_discomkd.errors import (
 from torchgeo_discomkd.tables import Prediction, PredictionTable, TableFormat
 from torchgeo_discomkd.tables.colors import class_colors
 from torchgeo_discomkd.tables.formats import FORMATS
+from torchgeo_discomkd.tables.styles import polygon_style
+from torchgeo_discomkd.tables.text import cell_text, read_cell
 
 from .styles import polygon_colors, read_styles
 
@@ -418,3 +421,46 @@ def test_memory_is_flat(tmp_path: Path, suffix: str) -> None:
     few, many = map(int, result.stdout.split())
     # 250 000 rows are 130 MiB of outlines alone
     assert many - few < 60, result.stdout
+
+
+#: What a spreadsheet would compute, what it would not, and what looks like our mark.
+CELLS = ['=1+1', '+1', '-1 m', '@a', '\ta', '\ra', "'=a", "''a", "'a", 'a=1', '']
+
+
+@pytest.mark.parametrize('text', CELLS)
+def test_cells_are_no_formulas(text: str) -> None:
+    cell = cell_text(text)
+    assert read_cell(cell) == text
+    assert cell[:1] not in {'=', '+', '-', '@', '\t', '\r'}
+    assert (cell == text) == (text in {'a=1', ''})
+
+
+def test_formulas_in_a_table(tmp_path: Path) -> None:
+    names = [f'{text}{i}' for i, text in enumerate(CELLS)]
+    classes = ('=cmd|A1', 'Crop')
+    with PredictionTable(tmp_path / 'tiles.csv', classes) as table:
+        table.write(
+            Prediction.from_probabilities(n, [1, 0], classes, f'={n}') for n in names
+        )
+        path = table.finish()
+    frame = pd.read_csv(path, keep_default_na=False, dtype=str)
+    assert frame.path.tolist() == [cell_text(name) for name in names]
+    assert frame.path.map(read_cell).tolist() == names
+    assert set(frame.label.map(read_cell)) == {'=cmd|A1'}
+    text = [*frame.path, *frame.label, *frame.status]
+    assert not [cell for cell in text if cell[0] in '=+-@\t\r']
+    # numbers stay numbers
+    assert set(frame.confidence) == {'1'}
+    # formats for programs keep the names
+    with PredictionTable(tmp_path / 'tiles.parquet', classes) as table:
+        table.write([Prediction.from_probabilities('=a', [1, 0], classes)])
+        frame = pd.read_parquet(table.finish())
+    assert frame[['path', 'label']].values.tolist() == [['=a', '=cmd|A1']]
+
+
+def test_xml_of_any_name() -> None:
+    names = ['\x07', 'a\x00b', '<&>"', '\ud800', '\ufffe', 'For\u00eat \U0001f332']
+    style = polygon_style('label', dict.fromkeys(names, (1, 2, 3)), rest=None)
+    root = ElementTree.fromstring(style)
+    values = [entry.get('value') for entry in root.iter('category')]
+    assert values == ['\\x07', 'a\\x00b', '<&>"', '\\ud800', '\\ufffe', names[-1]]

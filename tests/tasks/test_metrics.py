@@ -3,9 +3,12 @@
 
 import pytest
 import torch
+from matplotlib import pyplot as plt
+from torchmetrics.classification import MulticlassConfusionMatrix
 from torchmetrics.functional.classification import multiclass_accuracy
 
 from torchgeo_discomkd.tasks import classification_metrics
+from torchgeo_discomkd.tasks.metrics import draw_confusion
 
 
 def test_averages_over_the_classes_that_are_there() -> None:
@@ -36,3 +39,11 @@ def test_with_all_classes_the_average_is_torchmetrics_to_the_last_bit(
     scores = classification_metrics(7, list('abcdefg'))(logits, label)
     expected = multiclass_accuracy(logits, label, 7, average='macro')
     assert scores['AverageAccuracy'] == expected
+
+
+def test_names_of_classes_are_no_formulas() -> None:
+    metric = MulticlassConfusionMatrix(2)
+    matrix = metric(torch.tensor([0, 1]), torch.tensor([0, 0]))
+    figure = draw_confusion(metric, matrix, [r'$\frac{$', '_b$'])
+    figure.canvas.draw()
+    plt.close(figure)

@@ -16,6 +16,7 @@ from ..datasets.splits import read_groups
 from ..datasets.stored import StoredDataset
 from ..errors import CorruptFileError, SettingError
 from ..files import write_atomically
+from ..tables.text import cell_text, read_cell
 from ..tasks import PretrainedClassification
 from .config import BenchmarkConfig
 
@@ -120,7 +121,9 @@ def write_predictions(folder: Path, frame: pd.DataFrame) -> None:
         folder: The folder.
         frame: A row for each classifier and sample, with :data:`COLUMNS`.
     """
-    write_atomically(folder / FILE, frame.to_csv(index=False).encode())
+    # names of samples and classes may begin like formulas
+    cells = frame.map(lambda value: cell_text(f'{value}'))
+    write_atomically(folder / FILE, cells.to_csv(index=False).encode())
 
 
 def read_predictions(folder: Path) -> pd.DataFrame | None:
@@ -141,7 +144,7 @@ def read_predictions(folder: Path) -> pd.DataFrame | None:
         return None
     settings: dict[str, Any] = {'dtype': str, 'keep_default_na': False}
     try:
-        return pd.read_csv(path, usecols=COLUMNS, **settings)
+        return pd.read_csv(path, usecols=COLUMNS, **settings).map(read_cell)
     except ValueError as error:
         raise CorruptFileError(
             f'{path} is damaged ({error}): remove it, and the report is written '

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..files import write_atomically
+from ..files import write_atomically, writing
 from .figures import figures
 from .gaps import gap_tables
 from .plan import plan
@@ -43,6 +43,9 @@ def write_report(results: Results) -> list[Path]:
 
     Returns:
         The files.
+
+    Raises:
+        OutputError: If they cannot be written.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -79,8 +82,10 @@ def write_report(results: Results) -> list[Path]:
             contents[f'figures/{name}.png'] = buffer.getvalue()
     paths = []
     for name, data in contents.items():
-        write_atomically(folder / name, data)
-        paths.append(folder / name)
+        path = folder / name
+        with writing(path):
+            write_atomically(path, data)
+        paths.append(path)
     return paths
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from ..errors import CorruptFileError, RunFolderExistsError
-from ..files import write_atomically
+from ..files import write_atomically, writing
 from .config import BenchmarkConfig, Scenario
 from .plan import SAME_SIZE, Training, extended_variant
 
@@ -125,7 +125,7 @@ class Results:
         """
         self.rows += rows
         data = pd.DataFrame(self.rows).to_csv(index=False).encode()
-        write_atomically(self.folder / 'results.csv', data)
+        self._write('results.csv', data)
         if self.failures.pop(training.label, None) is not None:
             self._write_json('failures.json', self.failures)
 
@@ -140,8 +140,12 @@ class Results:
         self._write_json('failures.json', self.failures)
 
     def _write_json(self, name: str, value: Any) -> None:
-        text = json.dumps(value, indent=2) + '\n'
-        write_atomically(self.folder / name, text.encode())
+        self._write(name, f'{json.dumps(value, indent=2)}\n'.encode())
+
+    def _write(self, name: str, data: bytes) -> None:
+        path = self.folder / name
+        with writing(path):
+            write_atomically(path, data)
 
     def _check_owner(self) -> None:
         if self.folder.is_file():

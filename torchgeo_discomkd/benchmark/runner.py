@@ -60,6 +60,7 @@ def run_benchmark(
 
     Raises:
         OutputInUseError: If another process runs a benchmark into the results folder.
+        OutputError: If the results folder cannot be written.
         RunFolderExistsError: If the results folder belongs to another configuration.
         SettingError: If this machine cannot run *jobs* trainings side by side.
         UserError: If the data cannot be used at all.

@@ -3,12 +3,14 @@
 
 """Where a run keeps its files."""
 
+import pickle
 import zipfile
 from pathlib import Path
 
 from lightning.pytorch import Trainer
 
 from ..errors import CheckpointError, LayoutError, RunFolderExistsError
+from ..models.checkpoint_file import UNREADABLE, find_damage, find_mistake, read_plain
 from ..models.modalities import is_comparison
 
 #: Checkpoints that Lightning finds by itself.
@@ -43,14 +45,15 @@ def keeps_files(trainer: Trainer) -> bool:
     return not trainer.fast_dev_run  # ty: ignore[missing-attribute]
 
 
-def check_checkpoint(checkpoint: str) -> None:
+def check_checkpoint(checkpoint: str, training: bool = False) -> None:
     """Check that a checkpoint on this machine can be one.
 
     Args:
         checkpoint: Path, URL, or a word that Lightning knows, such as 'last'.
+        training: Whether it is to be resumed, not only evaluated.
 
     Raises:
-        CheckpointError: If it is missing, truncated, or another kind of file.
+        CheckpointError: If it is missing, damaged, or another kind of file.
     """
     path = Path(checkpoint)
     known = '://' in checkpoint or checkpoint.split(':')[0] in LIGHTNING_CHECKPOINTS
@@ -65,6 +68,26 @@ def check_checkpoint(checkpoint: str) -> None:
             f'--ckpt_path {path} is not a checkpoint, or is truncated: give last.ckpt '
             'of a run. Classifier files are for PretrainedClassification and classify.'
         )
+    if (problem := find_damage(path) or _find_mistake(path, training)) is not None:
+        raise CheckpointError(
+            f'--ckpt_path {path} is damaged or not a checkpoint of Lightning '
+            f'({problem}): give last.ckpt of a run, or copy it again.'
+        )
+
+
+def _find_mistake(path: Path, training: bool) -> str | None:
+    try:
+        content = read_plain(path)
+    except pickle.UnpicklingError:
+        # more than plain values, from other callbacks: Lightning reads it
+        return None
+    except UNREADABLE as error:
+        return str(error)
+    mistake = find_mistake(content)
+    if mistake is None and training:
+        missing = {'optimizer_states', 'lr_schedulers', 'loops'} - set(content)
+        return f'it lacks {sorted(missing)}' if missing else None
+    return mistake
 
 
 def check_run_folder(folder: Path, checkpoint: str | None) -> None:

@@ -3,24 +3,22 @@
 
 """Read one classifier from a full checkpoint, without Lightning or TorchGeo."""
 
-import pickle
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 from ..errors import ClassifierFileError, ModalityError
 from ..models import (
     ClassifierMetadata,
     LoadedClassifier,
-    ModalityMetadata,
     load_metadata,
     restore_classifier,
 )
+from ..models.checkpoint_file import UNREADABLE, find_damage, find_mistake, read_plain
 
 #: The file to use instead of a checkpoint, for messages.
 ADVICE = 'give the classifier file of the run, best/<modality>.safetensors'
@@ -76,26 +74,21 @@ def load_checkpoint(path: str | Path, modality: str | None = None) -> LoadedClas
 def _read(path: Path) -> Mapping[str, Any]:
     if not path.is_file():
         raise ClassifierFileError(f'{path}: there is no such file.')
+    if (damage := find_damage(path)) is not None:
+        raise ClassifierFileError(
+            f'{path} is not a Lightning checkpoint, or is truncated or damaged '
+            f'({damage}): {ADVICE}, or copy it again.'
+        )
     try:
-        with warnings.catch_warnings():
-            # a TorchScript archive is refused anyway
-            warnings.simplefilter('ignore', UserWarning)
-            # mapped: the state of the optimizer, twice the weights, is never read
-            content = torch.load(path, 'cpu', weights_only=True, mmap=True)
-    except pickle.UnpicklingError as error:
+        content = read_plain(path)
+    except UNREADABLE as error:
         raise ClassifierFileError(
             f'{path} is damaged or contains more than tensors and plain values, which '
             f'could run code when loaded. It was not loaded: {ADVICE}.'
         ) from error
-    except (AttributeError, EOFError, OSError, RuntimeError, ValueError) as error:
+    if (mistake := find_mistake(content)) is not None:
         raise ClassifierFileError(
-            f'{path} is not a Lightning checkpoint or is truncated: {ADVICE}, or '
-            'copy it again.'
-        ) from error
-    if not isinstance(content, dict):
-        raise ClassifierFileError(
-            f'{path} contains a {type(content).__name__}, not a checkpoint of '
-            f'torchgeo_discomkd: {ADVICE}.'
+            f'{path} is not a checkpoint of torchgeo_discomkd ({mistake}): {ADVICE}.'
         )
     return content
 
@@ -110,20 +103,23 @@ def _take(
     kind, prefix = _locate(path, state, modality, list(channels))
     count = channels[modality]
     bands = tuple(f'B{i + 1}' for i in range(count))
-    metadata = ClassifierMetadata(
-        kind=kind,
-        model=hparams['model'],
-        classes=tuple(checkpoint['classes']),
-        modalities={modality: ModalityMetadata(count, bands, 'unknown', None)},
-        head=hparams['head'] if kind == 'disentangled' else None,
-        normalization=hparams['normalization'],
-        temperature=1.0,
-        scores={},
-        epoch=checkpoint['epoch'],
-        data_fingerprint='',
-        split_hash=checkpoint['split_hash'],
-        seed=None,
-        version='',
+    described = {'in_channels': count, 'bands': bands, 'unit': 'unknown'}
+    metadata = ClassifierMetadata.from_values(
+        {
+            'kind': kind,
+            'model': hparams['model'],
+            'classes': checkpoint['classes'],
+            'modalities': {modality: {**described, 'tile_size': None}},
+            'head': hparams['head'] if kind == 'disentangled' else None,
+            'normalization': hparams['normalization'],
+            'temperature': 1.0,
+            'scores': {},
+            'epoch': checkpoint['epoch'],
+            'data_fingerprint': '',
+            'split_hash': checkpoint['split_hash'],
+            'seed': None,
+            'version': '',
+        }
     )
     names = [name for name in state if name.startswith(prefix)]
     return metadata, {name.removeprefix(prefix): state[name] for name in names}

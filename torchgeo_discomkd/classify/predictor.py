@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +24,18 @@ from ..errors import (
     SettingError,
     TileSizeError,
 )
-from ..export.onnx_file import Precision, open_onnx
+from ..export.onnx_file import OnnxClassifier, OpenvinoClassifier, Precision, open_onnx
 from ..metadata import ClassifierMetadata, ImageProfile
 from ..rasters.scale import parse_unit
 
+if TYPE_CHECKING:
+    from .torch_route import TorchClassifier
+
 #: Precision of the computation.
 PRECISIONS = ('auto', 'float32', 'bfloat16')
+
+#: Largest difference of a sum of probabilities from 1 that rounding can explain.
+TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -99,6 +106,8 @@ class Predictor:
 
         Raises:
             BandError: If the shape of *images* is not (B, C, H, W) with C bands.
+            ClassifierFileError: If the classifier returns other numbers than
+                probabilities; NaN is allowed.
             TileSizeError: If the classifier does not accept this size.
         """
         if images.ndim != 4 or images.shape[1] != len(self.bands):
@@ -115,7 +124,26 @@ class Predictor:
         if not len(images):
             return np.empty((0, len(self.metadata.classes)), np.float32)
         # PyTorch does not support read-only arrays, such as views of a file
-        return self._compute(np.require(images, np.float32, ['C', 'W']))
+        found = self._compute(np.require(images, np.float32, ['C', 'W']))
+        self._check(found, len(images))
+        return found
+
+    def _check(self, found: NDArray[np.float32], count: int) -> None:
+        """Refuse what a program of another origin may return, such as logits."""
+        expected = (count, len(self.metadata.classes))
+        if found.shape != expected:
+            raise ClassifierFileError(
+                f'{self.description} returns an array of shape {found.shape} instead '
+                f'of {expected}: export the classifier again.'
+            )
+        off = np.abs(found.sum(axis=1) - 1) > TOLERANCE
+        if (off | (found < -TOLERANCE).any(axis=1)).any():
+            example = ', '.join(f'{p:.4g}' for p in found[off.argmax()][:5])
+            raise ClassifierFileError(
+                f'{self.description} returns numbers that are no probabilities '
+                f'({example}): each row must have the sum 1. Export the classifier '
+                'again, or end the program with a softmax.'
+            )
 
 
 def load_predictor(
@@ -190,7 +218,7 @@ def load_predictor(
                 '.ckpt file.'
             )
     name = _only_modality(path, opened.metadata, modality)
-    description = _describe(path, kind, name, opened.metadata)
+    description = _describe(path, kind, name, opened)
     return Predictor(
         opened.metadata, name, description, opened.size, opened.device, opened
     )
@@ -215,10 +243,15 @@ def _only_modality(
 
 
 def _describe(
-    path: Path, kind: str, modality: str, metadata: ClassifierMetadata
+    path: Path,
+    kind: str,
+    modality: str,
+    opened: 'OnnxClassifier | OpenvinoClassifier | TorchClassifier',
 ) -> str:
-    with path.open('rb') as file:
-        digest = hashlib.file_digest(file, 'sha256').hexdigest()
+    metadata, digest = opened.metadata, opened.sha256
+    if digest is None:
+        with path.open('rb') as file:
+            digest = hashlib.file_digest(file, 'sha256').hexdigest()
     return (
         f"{path.name} ({kind}, '{modality}', {metadata.model}, "
         f'{len(metadata.classes)} classes, sha256 {digest[:16]})'

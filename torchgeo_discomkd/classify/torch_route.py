@@ -28,9 +28,11 @@ class TorchClassifier:
         size: Required height and width: none, it accepts any.
         metadata: Metadata of the classifier.
         device: Device that it runs on.
+        sha256: Checksum of its file: unknown.
     """
 
     size: tuple[int, int] | None = None
+    sha256: str | None = None
 
     def __init__(
         self, loaded: LoadedClassifier, device: torch.device, bfloat16: bool = False

@@ -30,7 +30,7 @@ from ..callbacks.run_config import RunConfigCallback
 from ..callbacks.run_folder import best_files, check_checkpoint, check_run_folder
 from ..callbacks.score_tables import print_scores
 from ..datamodules import SARTilesDataModule
-from ..errors import NoClassifierError, OutputError, UserError
+from ..errors import NoClassifierError, OutputError, UserError, WorkerError
 from ..files import only_writer, remove_abandoned
 from ..models import load_metadata
 from ..performance.precision import fast_precision
@@ -172,7 +172,7 @@ class DisCoMKDCLI(LightningCLI):
         trainer = self._get(self.config, 'trainer')
         checkpoint = self._get(self.config, 'ckpt_path')
         if checkpoint:
-            check_checkpoint(checkpoint)
+            check_checkpoint(checkpoint, training=self.subcommand == 'fit')
         if self.subcommand == 'fit' and not trainer.fast_dev_run:
             folder = Path(trainer.default_root_dir)
             self._lock_run(folder)
@@ -334,17 +334,38 @@ def run(args: list[str] | dict[str, Any]) -> DisCoMKDCLI:
             again = AGAIN.get(command, '')
             sys.stderr.write(f'Stopped. Run the same command again{again}.\n')
         raise interrupt from None
-    except (DatasetNotFoundError, MisconfigurationException) as error:
-        raise UserError(str(error)) from error
-    except OSError as error:
-        if error.errno not in NOT_WRITABLE:
+    except (MisconfigurationException, OSError, RuntimeError, ValueError) as error:
+        named = named_error(error)
+        if named is None:
             raise
-        raise OutputError(
+        raise named from error
+
+
+def named_error(error: Exception) -> UserError | None:
+    """Return what a user can do about an error of a library.
+
+    Args:
+        error: The error.
+
+    Returns:
+        The same as an error of ours; None if it is none of the user's.
+    """
+    if isinstance(error, (DatasetNotFoundError, MisconfigurationException)):
+        return UserError(str(error))
+    if isinstance(error, OSError):
+        if error.errno not in NOT_WRITABLE:
+            return None
+        return OutputError(
             f'{error}: check its permissions and the free space on its disk, or choose '
             'another run folder with --trainer.default_root_dir.'
-        ) from error
-    except ValueError as error:
-        raise (user_error(error) or error) from None
+        )
+    if 'DataLoader worker' in str(error):
+        return WorkerError(
+            f'a process that loads data was killed ({error}), mostly because memory '
+            'ran out: give fewer (--data.num_workers), smaller batches, or more memory '
+            'and /dev/shm. What the run has written is kept.'
+        )
+    return user_error(error) if isinstance(error, ValueError) else None
 
 
 def user_error(error: BaseException | None) -> UserError | None:

@@ -3,11 +3,14 @@
 
 """EuroSAT paired with its Sentinel-1 counterpart, EuroSAT-SAR."""
 
+import hashlib
+import stat
 import tempfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import ClassVar, Literal
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -136,7 +139,7 @@ class EuroSATMSSAR(PairedFolders):
                 replaces by the band mean; 'error' refuses such a tile.
             transforms: A function that takes a sample and returns a transformed one.
             download: Whether to download missing files.
-            checksum: Whether to verify downloaded files.
+            checksum: Whether to verify archives, downloaded or found on disk.
 
         Raises:
             BandError: If a band is unknown or the first file has different bands.
@@ -194,14 +197,18 @@ class EuroSATMSSAR(PairedFolders):
             original = Path(self.root) / self.layouts[modality][0]
             what = f"The '{modality}' tiles ({original}/<Class>/, or {path})"
             self._download(what, url, archive, sha256)
+        elif self.checksum:
+            _check_sha256(path, sha256)
         folder = self.layouts[modality][1]
         with tempfile.TemporaryDirectory(dir=self.root, prefix='.extract-') as name:
             try:
+                _check_entries(path)
                 extract_archive(path, name)
                 target = Path(self.root) / folder
                 target.parent.mkdir(parents=True, exist_ok=True)
                 Path(name, folder).rename(target)
-            except (BadZipFile, FileNotFoundError) as error:
+            # RuntimeError covers methods of compression that Python does not know
+            except (BadZipFile, FileNotFoundError, RuntimeError, zlib.error) as error:
                 raise CorruptFileError(
                     f'{path} is not an archive with a folder {folder} ({error}): '
                     'remove it and fetch it again.'
@@ -254,3 +261,27 @@ class EuroSATMSSAR(PairedFolders):
                 f"({first_few(lost)}): complete the folders, or use missing='skip'."
             )
         return np.flatnonzero([stem in stems for stem in found])
+
+
+def _check_sha256(path: Path, expected: str) -> None:
+    with path.open('rb') as file:
+        found = hashlib.file_digest(file, 'sha256').hexdigest()
+    if found != expected:
+        raise CorruptFileError(
+            f'{path} is not the archive that was published (its checksum is '
+            f'{found[:16]}..., not {expected[:16]}...): fetch it again, or trust it '
+            'with checksum=False.'
+        )
+
+
+def _check_entries(path: Path) -> None:
+    """Refuse entries that cannot be read, or that would be something else."""
+    with ZipFile(path) as archive:
+        for entry in archive.infolist():
+            encrypted = entry.flag_bits & 1
+            if encrypted or stat.S_ISLNK(entry.external_attr >> 16):
+                kind = 'encrypted' if encrypted else 'a link'
+                raise CorruptFileError(
+                    f'{path} is not an archive of tiles: its entry {entry.filename} is '
+                    f'{kind}. Fetch it again.'
+                )

@@ -64,7 +64,8 @@ def plot_sample(
         axis.imshow(image, cmap='gray', vmin=0, vmax=1)
         axis.axis('off')
         if show_titles:
-            axis.set_title(_title(sample, modality, classes))
+            # names of classes are no formulas
+            axis.set_title(_title(sample, modality, classes), parse_math=False)
     if suptitle is not None:
         figure.suptitle(suptitle)
     return figure

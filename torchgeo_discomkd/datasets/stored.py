@@ -109,8 +109,13 @@ class StoredDataset(MultiModalDataset):
 
         Args:
             modality: One of *modalities*.
+
+        Raises:
+            PackError: If an image is damaged.
         """
-        images = self.images[modality].mapped
+        stored = self.images[modality]
+        stored.check_all()
+        images = stored.mapped
         rows = torch.from_numpy(self.rows[modality])
         return None if images is None else (images, rows)
 

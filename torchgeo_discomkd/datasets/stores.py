@@ -68,6 +68,9 @@ class StoredImages(ABC):
         """
         return None
 
+    def check_all(self) -> None:  # noqa: B027 (most have nothing to compare)
+        """Compare all images with their checksums, if they have some."""
+
     @abstractmethod
     def header(self, row: int) -> Header:
         """Return the names and number of bands, size and type of an image.

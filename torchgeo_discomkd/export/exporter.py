@@ -23,6 +23,7 @@ from .comparison import (
     read_tiles,
 )
 from .int8 import read_calibration, to_int8
+from .onnx_checksum import add_checksum
 from .onnx_file import OnnxClassifier, require
 from .program import OPSET, ProbabilityModel, onnx_bytes, trace
 from .properties import to_properties
@@ -178,6 +179,8 @@ def _export(
     agreement = None
     if calibration is not None:
         content, agreement = to_int8(content, loaded, properties, calibration)
+    if kind == 'onnx':
+        content = add_checksum(content)
     try:
         write_atomically(output, content)
     except OSError as error:

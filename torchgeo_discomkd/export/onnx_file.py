@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ClassifierFileError, SettingError, UserError
-from ..metadata import ClassifierMetadata
+from ..files import CHECKSUM, check_sha256
+from ..metadata import MOST_VALUES, ClassifierMetadata
+from .onnx_checksum import OnnxChecksum, read_checksum
 from .properties import INPUT, OUTPUT, QUANTIZATION, from_properties
 
 type Precision = Literal['auto', 'float32', 'bfloat16']
@@ -29,6 +31,7 @@ class OnnxClassifier:
         device: Device that it runs on; onnxruntime falls back to the CPU if a driver
             is missing.
         int8: Whether its convolutions are computed in int8.
+        sha256: Checksum of the whole file; None if its content was given.
         size: The only height and width that it accepts; None if it accepts any.
 
     Example:
@@ -66,6 +69,9 @@ class OnnxClassifier:
         """
         runtime = require('onnxruntime')
         name = 'the exported model' if isinstance(source, bytes) else str(source)
+        self._name = name
+        sums = None if isinstance(source, bytes) else _checksums(source)
+        self.sha256: str | None = None if sums is None else sums.whole
         self._session = _session(runtime, source, name, _device(runtime, device))
         used = self._session.get_providers()
         self.device = 'cuda' if 'CUDAExecutionProvider' in used else 'cpu'
@@ -74,14 +80,22 @@ class OnnxClassifier:
                 "device='cuda': onnxruntime has it, but cannot load CUDA or cuDNN. "
                 "Install what onnxruntime.preload_dlls() lacks, or use 'cpu'."
             )
-        properties = self._session.get_modelmeta().custom_metadata_map
         try:
+            properties = self._session.get_modelmeta().custom_metadata_map
             #: Metadata of the classifier.
             self.metadata: ClassifierMetadata = from_properties(properties)
+            self.size = _size(self._session, self.metadata)
         except ClassifierFileError as error:
             raise ClassifierFileError(f'{name}: {error}') from error
+        except UnicodeDecodeError as error:
+            raise ClassifierFileError(
+                f'{name} is damaged ({error}): export or copy it again.'
+            ) from error
+        if sums is not None and sums.recorded is None:
+            # one that is not at the end is from before the file was changed
+            known = properties.get(CHECKSUM)
+            check_sha256(name, known, sums.found)
         self.int8 = QUANTIZATION in properties
-        self.size = _size(self._session, self.metadata, name)
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Classify a batch.
@@ -92,8 +106,16 @@ class OnnxClassifier:
 
         Returns:
             Probabilities, float32, shape (B, K).
+
+        Raises:
+            ClassifierFileError: If the program fails.
         """
-        return self._session.run([OUTPUT], {INPUT: images})[0]
+        try:
+            return self._session.run([OUTPUT], {INPUT: images})[0]
+        except _errors(require('onnxruntime')) as error:
+            raise ClassifierFileError(
+                f'{self._name} cannot be run ({error}): export it again.'
+            ) from error
 
 
 class OpenvinoClassifier:
@@ -139,13 +161,21 @@ class OpenvinoClassifier:
                 bfloat16; normalisation, softmax and calibration always use float32.
 
         Raises:
+            ClassifierFileError: If OpenVINO cannot read the file.
             UserError: If OpenVINO is not installed.
         """
         core = require('openvino', 'openvino').Core()
-        model = core.read_model(source if isinstance(source, bytes) else str(source))
         options = {'INFERENCE_PRECISION_HINT': 'bf16' if bfloat16 else 'f32'}
-        self._compiled = core.compile_model(model, 'CPU', options)
+        given = source if isinstance(source, bytes) else str(source)
+        try:
+            self._compiled = core.compile_model(core.read_model(given), 'CPU', options)
+        except RuntimeError as error:
+            name = 'the exported model' if isinstance(source, bytes) else given
+            raise ClassifierFileError(
+                f'{name} cannot be read by OpenVINO ({error}): export it again.'
+            ) from error
         self.device = 'cpu'
+        self.sha256 = known.sha256
         self.metadata: ClassifierMetadata = known.metadata
         self.size = known.size
 
@@ -242,7 +272,6 @@ def _device(runtime: Any, device: str) -> str:
 
 
 def _session(runtime: Any, source: str | Path | bytes, name: str, device: str) -> Any:
-    state = runtime.capi.onnxruntime_pybind11_state
     options = runtime.SessionOptions()
     options.log_severity_level = 3
     providers = ['CPUExecutionProvider']
@@ -256,25 +285,37 @@ def _session(runtime: Any, source: str | Path | bytes, name: str, device: str) -
             options,
             providers=providers,
         )
-    except (
-        state.Fail,
-        state.InvalidArgument,
-        state.InvalidGraph,
-        state.InvalidProtobuf,
-        state.NoModel,
-        state.NoSuchFile,
-        state.NotImplemented,
-        state.RuntimeException,
-    ) as error:
+    except (*_errors(runtime), UnicodeDecodeError) as error:
         raise ClassifierFileError(
             f'{name} is truncated or not an ONNX file that onnxruntime '
             f'{runtime.__version__} can read ({error}): export or copy it again.'
         ) from error
 
 
-def _size(
-    session: Any, metadata: ClassifierMetadata, name: str
-) -> tuple[int, int] | None:
+def _errors(runtime: Any) -> tuple[type[Exception], ...]:
+    """Return what onnxruntime raises for a file that it cannot use."""
+    state = runtime.capi.onnxruntime_pybind11_state
+    return (
+        *(state.EPFail, state.Fail, state.InvalidArgument, state.InvalidGraph),
+        *(state.InvalidProtobuf, state.NoModel, state.NoSuchFile),
+        *(state.NotImplemented, state.RuntimeException, RuntimeError),
+    )
+
+
+def _checksums(path: str | Path) -> OnnxChecksum:
+    """Check that a file is what was written, before the runtime sees it."""
+    try:
+        sums = read_checksum(path)
+    except (OSError, ValueError) as error:
+        raise ClassifierFileError(
+            f'{path} is no ONNX file, or cannot be read ({error}): copy it again.'
+        ) from error
+    if sums.recorded is not None:
+        check_sha256(path, sums.recorded, sums.found)
+    return sums
+
+
+def _size(session: Any, metadata: ClassifierMetadata) -> tuple[int, int] | None:
     ((modality, described),) = metadata.modalities.items()
     inputs = {value.name: value.shape for value in session.get_inputs()}
     outputs = {value.name: value.shape for value in session.get_outputs()}
@@ -286,10 +327,16 @@ def _size(
         or len(images) != 4
     ):
         raise ClassifierFileError(
-            f'{name}: its inputs {inputs} and outputs {outputs} are not those of a '
+            f'its inputs {inputs} and outputs {outputs} are not those of a '
             f"classifier of '{modality}' with {described.in_channels} bands and "
             f'{len(metadata.classes)} classes: export it again.'
         )
     height, width = images[2:]
-    fixed = isinstance(height, int) and isinstance(width, int)
-    return (height, width) if fixed else None
+    if not (isinstance(height, int) and isinstance(width, int)):
+        return None
+    if min(height, width) < 1 or described.in_channels * height * width > MOST_VALUES:
+        raise ClassifierFileError(
+            f'its images of {height} x {width} pixels have no pixel or more than '
+            f'{MOST_VALUES} values: export it again.'
+        )
+    return height, width

@@ -4,32 +4,64 @@
 """Exported PyTorch programs (.pt2): write them, and read their weights safely."""
 
 import io
-import json
 import math
 import zipfile
 import zlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
 from ..errors import ClassifierFileError
-from ..metadata import KEY, ClassifierMetadata
+from ..files import CHECKSUM, check_sha256
+from ..metadata import KEY, ClassifierMetadata, Number
 from ..models import LoadedClassifier, restore_classifier
+from ..models.classifier_file import weights_sha256
 from .properties import from_properties
 
 #: Paths in PyTorch's archive, below a folder of any name.
 _WEIGHTS = '/data/weights/'
 _CONFIG = f'{_WEIGHTS}model_weights_config.json'
-_EXTRA = f'/extra/{KEY}'
+_EXTRA = '/extra/'
+
+#: Largest size of a text in the archive, in bytes.
+_MOST_TEXT = 2**24
 
 #: PyTorch's codes of the types that the weights and buffers of a classifier have.
 _DTYPES = {5: torch.int64, 7: torch.float32}
 
 #: Name of the classifier within the program.
 _PREFIX = 'classifier.'
+
+
+@dataclass
+class _Size:
+    as_int: Number
+
+
+@dataclass
+class _Form:
+    dtype: Number
+    sizes: list[_Size]
+    strides: list[_Size]
+
+
+@dataclass
+class _Entry:
+    """How PyTorch describes a tensor: its form and the entry with its numbers."""
+
+    path_name: str
+    use_pickle: bool
+    tensor_meta: _Form
+
+
+@dataclass
+class _Config:
+    config: dict[str, _Entry]
 
 
 def pt2_bytes(program: ExportedProgram, properties: Mapping[str, str]) -> bytes:
@@ -42,8 +74,11 @@ def pt2_bytes(program: ExportedProgram, properties: Mapping[str, str]) -> bytes:
     Returns:
         Content for :func:`torch.export.load`.
     """
+    weights = {k.removeprefix(_PREFIX): v for k, v in program.state_dict.items()}
+    recorded = weights_sha256(properties[KEY], cast(Mapping[str, Tensor], weights))
     buffer = io.BytesIO()
-    torch.export.save(program, buffer, extra_files=dict(properties))
+    extra = {**properties, CHECKSUM: recorded}
+    torch.export.save(program, buffer, extra_files=extra)
     return buffer.getvalue()
 
 
@@ -87,18 +122,18 @@ def load_pt2(source: str | Path | bytes) -> LoadedClassifier:
     name = 'the exported program' if isinstance(source, bytes) else str(source)
     file = io.BytesIO(source) if isinstance(source, bytes) else source
     try:
+        size = len(source) if isinstance(source, bytes) else Path(source).stat().st_size
         with zipfile.ZipFile(file) as archive:
-            metadata, tensors = _read(archive)
-        return LoadedClassifier(restore_classifier(metadata, tensors), metadata)
+            metadata, tensors, sums = _read(archive, size)
+        loaded = LoadedClassifier(restore_classifier(metadata, tensors), metadata)
     except ClassifierFileError as error:
         raise ClassifierFileError(f'{name}: {error}') from error
+    # what is raised for a broken archive, by its decoders and by msgspec
     except (
-        AttributeError,
         EOFError,
         KeyError,
         OSError,
         RuntimeError,
-        TypeError,
         ValueError,
         zipfile.BadZipFile,
         zlib.error,
@@ -108,38 +143,86 @@ def load_pt2(source: str | Path | bytes) -> LoadedClassifier:
             f'({error!r}): export or copy it again, or give the classifier file, '
             'best/<modality>.safetensors.'
         ) from error
+    check_sha256(name, *sums)
+    return loaded
 
 
-def _read(archive: zipfile.ZipFile) -> tuple[ClassifierMetadata, dict[str, Tensor]]:
+def _read(
+    archive: zipfile.ZipFile, size: int
+) -> tuple[ClassifierMetadata, dict[str, Tensor], tuple[str | None, str]]:
+    """Return metadata, tensors, and the checksums recorded and found."""
+    # takes 20 ms: only when a file is read
+    import msgspec
+
     names = archive.namelist()
-    extra = [name for name in names if name.endswith(_EXTRA)]
-    texts = {KEY: archive.read(extra[0]).decode()} if extra else {}
+    texts = {
+        key: _text(archive, found[0]).decode()
+        for key in (KEY, CHECKSUM)
+        if (found := [n for n in names if n.endswith(_EXTRA + key)])
+    }
     metadata = from_properties(texts)
-    configs = [name for name in names if name.endswith(_CONFIG)]
+    configs = [n for n in names if n.endswith(_CONFIG)]
     if not configs:
         raise ClassifierFileError(
             'this version of torchgeo_discomkd cannot read how its PyTorch stored the '
             'weights: give the classifier file, or export it again.'
         )
     folder = configs[0].removesuffix(_CONFIG) + _WEIGHTS
-    entries = json.loads(archive.read(configs[0]))['config']
+    entries = msgspec.json.decode(_text(archive, configs[0]), type=_Config).config
+    _check_form(archive, folder, entries, size)
     tensors = {
-        name.removeprefix(_PREFIX): _tensor(archive, folder, name, entry)
-        for name, entry in entries.items()
+        key.removeprefix(_PREFIX): _tensor(archive, folder, entry)
+        for key, entry in entries.items()
     }
-    return metadata, tensors
+    found = weights_sha256(texts[KEY], tensors)
+    return metadata, tensors, (texts.get(CHECKSUM), found)
 
 
-def _tensor(archive: zipfile.ZipFile, folder: str, name: str, entry: dict) -> Tensor:
-    described = entry['tensor_meta']
-    if entry['use_pickle'] or described['dtype'] not in _DTYPES:
+def _text(archive: zipfile.ZipFile, name: str) -> bytes:
+    if archive.getinfo(name).file_size > _MOST_TEXT:
         raise ClassifierFileError(
-            f"its tensor '{name}' is not stored as plain numbers, unlike in files of "
-            'torchgeo_discomkd; it was not loaded.'
+            f"its text '{name}' has more than {_MOST_TEXT / 2**20:.0f} MB; it was not "
+            'loaded.'
         )
-    shape = [size['as_int'] for size in described['sizes']]
-    strides = [stride['as_int'] for stride in described['strides']]
-    if strides != [math.prod(shape[i + 1 :]) for i in range(len(shape))]:
-        raise ClassifierFileError(f"its tensor '{name}' has an unknown layout.")
-    data = bytearray(archive.read(folder + entry['path_name']))
-    return torch.frombuffer(data, dtype=_DTYPES[described['dtype']]).reshape(shape)
+    return archive.read(name)
+
+
+def _check_form(
+    archive: zipfile.ZipFile, folder: str, entries: Mapping[str, _Entry], size: int
+) -> None:
+    """Check the description of all tensors before one is read."""
+    total = 0
+    for name, entry in entries.items():
+        described = entry.tensor_meta
+        if entry.use_pickle or described.dtype not in _DTYPES:
+            raise ClassifierFileError(
+                f"its tensor '{name}' is not stored as plain numbers, unlike in files "
+                'of torchgeo_discomkd; it was not loaded.'
+            )
+        shape = _shape(entry)
+        strides = [stride.as_int for stride in described.strides]
+        if strides != [math.prod(shape[i + 1 :]) for i in range(len(shape))]:
+            raise ClassifierFileError(f"its tensor '{name}' has an unknown layout.")
+        needed = math.prod(shape) * _DTYPES[described.dtype].itemsize
+        stored = archive.getinfo(folder + entry.path_name).file_size
+        if stored != needed:
+            raise ClassifierFileError(
+                f"its tensor '{name}' has {stored} bytes instead of {needed}."
+            )
+        total += stored
+    if total > size:
+        # PyTorch does not compress: more was packed into it than it can hold
+        raise ClassifierFileError(
+            f'it would unpack to {total / 1e6:.0f} MB, more than its own '
+            f'{size / 1e6:.0f} MB; it was not loaded.'
+        )
+
+
+def _shape(entry: _Entry) -> list[int]:
+    return [size.as_int for size in entry.tensor_meta.sizes]
+
+
+def _tensor(archive: zipfile.ZipFile, folder: str, entry: _Entry) -> Tensor:
+    data = bytearray(archive.read(folder + entry.path_name))
+    dtype = _DTYPES[entry.tensor_meta.dtype]
+    return torch.frombuffer(data, dtype=dtype).reshape(_shape(entry))

@@ -8,13 +8,11 @@ from dataclasses import replace
 from math import exp, log
 from pathlib import Path
 
-from safetensors.torch import load_file, save
 from torch import Tensor
 
 from ..errors import LabelError
-from ..files import write_atomically
-from ..metadata import KEY, ClassifierMetadata
-from .classifier_file import load_metadata
+from ..metadata import ClassifierMetadata
+from .classifier_file import load_metadata, read_tensors, write_tensors
 
 #: Bounds of the search for a temperature.
 BOUNDS = (0.01, 100.0)
@@ -133,6 +131,5 @@ def store_temperature(
     old = load_metadata(path)
     new = replace(old, temperature=temperature, scores={**old.scores, **scores})
     if new != old:
-        data = save(load_file(path), metadata={KEY: new.to_json()})
-        write_atomically(Path(path), data)
+        write_tensors(path, read_tensors(path), new)
     return new

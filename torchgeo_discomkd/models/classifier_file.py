@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from ..errors import ClassifierFileError, NonFiniteError, UserError
-from ..files import write_atomically
+from ..files import CHECKSUM, check_sha256, sha256_of, write_atomically
 from ..metadata import KEY, ClassifierMetadata
 from .discomkd import DisentangledClassifier, Head
 from .finite import not_finite
@@ -163,7 +163,60 @@ def save_classifier(
     if auxiliary is not None:
         tensors |= auxiliary.state_dict(prefix=AUXILIARY)
     tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-    write_atomically(Path(path), save(tensors, metadata={KEY: metadata.to_json()}))
+    write_tensors(path, tensors, metadata)
+
+
+def write_tensors(
+    path: str | Path, tensors: Mapping[str, Tensor], metadata: ClassifierMetadata
+) -> None:
+    """Write a classifier file from tensors, with a checksum of them.
+
+    Args:
+        path: The file.
+        tensors: All tensors by name, contiguous, on the CPU.
+        metadata: Its metadata.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+    text = metadata.to_json()
+    header = {KEY: text, CHECKSUM: weights_sha256(text, tensors)}
+    write_atomically(Path(path), save(dict(tensors), metadata=header))
+
+
+def read_tensors(path: str | Path) -> dict[str, Tensor]:
+    """Read all tensors of a classifier file and verify its checksum.
+
+    Args:
+        path: The file, whose metadata have been read.
+
+    Returns:
+        Tensors on the CPU by name.
+
+    Raises:
+        ClassifierFileError: If the checksum does not match.
+    """
+    header, tensors = _read_header(path), load_file(path)
+    found = weights_sha256(header[KEY], tensors)
+    check_sha256(path, header.get(CHECKSUM), found)
+    return tensors
+
+
+def weights_sha256(metadata: str, tensors: Mapping[str, Tensor]) -> str:
+    """Return the checksum of a classifier.
+
+    Args:
+        metadata: Its metadata as JSON.
+        tensors: Its tensors by name, on the CPU.
+
+    Returns:
+        SHA-256 of the metadata, and of names, types, shapes and numbers of the tensors.
+    """
+    parts = [('', metadata.encode())]
+    for name, tensor in tensors.items():
+        content = tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy()
+        parts.append((f'{name} {tensor.dtype} {tuple(tensor.shape)}', content))
+    return sha256_of(parts)
 
 
 def load_metadata(path: str | Path) -> ClassifierMetadata:
@@ -192,6 +245,14 @@ def load_metadata(path: str | Path) -> ClassifierMetadata:
         >>> metadata.modalities['sar'].bands
         ('B1', 'B2')
     """
+    header = _read_header(path)
+    try:
+        return ClassifierMetadata.from_json(header[KEY])
+    except ClassifierFileError as error:
+        raise ClassifierFileError(f'{path}: {error}') from error
+
+
+def _read_header(path: str | Path) -> dict[str, str]:
     if not Path(path).is_file():
         raise ClassifierFileError(
             f'{path}: there is no such file. Training writes best/<name>.safetensors.'
@@ -209,10 +270,7 @@ def load_metadata(path: str | Path) -> ClassifierMetadata:
             f'{path} was not written by torchgeo_discomkd: give a classifier file, '
             'best/<modality>.safetensors of a run.'
         )
-    try:
-        return ClassifierMetadata.from_json(header[KEY])
-    except ClassifierFileError as error:
-        raise ClassifierFileError(f'{path}: {error}') from error
+    return header
 
 
 def load_classifier(path: str | Path) -> LoadedClassifier:
@@ -226,7 +284,7 @@ def load_classifier(path: str | Path) -> LoadedClassifier:
 
     Raises:
         ClassifierFileError: If there is no such file, it is not a classifier file, it
-            is truncated, or its tensors do not fit its metadata.
+            is truncated or damaged, or its tensors do not fit its metadata.
 
     Example:
         >>> import tempfile
@@ -243,7 +301,7 @@ def load_classifier(path: str | Path) -> LoadedClassifier:
         torch.Size([4, 3])
     """
     metadata = load_metadata(path)
-    tensors = load_file(path)
+    tensors = read_tensors(path)
     auxiliary = {k: tensors.pop(k) for k in list(tensors) if k.startswith(AUXILIARY)}
     try:
         classifier = restore_classifier(metadata, tensors)
@@ -278,13 +336,38 @@ def restore_classifier(
         Normalization(2)
     """
     try:
-        # a new network draws random weights: keep the caller's generator as it was
-        with torch.random.fork_rng(devices=[]):
-            classifier = _build(metadata)
+        classifier = _empty(metadata, {k: v.shape for k, v in tensors.items()})
         classifier.load_state_dict(tensors)
     except (KeyError, RuntimeError, UserError, ValueError) as error:
         raise _unfit(error) from error
     return classifier
+
+
+def _empty(
+    metadata: ClassifierMetadata, shapes: Mapping[str, torch.Size]
+) -> DisentangledClassifier | FusionClassifier:
+    """Return a classifier to load weights into, if they are those of such a one.
+
+    Its form is compared before it takes any memory. Without random weights, which take
+    longest, it is also ready earlier.
+    """
+    with torch.device('meta'):
+        classifier = _build(metadata)
+    expected = {k: v.shape for k, v in classifier.state_dict().items()}
+    names = sorted(expected.keys() | shapes.keys())
+    if other := [k for k in names if expected.get(k) != shapes.get(k)]:
+        name = other[0]
+        raise ValueError(
+            f'{len(other)} differ, the first is {name!r} of shape {shapes.get(name)} '
+            f'instead of {expected.get(name)}.'
+        )
+    if len(list(classifier.buffers())) + len(list(classifier.parameters())) == len(
+        expected
+    ):
+        return classifier.to_empty(device='cpu')
+    # some networks compute tensors that are not part of their weights
+    with torch.random.fork_rng(devices=[]):
+        return _build(metadata)
 
 
 def _unfit(error: BaseException) -> ClassifierFileError:

@@ -5,7 +5,6 @@
 
 import difflib
 import math
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 
 from ..errors import BandError, WeightsError
 from ..performance.convolution import use_tiny_map_convolutions
+from .checkpoint_file import UNREADABLE
 
 #: A string that ends like this is a path, not the name of a TorchGeo weight.
 SUFFIXES = ('.pth', '.pt', '.safetensors')
@@ -117,15 +117,7 @@ def _read(path: str) -> Mapping[str, Tensor]:
         raise WeightsError(f"weights='{path}': there is no such file.")
     try:
         return timm.models.load_state_dict(path, use_ema=False, weights_only=True)
-    except (
-        AttributeError,
-        EOFError,
-        OSError,
-        RuntimeError,
-        SafetensorError,
-        TypeError,
-        pickle.UnpicklingError,
-    ) as error:
+    except (*UNREADABLE, SafetensorError) as error:
         raise WeightsError(
             f"weights='{path}' is not a state dict that can be read safely ({error}). "
             'Save one with torch.save(encoder.state_dict(), path).'

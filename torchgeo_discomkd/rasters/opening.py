@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import rasterio
@@ -22,6 +22,7 @@ from ..errors import CorruptFileError, UserError
 from .trust import (
     allowed_drivers,
     check_regular,
+    driver_of,
     find_sidecars,
     images_among,
     is_virtual,
@@ -120,7 +121,8 @@ def open_raster(path: str | Path) -> Generator[DatasetReader]:
     with ExitStack() as stack:
         with reading(path):
             stack.enter_context(rasterio.Env(**_GDAL_OPTIONS | _lookup(str(path))))
-            file = stack.enter_context(_open(str(path)))
+            source = stack.enter_context(_source(str(path)))
+            file = stack.enter_context(_open(source, str(path)))
             if allowed_drivers(str(path)) is not None:
                 refuse_references(file)
         try:
@@ -213,16 +215,30 @@ def _checked_sidecars(path: str) -> list[str]:
     return sidecars
 
 
-def _open(path: str) -> DatasetReader:
+@contextmanager
+def _source(path: str) -> Generator[str | BinaryIO]:
+    """Yield what rasterio can open: it only takes names that are UTF-8."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        with Path(path).open('rb') as file:
+            yield file
+    else:
+        yield path
+
+
+def _open(source: str | BinaryIO, path: str) -> DatasetReader:
     if _silent:
-        return _open_as_allowed(path)
+        return _open_as_allowed(source, path)
     with _FILTERS, warnings.catch_warnings():
         warnings.simplefilter('ignore', NotGeoreferencedWarning)
-        return _open_as_allowed(path)
+        return _open_as_allowed(source, path)
 
 
-def _open_as_allowed(path: str) -> DatasetReader:
+def _open_as_allowed(source: str | BinaryIO, path: str) -> DatasetReader:
     drivers = allowed_drivers(path)
+    if not isinstance(source, str):
+        return rasterio.open(source, driver=drivers and driver_of(path))
     if is_virtual(path):
         # only this function finds the credentials for a host, and it takes one driver
         return rasterio.open(path, driver=drivers and drivers[0])

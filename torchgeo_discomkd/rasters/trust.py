@@ -69,7 +69,12 @@ def allowed_drivers(path: str) -> list[str] | None:
         return None
     if not is_virtual(path):
         return ['GTiff', 'PNG', 'JPEG']
-    return [{'.png': 'PNG', '.jpg': 'JPEG', '.jpeg': 'JPEG'}.get(suffix, 'GTiff')]
+    return [driver_of(path)]
+
+
+def driver_of(path: str) -> str:
+    """Return the driver of GDAL that the suffix of an image asks for."""
+    return {'.png': 'PNG', '.jpg': 'JPEG', '.jpeg': 'JPEG'}.get(_suffix(path), 'GTiff')
 
 
 def is_image_name(path: str) -> bool:

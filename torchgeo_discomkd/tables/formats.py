@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyarrow import csv
 from pyarrow import parquet as pq
 
@@ -18,6 +19,7 @@ from ..metadata import KEY
 from .colors import UNCERTAIN_COLOR, class_colors
 from .prediction import UNCERTAIN
 from .styles import add_layer_style, polygon_style
+from .text import FORMULA
 
 #: Name of the column of outlines.
 GEOMETRY = 'geometry'
@@ -84,7 +86,8 @@ def write_table(
 
     GeoParquet gets a column 'bbox', by which readers skip rows elsewhere; a GeoPackage
     a style for QGIS, in the colours of maps. Next to comma-separated values with
-    outlines, their CRS is written to a file with the extension .prj.
+    outlines, their CRS is written to a file with the extension .prj; what a spreadsheet
+    would take for a formula is marked, see :func:`.cell_text`.
 
     Args:
         path: File to write, whatever its extension.
@@ -202,6 +205,13 @@ def _with_text(table: pa.Table) -> pa.Table:
 
     texts = to_wkt(from_wkb(table[GEOMETRY].to_pylist()), rounding_precision=-1)
     table = _with_geometry(table, pa.array(texts, pa.string()))
+    for i, field in enumerate(table.schema):
+        if field.type == pa.string():
+            # as cell_text does
+            cells = pc.replace_substring_regex(  # ty: ignore[missing-attribute]
+                table[i], FORMULA, r"'\1"
+            )
+            table = table.set_column(i, field, cells)
     return table.rename_columns({GEOMETRY: WKT})
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from .colors import Color
+from .text import xml_text
 
 #: Oldest version of QGIS that must understand the styles.
 QGIS_VERSION = '3.22.0'
@@ -45,7 +46,8 @@ def polygon_style(column: str, colors: Mapping[str, Color], rest: str | None) ->
     )
     categories = ElementTree.SubElement(renderer, 'categories')
     symbols = ElementTree.SubElement(renderer, 'symbols')
-    rows = [(name, name, _fill(color)) for name, color in colors.items()]
+    names = {name: xml_text(name) for name in colors}
+    rows = [(names[k], names[k], _fill(color)) for k, color in colors.items()]
     if rest is not None:
         # QGIS draws by the empty value whatever no other category matches
         rows.append(('', rest, {'style': 'no'}))

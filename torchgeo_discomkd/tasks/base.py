@@ -22,7 +22,7 @@ from ..errors import BandError, LabelError, ModalityError
 from ..losses import labelled_cross_entropy
 from ..losses.rows import UNLABELLED
 from .epoch_means import EpochMeans
-from .metrics import HeldScores, classification_metrics
+from .metrics import HeldScores, classification_metrics, draw_confusion
 
 
 class MultiModalTask(BaseTask):
@@ -348,8 +348,6 @@ class MultiModalTask(BaseTask):
         writer = getattr(self.logger, 'experiment', None)
         if not hasattr(writer, 'add_figure') or not (last or self.trainer.testing):
             return
-        figure, _ = metrics['ConfusionMatrix'].plot(
-            matrix.cpu(), labels=list(self.classes)
-        )
+        figure = draw_confusion(metrics['ConfusionMatrix'], matrix, self.classes)
         writer.add_figure(f'{key}_ConfusionMatrix', figure, self.global_step)
         plt.close(figure)

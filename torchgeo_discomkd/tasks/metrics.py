@@ -5,9 +5,11 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 from torch import Tensor
 from torchmetrics import MetricCollection
 from torchmetrics.classification import (
@@ -127,3 +129,20 @@ def classification_metrics(num_classes: int, labels: Sequence[str]) -> MetricCol
 def _present(metric: MulticlassAccuracy | MulticlassF1Score) -> Tensor:
     """Return which classes have samples, bool (C,)."""
     return cast(Tensor, metric.tp) + cast(Tensor, metric.fn) > 0
+
+
+def draw_confusion(metric: Any, matrix: Tensor, classes: Sequence[str]) -> Figure:
+    """Draw a confusion matrix.
+
+    Args:
+        metric: The metric, a MulticlassConfusionMatrix.
+        matrix: What it computed, (K, K).
+        classes: Names of the classes, as text: a dollar begins no formula.
+
+    Returns:
+        The figure, to be closed by the caller.
+    """
+    figure, _ = metric.plot(matrix.cpu(), labels=list(classes))
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
+    return figure

@@ -218,3 +218,19 @@ def test_ground_control_points_over_the_antimeridian_are_refused(
     ):
         classify_scene(make_predictor(), source, tmp_path / 'map.tif', progress=False)
     assert list(tmp_path.iterdir()) == [tmp_path / 'scene.tif']
+
+
+@pytest.mark.parametrize('scale', [(0, -10), (10, 0), (0, 0)])
+def test_pixels_without_extent(tmp_path: Path, scale: tuple[float, float]) -> None:
+    # GDAL reads the first one as a ground control point
+    grid = Affine(scale[0], 0, 500_000, 0, scale[1], 4_000_000)
+    source = write_scene(tmp_path / 'scene.tif', random_scene(16, 16), transform=grid)
+    with pytest.raises(CorruptFileError, match=r'scene\.tif .*correct its georef'):
+        classify_scene(
+            make_predictor(),
+            source,
+            tmp_path / 'map.tif',
+            preview=tmp_path / 'map.png',
+            progress=False,
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ['scene.tif']

@@ -2,6 +2,7 @@
 # Licensed under the MIT License.
 
 import math
+import os
 import struct
 from pathlib import Path
 from typing import Any
@@ -424,3 +425,32 @@ def test_real_scenes(
             # some pixels of the scene are missing, but no whole cell
             assert file.read(1).all()
     assert not recwarn.list
+
+
+def test_names_that_are_formulas_or_control_characters(tmp_path: Path) -> None:
+    source = write_scene(tmp_path / 'scene.tif', blocks([[0, 1]]))
+    classes = (r'$\frac{1}{$', '_Crop\x07', '=City')
+    output, preview = tmp_path / 'map.tif', tmp_path / 'map.png'
+    classify(
+        source, tmp_path, predictor=make_predictor(classes=classes), preview=preview
+    )
+    assert preview.stat().st_size > 0
+    for path in (output.with_suffix('.qml'), Path(f'{output}.aux.xml')):
+        root = ElementTree.parse(path).getroot()
+        assert r'_Crop\x07' in ElementTree.tostring(root, 'unicode')
+
+
+def test_scene_whose_name_is_not_utf8(tmp_path: Path) -> None:
+    scene = random_scene(16, 16)
+    (plain,) = write_scene(tmp_path / 'scene.tif', scene).paths
+    (tmp_path / 'plain').mkdir()
+    classify(ImageFiles((plain,)), tmp_path / 'plain')
+    named = os.fsencode(tmp_path) + b'/caf\xe9.tif'
+    Path(plain).rename(os.fsdecode(named))
+    classify(ImageFiles((os.fsdecode(named),)), tmp_path)
+    with (
+        rasterio.open(tmp_path / 'map.tif') as one,
+        rasterio.open(tmp_path / 'plain' / 'map.tif') as other,
+    ):
+        assert np.array_equal(one.read(), other.read())
+        assert one.tags()['SCENE'] == r'caf\udce9.tif'

@@ -2,6 +2,7 @@
 # Licensed under the MIT License.
 
 import json
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -95,11 +96,9 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path) -> None:
     partial = tmp_path / 'pairs.partial.safetensors'
     with pytest.raises(PackError, match='is not a pack'):
         PairedFolders(str(partial))
-    with partial.open('r+b') as file:
-        length = int.from_bytes(file.read(8), 'little')
-        first, _ = json.loads(file.read(length))['image.ms']['data_offsets']
-        file.seek(8 + length + first)
-        file.write(bytes(13 * 8 * 8 * 2))
+    zeros = bytes(13 * 8 * 8 * 2)
+    overwrite(partial, 'image.ms', zeros)
+    overwrite(partial, 'crc32.ms', zlib.crc32(zeros).to_bytes(4, 'little'))
     write_pack(dataset, output, workers=1)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         'pairs',
@@ -110,6 +109,32 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path) -> None:
     # what was there is not read again, all that was not is there now
     assert not images[0].any()
     assert images[1:].all()
+
+
+def overwrite(path: Path, key: str, data: bytes) -> None:
+    """Change the first bytes of a tensor."""
+    with path.open('r+b') as file:
+        length = int.from_bytes(file.read(8), 'little')
+        first, _ = json.loads(file.read(length))[key]['data_offsets']
+        file.seek(8 + length + first)
+        file.write(data)
+
+
+def test_damage_to_what_a_stopped_run_left(pairs: Path, tmp_path: Path) -> None:
+    # none whose content is part of the fingerprint
+    last = pairs / 'sar' / 'Water' / 'Water_7.tif'
+    content = last.read_bytes()
+    last.write_bytes(b'\0' * len(content))
+    dataset, output = PairedFolders(str(pairs)), tmp_path / 'a.safetensors'
+    with pytest.raises(CorruptFileError, match='Water_7'):
+        write_pack(dataset, output, workers=1)
+    last.write_bytes(content)
+    overwrite(tmp_path / 'a.partial.safetensors', 'image.ms', bytes(40 * 13 * 8 * 8))
+    with pytest.raises(OutputError, match=r'has been discarded .* Repeat the command'):
+        write_pack(dataset, output, workers=1)
+    assert not output.exists()
+    write_pack(dataset, output, workers=1)
+    assert_same(PairedFolders(str(output)), dataset)
 
 
 @pytest.mark.slow

@@ -45,8 +45,8 @@ def warp_to_grid(file: DatasetReader, path: str) -> WarpedVRT:
 
     Raises:
         CorruptFileError: If the points are on both sides of the antimeridian, where
-            no polynomial of longitude fits, or the file declares missing pixels in two
-            ways.
+            no polynomial of longitude fits, no grid can be fitted to them, or the file
+            declares missing pixels in two ways.
     """
     check_single_mask(file)
     points, crs = file.gcps
@@ -62,16 +62,25 @@ def warp_to_grid(file: DatasetReader, path: str) -> WarpedVRT:
     nodata = file.nodata
     if nodata is None and not masked:
         nodata = np.nan if np.dtype(file.dtypes[0]).kind == 'f' else 0
-    return WarpedVRT(
-        file,
-        src_crs=crs,
-        crs=target,
-        src_nodata=nodata,
-        nodata=nodata,
-        resampling=Resampling.nearest,
-        # a mask does not survive warping, an alpha band does
-        add_alpha=masked,
-    )
+    try:
+        return WarpedVRT(
+            file,
+            src_crs=crs,
+            crs=target,
+            src_nodata=nodata,
+            nodata=nodata,
+            resampling=Resampling.nearest,
+            # a mask does not survive warping, an alpha band does
+            add_alpha=masked,
+        )
+    except Exception as error:
+        # rasterio has errors of GDAL that it does not make public
+        if not type(error).__module__.startswith('rasterio'):
+            raise
+        raise CorruptFileError(
+            f'{path} is located by {len(points)} ground control points, to which no '
+            f'grid can be fitted ({error}): correct its georeference.'
+        ) from error
 
 
 def _metric_crs(longitudes: list[float], latitudes: list[float]) -> CRS:

@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 from ...errors import SettingError
 from ...tables.colors import UNCERTAIN_COLOR, Color, class_colors
 from ...tables.prediction import UNCERTAIN
+from ...tables.text import xml_text
 
 #: Value of cells without enough pixels.
 NODATA = 0
@@ -59,7 +60,7 @@ class Legend:
         root = ElementTree.Element('PAMDataset')
         band = ElementTree.SubElement(root, 'PAMRasterBand', band='1')
         categories = ElementTree.SubElement(band, 'CategoryNames')
-        for name in ('nodata', *self.names):
+        for name in ('nodata', *map(xml_text, self.names)):
             ElementTree.SubElement(categories, 'Category').text = name
         table = ElementTree.SubElement(
             band, 'GDALRasterAttributeTable', tableType='thematic'
@@ -69,7 +70,7 @@ class Legend:
             ElementTree.SubElement(field, 'Name').text = name
             ElementTree.SubElement(field, 'Type').text = f'{kind}'
             ElementTree.SubElement(field, 'Usage').text = f'{usage}'
-        rows = zip(self.names, counts, self.colors, strict=True)
+        rows = zip(map(xml_text, self.names), counts, self.colors, strict=True)
         for i, (name, count, color) in enumerate(rows):
             row = ElementTree.SubElement(table, 'Row', index=f'{i}')
             for value in (i + 1, name, count, *color, 255):

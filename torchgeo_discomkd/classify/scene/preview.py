@@ -16,6 +16,7 @@ from rasterio.io import DatasetReader
 
 from ...files import writing
 from ...rasters.opening import open_raster
+from ...tables.text import xml_text
 from .legend import NODATA, Legend
 
 if TYPE_CHECKING:
@@ -60,13 +61,22 @@ def write_preview(
     with open_raster(confidence_map) as file:
         confidence = _read(file, Resampling.average)
     patches = _make_patches(legend, cells, bool((classes == NODATA).any()))
-    figure, columns = _make_figure(view.ratio, [str(p.get_label()) for p in patches])
+    figure, columns = _make_figure(view.ratio, list(patches))
     first, second = figure.axes
     _draw_classes(first, classes, view, legend)
     _draw_confidence(second, confidence, view)
-    figure.legend(
-        handles=patches, loc='outside lower center', ncols=columns, frameon=False
+    drawn = figure.legend(
+        list(patches.values()),
+        # names follow: one that begins with an underscore would be left out
+        [''] * len(patches),
+        loc='outside lower center',
+        ncols=columns,
+        frameon=False,
     )
+    for text, label in zip(drawn.get_texts(), patches, strict=True):
+        # a dollar is no formula
+        text.set_parse_math(False)
+        text.set_text(label)
     with writing(output):
         figure.savefig(output, format='png', dpi=150)
 
@@ -156,19 +166,19 @@ def _draw_classes(
 
 def _make_patches(
     legend: Legend, cells: Mapping[str, int], nodata: bool
-) -> list['Patch']:
+) -> dict[str, 'Patch']:
+    """Return a patch for each label."""
     from matplotlib.patches import Patch
 
     mapped = max(sum(cells.values()), 1)
-    colors = [np.array(color) / 255 for color in legend.colors]
-    labels = [f'{name} {100 * cells[name] / mapped:.1f} %' for name in legend.names]
+    shares = [f'{xml_text(n)} {100 * cells[n] / mapped:.1f} %' for n in legend.names]
+    colors = {k: np.array(c) / 255 for k, c in zip(shares, legend.colors, strict=True)}
     if nodata:
-        colors.append(np.ones(3))
-        labels.append('nodata')
-    return [
-        Patch(facecolor=color, edgecolor='black', linewidth=0.4, label=label)
-        for color, label in zip(colors, labels, strict=True)
-    ]
+        colors['nodata'] = np.ones(3)
+    return {
+        label: Patch(facecolor=color, edgecolor='black', linewidth=0.4)
+        for label, color in colors.items()
+    }
 
 
 def _draw_confidence(

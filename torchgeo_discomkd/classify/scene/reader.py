@@ -3,6 +3,7 @@
 
 """Read parts of a scene, one file or one per band, in the unit of the classifier."""
 
+import math
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from rasterio.io import DatasetReader
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
-from ...errors import BandError, SettingError, UnitError
+from ...errors import BandError, CorruptFileError, SettingError, UnitError
 from ...rasters.blocks import check_blocks
 from ...rasters.decoding import alpha_bands, check_values, read_bands, scaling
 from ...rasters.doubts import (
@@ -298,6 +299,7 @@ def open_scene(files: ImageFiles, spec: TileSpec) -> Generator[SceneReader]:
         for path, names in _names_by_file(files, spec.bands):
             with reading(path):
                 file = stack.enter_context(open_raster(path))
+                _check_pixels(path, file.transform)
                 header = describe(file)
                 dates = dates or date_tags(file.tags() | file.tags(ns='IMAGERY'))
                 positions = select_bands(
@@ -342,6 +344,16 @@ def _names_by_file(
 def _grid(file: DatasetReader | WarpedVRT) -> Grid:
     known = file.transform != Affine.identity()
     return Grid(file.height, file.width, file.crs, file.transform if known else None)
+
+
+def _check_pixels(path: str, transform: Affine) -> None:
+    size = abs(transform.determinant)
+    if not 0 < size < math.inf:
+        raise CorruptFileError(
+            f'{path} places pixels without extent on the Earth ({transform[:6]}): '
+            'correct its georeference, for example with "rio edit-info --transform", '
+            'or remove it with gdal_edit -unsetgt.'
+        )
 
 
 def _check_grids(files: ImageFiles, grids: Sequence[Grid]) -> None:

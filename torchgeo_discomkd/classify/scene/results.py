@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...files import write_atomically, writing
+from ...tables.text import cell_text
 from .outputs import SceneSummary
 
 #: Status of scenes that an interrupted run did not reach.
@@ -104,6 +105,7 @@ def write_results(summary: ScenesSummary, names: Sequence[str]) -> None:
         values = [] if result.summary is None else _values(result.summary)
         name = '' if result.summary is None else result.summary.outputs.classes.name
         row = [result.scene, name, result.status, *values]
+        row = [cell_text(v) if isinstance(v, str) else v for v in row]
         table.writerow(row + [''] * (len(columns) - len(row)))
     with writing(summary.table):
         write_atomically(summary.table, text.getvalue().encode())

@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 from ...tables.colors import Color
 from ...tables.styles import new_style
+from ...tables.text import xml_text
 from .legend import Legend
 
 # Matplotlib's viridis at equal steps from 0 to 1, as in the preview.
@@ -33,7 +34,7 @@ def class_style(legend: Legend) -> bytes:
     palette = ElementTree.SubElement(renderer, 'colorPalette')
     rows = zip(legend.names, legend.colors, strict=True)
     for value, (name, color) in enumerate(rows, 1):
-        _add_color(palette, 'paletteEntry', f'{value}', name, color)
+        _add_color(palette, 'paletteEntry', f'{value}', xml_text(name), color)
     return _to_bytes(root)
 
 

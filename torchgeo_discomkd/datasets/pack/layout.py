@@ -19,6 +19,7 @@ import numpy as np
 
 from ... import __version__
 from ...errors import OutputError
+from ...files import CHECKSUM
 from ..encoding import UNKNOWN
 from ..stored import StoredDataset
 from .format import KEY, STATISTICS_ROWS, PackedModality, PackMetadata
@@ -51,6 +52,7 @@ class PackLayout:
             modality.
         small: Contents of the tensors that are known from the start.
         offsets: Position of the first byte of every tensor.
+        sizes: Number of bytes of every tensor.
         size: Size of the file in bytes.
     """
 
@@ -89,6 +91,7 @@ class PackLayout:
             self.images[modality] = dtype, shape
             self.small[f'path.{modality}'] = json.dumps(list(images.paths)).encode()
             self._shapes[f'image.{modality}'] = (dtype, (count, *shape))
+            self._shapes[f'crc32.{modality}'] = (np.dtype('<i4'), (count,))
             if dataset.store.layout == 'folders':
                 self._shapes[f'crs.{modality}'] = (np.dtype('<i4'), (count,))
                 self._shapes[f'transform.{modality}'] = (np.dtype('<f8'), (count, 6))
@@ -110,12 +113,24 @@ class PackLayout:
         }
         self._place()
 
-    def header(self, systems: Sequence[str] | None = None) -> bytes:
+    def description(self, systems: Sequence[str]) -> str:
+        """Return the metadata as JSON.
+
+        Args:
+            systems: Coordinate reference systems.
+        """
+        return PackMetadata(crs=tuple(systems), **self._metadata).to_json()
+
+    def header(
+        self, systems: Sequence[str] | None = None, checksum: str | None = None
+    ) -> bytes:
         """Return the header of the file.
 
         Args:
             systems: Coordinate reference systems. Without them the file cannot be read
                 as a pack.
+            checksum: Checksum of everything but the images; None if it is not known
+                yet.
 
         Returns:
             All bytes before the first tensor.
@@ -125,8 +140,10 @@ class PackLayout:
         """
         metadata = {}
         if systems is not None:
-            described = PackMetadata(crs=tuple(systems), **self._metadata)
-            metadata = {'__metadata__': {KEY: described.to_json()}}
+            described = {KEY: self.description(systems)}
+            if checksum is not None:
+                described[CHECKSUM] = checksum
+            metadata = {'__metadata__': described}
         text = json.dumps(metadata | self._entries).encode()
         if len(text) > self._start - 8:
             raise OutputError(
@@ -155,11 +172,15 @@ class PackLayout:
                 'shape': shape,
                 'data_offsets': (start, end),
             }
-        described = PackMetadata(crs=(), **self._metadata).to_json()
-        length = len(json.dumps(self._entries)) + 2 * len(json.dumps(described))
+        length = len(json.dumps(self._entries))
+        length += 2 * len(json.dumps(self.description(())))
         self._start = -(-(length + RESERVE) // 4096) * 4096
         self.offsets = {
             key: self._start + entry['data_offsets'][0]
+            for key, entry in self._entries.items()
+        }
+        self.sizes = {
+            key: entry['data_offsets'][1] - entry['data_offsets'][0]
             for key, entry in self._entries.items()
         }
         self.size = self._start + end

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ...errors import OutputError
 from .format import SUFFIX
+from .integrity import pack_checksum, small_tensors
 from .layout import PackLayout
 
 
@@ -117,11 +118,24 @@ class PartialPack:
         self._file.flush()
 
     def finish(self) -> None:
-        """Give the file its final name."""
+        """Add the checksum and give the file its final name."""
+        self._file.flush()
+        tensors: dict[str, bytes] = {}
+        for key in small_tensors(list(self._layout.offsets)):
+            self._file.seek(self._layout.offsets[key])
+            tensors[key] = self._file.read(self._layout.sizes[key])
+        systems = list(self._systems)
+        found = pack_checksum(self._layout.description(systems), tensors)
+        self._file.seek(0)
+        self._file.write(self._layout.header(systems, found))
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
         self.path.replace(self.output)
+        self._list.unlink()
+
+    def discard(self) -> None:
+        """Forget the finished pieces: the next run starts from scratch."""
         self._list.unlink()
 
     def close(self) -> None:

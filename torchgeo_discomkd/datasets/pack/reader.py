@@ -4,6 +4,7 @@
 """Read images from a pack."""
 
 import json
+import logging
 import os
 import weakref
 from collections.abc import Mapping, Sequence
@@ -15,9 +16,11 @@ import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio import CRS
+from rasterio.errors import CRSError
 from safetensors import SafetensorError, safe_open
 
 from ...errors import LayoutError, ModalityError, PackError
+from ...files import CHECKSUM
 from ...rasters import FolderCounts, Header, check_bands
 from ..arrays import ArrayStore
 from ..encoding import UNKNOWN, Encoding
@@ -25,6 +28,9 @@ from ..folders import FolderStore
 from ..naming import Patterns, compile_patterns, matching_paths
 from ..stores import Folders, Layout, Store, StoredImages
 from .format import KEY, PackMetadata, is_pack
+from .integrity import ImageChecks, check_form, pack_checksum, small_tensors
+
+logger = logging.getLogger(__name__)
 
 #: Stores of images outside packs.
 FILES: dict[Layout, type[FolderStore | ArrayStore]] = {
@@ -47,6 +53,7 @@ class PackFile:
         """
         self.path = path
         self.metadata: PackMetadata = self._read_metadata()
+        check_form(path, self._file, self.metadata)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the path only: another process maps the file itself."""
@@ -94,10 +101,55 @@ class PackFile:
     @cached_property
     def paths(self) -> dict[str, list[str]]:
         """Path of every image in the source."""
+        # takes 20 ms: only when a file is read
+        import msgspec
+
+        try:
+            return {
+                m: msgspec.json.decode(self._bytes(f'path.{m}'), type=list[str])
+                for m in self._modalities
+            }
+        except msgspec.DecodeError as error:
+            raise PackError(
+                f'{self.path} is damaged: its paths cannot be read ({error}). Copy the '
+                'file again, or pack the data again.'
+            ) from error
+
+    @cached_property
+    def checks(self) -> dict[str, ImageChecks]:
+        """Checksums of the images of each modality that has some."""
+        sums = {m: self.array(f'crc32.{m}') for m in self._modalities}
         return {
-            m: json.loads(self._file.get_tensor(f'path.{m}').numpy().tobytes())
-            for m in self._modalities
+            m: ImageChecks(self.path, m, values)
+            for m, values in sums.items()
+            if values is not None
         }
+
+    def verify(self) -> None:
+        """Compare everything but the images with its checksum.
+
+        Raises:
+            PackError: If they differ.
+        """
+        header = self._file.metadata()
+        keys = small_tensors(list(self._keys))
+        unfinished = self.path.stem.endswith('.partial')
+        if (recorded := header.get(CHECKSUM)) is None and not self.checks:
+            logger.warning(
+                'note: %s has no checksums, because an earlier version wrote it: '
+                'damage to it is not noticed.',
+                self.path,
+            )
+        elif not (recorded is None and unfinished) and recorded != pack_checksum(
+            header[KEY], {key: self._bytes(key) for key in keys}
+        ):
+            raise PackError(
+                f'{self.path} is damaged, or was changed after it was written: copy '
+                'the file again, or pack the data again.'
+            )
+
+    def _bytes(self, key: str) -> NDArray[np.uint8]:
+        return self._file.get_tensor(key).numpy().reshape(-1).view(np.uint8)
 
     @cached_property
     def offsets(self) -> dict[str, int]:
@@ -120,7 +172,13 @@ class PackFile:
     @cached_property
     def systems(self) -> list[CRS]:
         """Coordinate reference systems of the tiles."""
-        return [CRS.from_user_input(text) for text in self.metadata.crs]
+        try:
+            return [CRS.from_user_input(text) for text in self.metadata.crs]
+        except CRSError as error:
+            raise PackError(
+                f'{self.path} has an unknown coordinate reference system ({error}): '
+                'pack the data again.'
+            ) from error
 
     @cached_property
     def _file(self) -> Any:
@@ -188,6 +246,15 @@ class PackedImages(StoredImages):
     def mapped(self) -> NDArray[Any]:
         """All images, (N, C, H, W), missing pixels NaN: a view of the file."""
         return self._pack.images[self._modality]
+
+    def check_all(self) -> None:
+        """Compare all images with their checksums, once in a process.
+
+        Raises:
+            PackError: If one is damaged.
+        """
+        if (checks := self._pack.checks.get(self._modality)) is not None:
+            checks.check_all(self.mapped)
 
     def state(self, encoding: Encoding) -> None:
         """Check that the numbers were decoded like that when they were packed.
@@ -266,24 +333,33 @@ class PackedImages(StoredImages):
         Reading is cheaper than mapping: no page of a file larger than memory has to be
         mapped first, and none counts towards the memory of the process.
         """
-        if not hasattr(os, 'preadv'):
-            image[:] = self.mapped[row]
-            return
         pack = self._pack
         offset = pack.offsets[self._modality] + row * image.nbytes
-        if os.preadv(pack.descriptor, [image], offset) < image.nbytes:
+        if not hasattr(os, 'preadv'):
+            image[:] = self.mapped[row]
+        elif os.preadv(pack.descriptor, [image], offset) < image.nbytes:
             raise PackError(f'{pack.path} was truncated while it was read: pack again.')
+        if (checks := pack.checks.get(self._modality)) is not None:
+            checks.check(row, image)
 
     def locate(self, row: int) -> tuple[CRS, Affine] | None:
         """Return where an image lies on the Earth; None if that is not known.
 
         Args:
             row: Its row.
+
+        Raises:
+            PackError: If the pack is damaged.
         """
         numbers = self._pack.array(f'crs.{self._modality}')
         transforms = self._pack.array(f'transform.{self._modality}')
         if numbers is None or transforms is None or numbers[row] < 0:
             return None
+        if numbers[row] >= len(self._pack.systems):
+            raise PackError(
+                f'{self._pack.path} is damaged: image {row} is in a coordinate '
+                'reference system that it lacks. Pack the data again.'
+            )
         return self._pack.systems[numbers[row]], Affine(*transforms[row].tolist())
 
 
@@ -472,7 +548,9 @@ def open_pack(path: Path) -> PackFile:
 
 @lru_cache(maxsize=8)
 def _open(path: Path, time: int, size: int) -> PackFile:
-    return PackFile(path)
+    pack = PackFile(path)
+    pack.verify()
+    return pack
 
 
 @lru_cache(maxsize=8)

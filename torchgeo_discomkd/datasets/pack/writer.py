@@ -15,7 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ...errors import MissingValueError, PairingError, SettingError, TileSizeError
+from ...errors import (
+    MissingValueError,
+    OutputError,
+    PackError,
+    PairingError,
+    SettingError,
+    TileSizeError,
+)
 from ...files import only_writer, refuse_existing, remove_abandoned, writing
 from ...rasters.opening import many_threads
 from ..base import MultiModalDataset
@@ -23,6 +30,7 @@ from ..statistics import band_statistics, statistics_rows
 from ..stored import StoredDataset
 from ..stores import StoredImages
 from .format import SUFFIX, is_pack
+from .integrity import image_checksum
 from .layout import PackLayout
 from .partial import PartialPack, widened_before
 
@@ -140,13 +148,25 @@ def write_pack(
                 ) as partial:
                     _write_pieces(dataset.images, layout, partial, workers, progress)
                     partial.complete()
-                    _write_statistics(dataset.from_pack(partial.path), partial)
+                    _check_and_measure(dataset, partial)
                     partial.finish()
                 break
             except _NarrowTypeError as error:
                 widened.add(error.modality)
     packed = {m: (len(i), str(layout.images[m][0])) for m, i in dataset.images.items()}
     return PackReport(output, packed, layout.size)
+
+
+def _check_and_measure(dataset: StoredDataset, partial: PartialPack) -> None:
+    """Read the training split back, which compares its images with their checksums."""
+    try:
+        _write_statistics(dataset.from_pack(partial.path), partial)
+    except PackError as error:
+        partial.discard()
+        raise OutputError(
+            f'{partial.output}: what was written so far, perhaps by an interrupted '
+            f'run, was damaged and has been discarded ({error}) Repeat the command.'
+        ) from error
 
 
 def _write_statistics(packed: StoredDataset, partial: PartialPack) -> None:
@@ -168,6 +188,8 @@ def _write_pieces(
         images = source[modality]
         values = _read(modality, images, first, *layout.images[modality])
         partial.write(f'image.{modality}', values, first, values[0].nbytes)
+        sums = np.array([image_checksum(image) for image in values], '<i4')
+        partial.write(f'crc32.{modality}', sums, first, sums.itemsize)
         if f'crs.{modality}' in layout.offsets:
             _write_places(modality, images, first, len(values), partial)
         partial.mark(f'{modality} {first}')

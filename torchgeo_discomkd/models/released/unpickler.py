@@ -8,10 +8,6 @@ list and imports none. One more name is allowed here, that of a parameter which 
 got a shape, because every checkpoint of the released code holds four.
 """
 
-import pickle
-import struct
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +17,7 @@ from torch.nn.parameter import UninitializedParameter
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from ...errors import ClassifierFileError
-
-#: What is raised for a broken archive, and by PyTorch for a pickle that is broken or
-#: asks for more than tensors.
-UNREADABLE = (
-    *(ArithmeticError, AssertionError, AttributeError, EOFError, LookupError),
-    *(OSError, RuntimeError, TypeError, ValueError),
-    *(pickle.UnpicklingError, struct.error, zipfile.BadZipFile, zlib.error),
-)
+from ..checkpoint_file import UNREADABLE, find_damage
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
@@ -78,17 +67,10 @@ def _check_archive(path: Path) -> None:
         raise ClassifierFileError(
             f'{path}: there is no such file. The released code writes WEIGHTS.pth.'
         )
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-    except UNREADABLE as error:
+    if (damage := find_damage(path)) is not None:
         raise ClassifierFileError(
-            f'{path} is not a checkpoint of torch.save, or it is truncated ({error}): '
-            'give a WEIGHTS.pth of the released code, or copy it again.'
-        ) from error
-    if damaged is not None:
-        raise ClassifierFileError(
-            f'{path} is damaged (checksum of {damaged}): copy it again.'
+            f'{path} is not a checkpoint of torch.save, or it is truncated or damaged '
+            f'({damage}): give a WEIGHTS.pth of the released code, or copy it again.'
         )
 
 
