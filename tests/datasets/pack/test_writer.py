@@ -18,6 +18,7 @@ from torchgeo_discomkd.errors import (
     BandError,
     CorruptFileError,
     MissingValueError,
+    OutputError,
     OutputExistsError,
     OutputInUseError,
     PackError,
