@@ -328,13 +328,18 @@ class MultiModalDataset(NonGeoDataset, ABC):
 
         Args:
             sample: A sample of this data set. It may also hold a 'prediction': a label,
-                or a label for each modality.
+                or a label for each modality. An 'image' is taken for the first modality
+                with as many bands.
             show_titles: Whether to write modality, label and prediction above.
             suptitle: Title of the figure.
 
         Returns:
             A figure with one panel for each modality.
         """
+        if 'image' in sample:
+            count = len(sample['image'])
+            name = next(m for m in self.modalities if len(self.bands[m]) == count)
+            sample = sample | {f'image_{name}': sample['image']}
         return plot_sample(sample, self.bands, self.classes, show_titles, suptitle)
 
     @property
