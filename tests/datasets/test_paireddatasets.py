@@ -35,6 +35,7 @@ from torchgeo_discomkd.errors import (
     PairingError,
     SettingError,
     SplitError,
+    UnitError,
     UserError,
 )
 
@@ -223,6 +224,16 @@ def test_values_are_converted_and_missing_ones_are_nan() -> None:
     assert values[2] != values[2]
     assert dataset.number_in_file('sar', 0, -0.2) == pytest.approx(-2)
     assert dataset.encoding('sar') == 'unit db_x10, converted to dB; nodata -1'
+
+
+def test_values_in_another_unit_are_refused_with_advice(tmp_path: Path) -> None:
+    # -200 dB
+    labels, keys = [0, 1] * 101, positions
+    given = {'labels': labels, 'shape': (1, 2, 2)}
+    dataset = PairedDatasets({'sar': tiles(keys, given=given, unit='dB')})
+    dataset.root = str(tmp_path)
+    with pytest.raises(UnitError, match=r"unit='db_x\d+' of the source of 'sar'"):
+        cached_statistics(dataset)
 
 
 def lengthened(dataset: Any) -> list[str]:

@@ -14,6 +14,7 @@ from torchgeo.datasets.utils import Sample
 from ..errors import BandError, LabelError, PairingError, SettingError
 from ..rasters import FolderCounts
 from ..rasters.decoding import missing_to_nan
+from ..rasters.plausibility import Options
 from .base import MultiModalDataset, check_modalities
 from .encoding import Encoding, make_encoding
 from .matching import complete_samples, describe_incomplete
@@ -198,6 +199,17 @@ class PairedDatasets(MultiModalDataset):
             value: Value in samples.
         """
         return self._encodings[modality].encode(value)
+
+    def options(self, modality: str) -> Options:
+        """Return how a user states unit and missing pixels of a modality.
+
+        Args:
+            modality: One of *modalities*.
+        """
+        return Options(
+            lambda value: f"nodata={value} of the source of '{modality}'",
+            lambda unit: f"unit='{unit}' of the source of '{modality}'",
+        )
 
     def band_indexes(self, modality: str) -> list[int] | None:
         """Return the positions of the bands that samples hold; None for all.
