@@ -13,7 +13,7 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import from_origin
-from torchgeo.datasets import EuroSAT
+from torchgeo.datasets import EuroSAT, So2Sat
 
 from torchgeo_discomkd.datasets import PairedFolders, write_pack
 
@@ -116,6 +116,44 @@ def write_eurosat(
     shapes = {'ms': (13, size, size), 'sar': (2, size, size)}
     folders = torchgeo if torchgeo_layout else original
     return write_pairs(root, EUROSAT_CLASSES, count, shapes, folders)
+
+
+def write_torchgeo_eurosat(root: Path, other: Path) -> None:
+    """Write TorchGeo's EuroSAT and its counterpart of Copernicus-Bench, with splits.
+
+    Tile 1 of every class is for training, 2 for validation, 3 for test; EuroSATSpatial
+    has them the other way round.
+    """
+    write_eurosat(root, 3, torchgeo_layout=True)
+    (root / 'eurosat_s1').rename(other / 'eurosat_s1')
+    for i, split in enumerate(('train', 'val', 'test'), 1):
+        for folder, kind, number in (
+            (root, 'eurosat', i),
+            (root, 'eurosat-spatial', 4 - i),
+            (other / 'eurosat_s1', 'eurosat', i),
+        ):
+            names = [f'{name}_{number}.jpg' for name in EUROSAT_CLASSES]
+            (folder / f'{kind}-{split}.txt').write_text('\n'.join(names))
+
+
+def write_so2sat(root: Path, size: int = 8) -> None:
+    """Write version 2 of So2Sat, with a sample per class in every split; needs h5py.
+
+    The first band of radar holds the class of a sample, the first optical one 100 more.
+    """
+    import h5py
+
+    classes = len(So2Sat.classes)
+    root.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    for split in ('training', 'validation', 'testing'):
+        labels = rng.permutation(classes)
+        with h5py.File(root / f'{split}.h5', 'w') as file:
+            file['label'] = np.eye(classes)[labels]
+            for name, bands, first in (('sen1', 8, 0), ('sen2', 10, 100)):
+                images = rng.normal(size=(classes, size, size, bands))
+                images[..., 0] = (labels + first)[:, None, None]
+                file[name] = images
 
 
 def write_arrays(

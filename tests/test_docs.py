@@ -10,16 +10,40 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from torchgeo.datasets import So2Sat
 
+from tests.conftest import TINY
+from tests.fakes import write_pairs, write_so2sat, write_torchgeo_eurosat
 from torchgeo_discomkd import __version__
+from torchgeo_discomkd.commands import main
 
 DOCS = Path(__file__).parents[1] / 'docs'
 
+#: A smaller network, and less long.
+SHORT = {
+    r'(in_channels={.+}, num_classes=\d+)': r"\1, model='test_resnet'",
+    r"'resnet18'": "'test_resnet'",
+    r'batch_size=64': 'batch_size=16',
+    # figures in TensorBoard take longer than training
+    r'max_epochs=60': "max_epochs=1, accelerator='cpu', devices=1, logger=False",
+}
 
-def blocks(page: str) -> list[str]:
-    """Return the Python code of a page."""
+
+def blocks(page: str, language: str = 'python') -> list[str]:
+    """Return the code of a page."""
     text = (DOCS / page).read_text(encoding='utf-8')
-    return re.findall(r'```python\n(.*?)```', text, flags=re.DOTALL)
+    return re.findall(rf'```{language}\n(.*?)```', text, flags=re.DOTALL)
+
+
+def run(code: str, names: dict[str, Any]) -> None:
+    """Run code of a page; a training, with a smaller network and less long."""
+    for old, new in SHORT.items():
+        code = re.sub(old, new, code)
+    exec(code, names)  # noqa: S102
+
+
+def best_files() -> list[str]:
+    return sorted(path.name for path in Path().rglob('best/*.safetensors'))
 
 
 def test_own_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,21 +58,73 @@ def test_own_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             labels=np.arange(8) % 2,
         )
     declared, trained = blocks('own_data_set.md')
-    # the same with a smaller network, less long
-    for old, new in (
-        ('num_classes=2', "num_classes=2, model='test_resnet'"),
-        (
-            'max_epochs=60',
-            "max_epochs=1, log_every_n_steps=1, accelerator='cpu', devices=1",
-        ),
-    ):
-        assert old in trained
-        trained = trained.replace(old, new)
     names: dict[str, Any] = {}
-    exec(declared, names)  # noqa: S102
-    exec(trained, names)  # noqa: S102
-    best = sorted(path.name for path in Path('runs').rglob('best/*.safetensors'))
-    assert best == ['optical.safetensors', 'radar.safetensors']
+    run(declared, names)
+    run(trained, names)
+    assert best_files() == ['optical.safetensors', 'radar.safetensors']
+
+
+def test_join_data_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path('data/copernicus').mkdir(parents=True)
+    write_torchgeo_eurosat(Path('data/eurosat'), Path('data/copernicus'))
+    names: dict[str, Any] = {}
+    run(blocks('join_data_sets.md')[0], names)
+    assert best_files() == ['ms.safetensors', 'sar.safetensors']
+    [config] = blocks('join_data_sets.md', 'yaml')
+    Path('joined.yaml').write_text(config)
+    # one batch
+    main(['fit', '--config', 'joined.yaml', *TINY, '--trainer.fast_dev_run', 'true'])
+
+
+def test_join_so2sat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip('h5py')
+    monkeypatch.chdir(tmp_path)
+    write_so2sat(Path('data/so2sat'))
+    names: dict[str, Any] = {}
+    run(blocks('join_data_sets.md')[1], names)
+    zones = names['zones']
+    zones.setup('fit')
+    dataset = zones.val_dataset
+    assert dataset.bands == {
+        'sar': So2Sat.all_s1_band_names,
+        'ms': So2Sat.all_s2_band_names,
+    }
+    # the first band of a sensor tells the class
+    for i, label in enumerate(dataset.labels.tolist()):
+        assert dataset[i]['image_sar'][0].unique() == label
+        assert dataset[i]['image_ms'][0].unique() == label + 100
+
+
+def pipeline(name: str) -> str:
+    """Return the code about a transform, with the imports of the code before it."""
+    [own] = [b for b in blocks('running.md') if 'folders={' in b and 'fit(' in b]
+    [code] = [b for b in blocks('running.md') if f'import {name}' in b]
+    imports = re.findall(r'^(?:from|import) .+\n', own, flags=re.MULTILINE)
+    return ''.join(['import kornia.augmentation as K\n', *imports, code])
+
+
+def test_task_of_torchgeo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_pairs(Path('my_tiles'), ('Bare', 'Crop', 'Water'), 13, {'sar': (2, 8, 8)})
+    names: dict[str, Any] = {}
+    code = pipeline('ModalityToImage')
+    # with figures, which TorchGeo's task asks the data module for
+    run(code.replace('max_epochs=60', 'max_epochs=1, log_every_n_steps=1'), names)
+    batch = next(iter(names['tiles'].val_dataloader()))
+    normal = names['tiles'].aug(batch)['image']
+    assert normal.mean().abs() < 0.2
+    assert list(Path().rglob('events.out.tfevents*'))
+
+
+def test_data_module_of_torchgeo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip('h5py')
+    monkeypatch.chdir(tmp_path)
+    write_so2sat(Path('data/so2sat'))
+    run(pipeline('ImageToModalities'), {})
+    assert best_files() == ['ms.safetensors', 'sar.safetensors']
 
 
 @pytest.mark.parametrize('page', ['../README.md', '../CONTRIBUTING.md'])

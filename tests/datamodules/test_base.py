@@ -56,16 +56,20 @@ def record(root: Path, epochs: int = 1, **kwargs: Any) -> Recorder:
     return recorder
 
 
-@pytest.fixture
-def marked(tmp_path: Path) -> Path:
-    """Pairs whose tile n has its one bright pixel at row n // 8, column n % 8."""
+@pytest.fixture(scope='module')
+def marked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pairs whose tile n has its one bright pixel at row n // 8, column n % 8.
+
+    Only for reading.
+    """
+    root = tmp_path_factory.mktemp('marked')
     for modality, bands in {'ms': 13, 'sar': 2}.items():
         for name, first in {'Crop': 0, 'Water': 20}.items():
             for n in range(first, first + 20):
                 array = np.zeros((bands, 8, 8), np.float32)
                 array[:, n // 8, n % 8] = 1
-                write_tile(tmp_path / modality / name / f'{name}_{n}.tif', array)
-    return tmp_path
+                write_tile(root / modality / name / f'{name}_{n}.tif', array)
+    return root
 
 
 def marker(image: Tensor) -> list[int]:

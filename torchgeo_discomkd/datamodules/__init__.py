@@ -6,6 +6,7 @@
 from .base import MultiModalDataModule
 from .eurosatmssar import EuroSATMSSARDataModule
 from .pairedarrays import PairedArraysDataModule
+from .paireddatasets import PairedDatasetsDataModule
 from .pairedfolders import PairedFoldersDataModule
 from .sampling import RemainderBatchSampler, SeededSampler, seeded_generator
 from .sartiles import SARTilesDataModule
@@ -15,6 +16,7 @@ __all__ = (
     'EuroSATMSSARDataModule',
     'MultiModalDataModule',
     'PairedArraysDataModule',
+    'PairedDatasetsDataModule',
     'PairedFoldersDataModule',
     'RemainderBatchSampler',
     'SARTilesDataModule',

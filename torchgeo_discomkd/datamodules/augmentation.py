@@ -34,12 +34,15 @@ class SeededSymmetry:
         """Return a batch with its images flipped and turned.
 
         Args:
-            batch: 'image_<modality>', float32 (B, C, H, W), and anything else.
+            batch: 'image_<modality>' or 'image', float32 (B, C, H, W), and anything
+                else.
 
         Returns:
             The batch with new images.
         """
-        images = {k: v for k, v in batch.items() if k.startswith('image_')}
+        images = {
+            k: v for k, v in batch.items() if k == 'image' or k.startswith('image_')
+        }
         if 'label' in batch:
             return batch | self._augment('paired', images)
         for key, image in images.items():

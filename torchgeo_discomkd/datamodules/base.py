@@ -399,8 +399,12 @@ class MultiModalDataModule(NonGeoDataModule):
         Returns:
             A flat batch.
         """
-        if not all(isinstance(part, dict) for part in batch.values()):
+        parts = list(batch.values())
+        if not all(isinstance(part, dict) for part in parts):
             return batch
+        if len(parts) == 1 and 'image' in parts[0]:
+            # renamed by ModalityToImage
+            return parts[0]
         merged: Sample = {}
         for modality, part in batch.items():
             merged[f'image_{modality}'] = part[f'image_{modality}']

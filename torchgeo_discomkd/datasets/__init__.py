@@ -8,10 +8,12 @@ from .eurosatmssar import EuroSATMSSAR
 from .joined import JoinedDataset, check_unlabelled
 from .pack.writer import PackReport, write_pack
 from .pairedarrays import PairedArrays
+from .paireddatasets import PairedDatasets
 from .pairedfolders import PairedFolders
 from .profile import image_profile
 from .sartiles import SARTiles
 from .simulatedmssar import SimulatedMSSAR
+from .sources import DatasetSource, file_stems, positions, sample_labels
 from .statistics import (
     BandStatistics,
     band_statistics,
@@ -22,11 +24,13 @@ from .stored import StoredDataset
 
 __all__ = (
     'BandStatistics',
+    'DatasetSource',
     'EuroSATMSSAR',
     'JoinedDataset',
     'MultiModalDataset',
     'PackReport',
     'PairedArrays',
+    'PairedDatasets',
     'PairedFolders',
     'SARTiles',
     'SimulatedMSSAR',
@@ -35,7 +39,10 @@ __all__ = (
     'cached_statistics',
     'check_unlabelled',
     'collate_samples',
+    'file_stems',
     'image_profile',
+    'positions',
+    'sample_labels',
     'statistics_rows',
     'write_pack',
 )

@@ -22,6 +22,7 @@ from torchgeo.datasets.utils import Sample
 
 from ..errors import MissingValueError, ModalityError, TileSizeError
 from ..rasters import FolderCounts
+from ..rasters.plausibility import Options, options_of
 from .classes import labels_by_name, same_classes
 from .plotting import plot_sample
 from .splits import NO_LABEL
@@ -171,6 +172,14 @@ class MultiModalDataset(NonGeoDataset, ABC):
             value: Value in samples.
         """
         return value
+
+    def options(self, modality: str) -> Options:
+        """Return how a user states unit and missing pixels of a modality.
+
+        Args:
+            modality: One of *modalities*.
+        """
+        return options_of(modality)
 
     def join_classes(self, classes: Sequence[str]) -> None:
         """Label the samples by the classes of a classifier, which are found by name.
@@ -328,13 +337,18 @@ class MultiModalDataset(NonGeoDataset, ABC):
 
         Args:
             sample: A sample of this data set. It may also hold a 'prediction': a label,
-                or a label for each modality.
+                or a label for each modality. An 'image' is taken for the first modality
+                with as many bands.
             show_titles: Whether to write modality, label and prediction above.
             suptitle: Title of the figure.
 
         Returns:
             A figure with one panel for each modality.
         """
+        if 'image' in sample:
+            count = len(sample['image'])
+            name = next(m for m in self.modalities if len(self.bands[m]) == count)
+            sample = sample | {f'image_{name}': sample['image']}
         return plot_sample(sample, self.bands, self.classes, show_titles, suptitle)
 
     @property

@@ -24,7 +24,6 @@ from ..rasters.plausibility import (
     format_number,
     impossible,
     limits,
-    options_of,
     repeated_value,
 )
 from ..rasters.scale import LOWEST_LINEAR
@@ -394,7 +393,7 @@ def _check_plausible(
     unit = dataset.units[modality]
     if unit not in ('dB', 'linear'):
         return
-    (low, high), options = limits(unit), options_of(modality)
+    (low, high), options = limits(unit), dataset.options(modality)
     bands = zip(values.bands, values.quantiles, values.repeated, strict=True)
     for position, (band, quantiles, (value, share)) in enumerate(bands):
         of = dict(zip(QUANTILES, quantiles, strict=True))

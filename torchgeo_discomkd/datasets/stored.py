@@ -281,13 +281,13 @@ class StoredDataset(MultiModalDataset):
         for modality in rows:
             images, row = self.images[modality], first[modality]
             header = images.header(row)
-            images.names = _check_band_names(
+            images.names = check_band_names(
                 modality,
                 (band_names or {}).get(modality, header.descriptions),
                 header.count,
                 images.file(row),
             )
-            indexes = _band_positions(
+            indexes = band_positions(
                 modality, (bands or {}).get(modality), images.names
             )
             if indexes != list(range(header.count)):
@@ -326,7 +326,7 @@ def _check_keys(known: Iterable[str], *mappings: Mapping[str, Any] | None) -> No
             raise ModalityError(f'Unknown modalities {unknown}: the data have {names}.')
 
 
-def _check_band_names(
+def check_band_names(
     modality: str, names: Sequence[str] | None, count: int, path: str | Path
 ) -> tuple[str, ...]:
     """Check the names of all bands of a modality, or number them.
@@ -355,7 +355,7 @@ def _check_band_names(
     return tuple(names)
 
 
-def _band_positions(
+def band_positions(
     modality: str, wanted: Sequence[str] | None, names: Sequence[str]
 ) -> list[int]:
     """Find bands by name.

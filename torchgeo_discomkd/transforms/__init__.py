@@ -3,7 +3,14 @@
 
 """Transforms of torchgeo_discomkd."""
 
+from .modalities import ImageToModalities, ModalityToImage
 from .strong import RandomStrongView
 from .symmetry import RandomSymmetry, apply_symmetry
 
-__all__ = ('RandomStrongView', 'RandomSymmetry', 'apply_symmetry')
+__all__ = (
+    'ImageToModalities',
+    'ModalityToImage',
+    'RandomStrongView',
+    'RandomSymmetry',
+    'apply_symmetry',
+)

@@ -1,0 +1,236 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""The samples of a source, by name: opened once, without reading images."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ..errors import (
+    CorruptFileError,
+    LabelError,
+    PairingError,
+    SettingError,
+    SplitError,
+)
+from .naming import nfc
+from .sources import DatasetSource, file_names, file_stems
+from .splits import SPLITS
+from .stores import first_few
+
+# Number of images whose content a fingerprint covers.
+_SAMPLES = 8
+
+
+@dataclass(frozen=True, eq=False)
+class OpenedSource:
+    """All samples of a source.
+
+    Attributes:
+        source: What was opened.
+        datasets: Its data sets, one for each split.
+        rows: Data set and position of every sample, by key.
+        splits: Split of every sample; empty if the source has none.
+        labels: Class of every sample, by key; None if the source does not say.
+        classes: Names of the classes; None if the source does not say.
+    """
+
+    source: DatasetSource
+    datasets: list[Dataset[Any]]
+    rows: dict[str, tuple[int, int]]
+    splits: dict[str, str]
+    labels: dict[str, str] | None
+    classes: tuple[str, ...] | None
+
+    @property
+    def place(self) -> str:
+        """Folder and class of the data set."""
+        root = self.source.kwargs.get('root', 'data')
+        return f'{root} ({self.source.dataset.__name__})'
+
+    def image(self, key: str) -> Tensor:
+        """Read an image.
+
+        Args:
+            key: Its key.
+
+        Returns:
+            Values as the data set gives them, shape (C, H, W).
+
+        Raises:
+            CorruptFileError: If it cannot be read, or is not one image.
+        """
+        number, row = self.rows[key]
+        name = self.source.dataset.__name__
+        try:
+            image = self.datasets[number][row].get('image')
+        except OSError as error:
+            raise CorruptFileError(
+                f'{key} of {name} cannot be read ({error}): fetch its file again.'
+            ) from error
+        if not isinstance(image, Tensor) or image.ndim != 3:
+            found = tuple(image.shape) if isinstance(image, Tensor) else type(image)
+            raise CorruptFileError(
+                f"{key} of {name} has no 'image' of shape (C, H, W), but {found}: use "
+                'the transforms of the data set, in kwargs, to make one.'
+            )
+        return image
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of names, classes, sizes of files, and some of the images."""
+        keys = sorted(self.rows)
+        digest = hashlib.sha256(self.source.dataset.__name__.encode())
+        for key in keys:
+            digest.update(f'{key}\t{(self.labels or {}).get(key)}\n'.encode())
+        paths = {name for d in self.datasets for name in file_names(d) or ()}
+        for path in sorted(path for path in map(Path, paths) if path.is_file()):
+            digest.update(f'{path.name}\t{path.stat().st_size}\n'.encode())
+        for key in keys[:: -(-len(keys) // _SAMPLES)]:
+            digest.update(self.image(key).contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+
+def open_source(modality: str, source: DatasetSource) -> OpenedSource:
+    """Open the data sets of a source and name their samples.
+
+    Args:
+        modality: Its modality, for messages.
+        source: What to open.
+
+    Raises:
+        LabelError: If a class has no name, or a sample has several.
+        PairingError: If several samples have the same key.
+        SettingError: If the data set does not take the arguments, or what the
+            functions of the source return has another length.
+        SplitError: If a split is unknown, or named for two.
+    """
+    names = [*source.splits.values()]
+    if set(source.splits) - set(SPLITS) or len(set(names)) < len(names):
+        raise SplitError(
+            f"splits of '{modality}' are {dict(source.splits)}: name at most one split "
+            f'of {source.dataset.__name__}, another one for each of {list(SPLITS)}.'
+        )
+    opened = OpenedSource(source, [], {}, {}, {}, None)
+    labels: dict[str, str] | None = {}
+    classes: tuple[str, ...] | None = None
+    for split, theirs in (source.splits or {'': ''}).items():
+        dataset = _open(source, {'split': theirs} if split else {})
+        keys = [nfc(str(key)) for key in (source.keys or file_stems)(dataset)]
+        _check_length('keys', keys, dataset)
+        _check_unique(modality, source, keys, opened.rows)
+        first = len(opened.datasets)
+        opened.datasets.append(dataset)
+        opened.rows.update((key, (first, row)) for row, key in enumerate(keys))
+        if split:
+            opened.splits.update(dict.fromkeys(keys, split))
+        found = _labels(source, dataset)
+        if found is None or labels is None:
+            labels = None
+            continue
+        classes = _class_names(source, dataset, found, classes)
+        named = _named(modality, found, classes)
+        labels.update(zip(keys, named, strict=True))
+    return OpenedSource(
+        source, opened.datasets, opened.rows, opened.splits, labels, classes
+    )
+
+
+def _open(source: DatasetSource, split: Mapping[str, str]) -> Dataset[Any]:
+    try:
+        return source.dataset(**source.kwargs, **split)
+    except (AssertionError, TypeError) as error:
+        given = dict(source.kwargs) | dict(split)
+        raise SettingError(
+            f'{source.dataset.__name__} cannot be opened with {given} '
+            f'({type(error).__name__}: {error}): correct kwargs and splits of its '
+            'source; splits are empty for a data set without the argument split.'
+        ) from error
+
+
+def _check_length(name: str, values: Sequence[Any], dataset: Dataset[Any]) -> None:
+    count = len(dataset)  # ty: ignore[invalid-argument-type]
+    if len(values) != count:
+        raise SettingError(
+            f'{name}= returns {len(values)} values for the {count} samples of '
+            f'{type(dataset).__name__}: return one for each.'
+        )
+
+
+def _check_unique(
+    modality: str,
+    source: DatasetSource,
+    keys: Sequence[str],
+    known: Mapping[str, tuple[int, int]],
+) -> None:
+    seen, twice = set(known), []
+    for key in keys:
+        if key in seen:
+            twice.append(key)
+        seen.add(key)
+    if twice:
+        raise PairingError(
+            f"{len(twice)} samples of '{modality}' ({source.dataset.__name__}) have a "
+            f'key that another one has ({first_few(twice)}), in this or another split: '
+            'give its source keys= that differ, for example with their class or folder.'
+        )
+
+
+def _labels(source: DatasetSource, dataset: Dataset[Any]) -> list[Any] | None:
+    """Return the labels of a data set without reading images; None if it has none."""
+    if source.labels is not None:
+        labels = list(source.labels(dataset))
+    elif hasattr(dataset, 'targets'):
+        labels = list(dataset.targets)  # ty: ignore[invalid-argument-type]
+    else:
+        return None
+    _check_length('labels', labels, dataset)
+    return labels
+
+
+def _class_names(
+    source: DatasetSource,
+    dataset: Dataset[Any],
+    labels: Sequence[Any],
+    before: tuple[str, ...] | None,
+) -> tuple[str, ...]:
+    names = source.classes or getattr(dataset, 'classes', None)
+    if names is None and all(isinstance(label, str) for label in labels):
+        names = sorted({*map(str, labels), *(before or ())})
+    if names is None:
+        raise LabelError(
+            f'{source.dataset.__name__} does not name its classes: give its source '
+            'classes=, their names in the order of the labels.'
+        )
+    return tuple(nfc(str(name)) for name in names)
+
+
+def _named(modality: str, labels: Sequence[Any], classes: Sequence[str]) -> list[str]:
+    """Return the class of each label, a name or a number."""
+    if several := [label for label in labels if np.ndim(label)]:
+        raise LabelError(
+            f"'{modality}' has samples with several labels (such as {several[0]}): "
+            'each needs one class.'
+        )
+    names = [
+        nfc(label)
+        if isinstance(label, str)
+        else classes[int(label)]
+        if 0 <= int(label) < len(classes)
+        else str(int(label))
+        for label in labels
+    ]
+    if unknown := sorted(set(names) - set(classes)):
+        raise LabelError(
+            f"'{modality}' has samples of {unknown}, but its classes are "
+            f'{list(classes)}: correct labels= or classes= of its source.'
+        )
+    return names
