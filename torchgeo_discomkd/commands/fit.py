@@ -7,6 +7,7 @@ import errno
 import os
 import sys
 import warnings
+from argparse import ArgumentError
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,11 +29,12 @@ from ..callbacks.best_classifiers import best_classifiers
 from ..callbacks.run_config import RunConfigCallback
 from ..callbacks.run_folder import best_files, check_checkpoint, check_run_folder
 from ..datamodules import SARTilesDataModule
-from ..errors import NoClassifierError, OutputError, UserError
+from ..errors import NoClassifierError, OutputError, SettingError, UserError
 from ..models import load_metadata
 from ..performance.precision import fast_precision
 from ..tasks import MultiModalTrainingTask, PretrainedClassification
 from .old_distillation import refuse_old_distillation
+from .option_errors import check_order, option_error
 
 #: GDAL settings to open many small files quickly, as in TorchGeo.
 GDAL_SETTINGS = {'GDAL_DISABLE_READDIR_ON_OPEN': 'EMPTY_DIR'}
@@ -141,12 +143,18 @@ class DisCoMKDCLI(LightningCLI):
             args: List of arguments, or a whole configuration.
 
         Raises:
-            SettingError: If they are options that Distillation no longer has.
+            SettingError: If an option is unknown, wrong, in a place without effect or
+                one that Distillation no longer has.
         """
         if isinstance(args, list):
             refuse_old_distillation(args)
+            check_order(args)
         parse = parser.parse_args if isinstance(args, list) else parser.parse_object
-        self.config = parse(args)
+        try:
+            self.config = parse(args)
+        except ArgumentError as error:
+            command = args[0] if isinstance(args, list) else args['subcommand']
+            raise option_error(error, f'discomkd {command}') from error
 
     def _parse_ckpt_path(self) -> None:
         """Keep the configuration unchanged.
@@ -173,6 +181,20 @@ class DisCoMKDCLI(LightningCLI):
             model = self._get(self.config, 'model')
             if model and 'weights' in model.get('init_args', {}):
                 model.init_args.weights = None
+
+    def instantiate_classes(self) -> None:
+        """Instantiate task, data module and trainer.
+
+        Raises:
+            SettingError: If one of them cannot be used as it is configured, for example
+                because a library is not installed.
+            UserError: If one of them is of this package and says why.
+        """
+        try:
+            super().instantiate_classes()
+        except (ImportError, TypeError, ValueError) as error:
+            command = f'discomkd {self.subcommand}'
+            raise (user_error(error) or option_error(error, command)) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Instantiate the trainer with the loggers and callbacks of a run folder.
@@ -293,7 +315,7 @@ def run(args: list[str] | dict[str, Any]) -> DisCoMKDCLI:
             save_config_callback=RunConfigCallback,
             save_config_kwargs={'overwrite': True},
             seed_everything_default=0,
-            parser_kwargs={'prog': 'discomkd'},
+            parser_kwargs={'prog': 'discomkd', 'exit_on_error': False},
             subclass_mode_model=True,
             subclass_mode_data=True,
             args=with_quickstart(args) if isinstance(args, list) else args,
@@ -311,17 +333,36 @@ def run(args: list[str] | dict[str, Any]) -> DisCoMKDCLI:
             again = AGAIN.get(command, '')
             sys.stderr.write(f'Stopped. Run the same command again{again}.\n')
         raise interrupt from None
-    except (DatasetNotFoundError, MisconfigurationException) as error:
-        raise UserError(str(error)) from error
-    except OSError as error:
-        if error.errno not in NOT_WRITABLE:
+    except Exception as error:
+        found = as_user_error(error)
+        if found is None:
             raise
-        raise OutputError(
-            f'{error}: check its permissions and the free space on its disk, or choose '
-            'another run folder with --trainer.default_root_dir.'
-        ) from error
-    except ValueError as error:
-        raise (user_error(error) or error) from None
+        raise found from error
+
+
+def as_user_error(error: Exception) -> UserError | None:
+    """Return what the user can do about an error of a library.
+
+    Args:
+        error: An error of a command.
+
+    Returns:
+        The user error; None if it is a mistake of the program.
+    """
+    match error:
+        case DatasetNotFoundError() | MisconfigurationException():
+            return UserError(str(error))
+        case RuntimeError() if 'conditioned on metric' in str(error):
+            # EarlyStopping: a class of the user was to log it
+            return SettingError(str(error))
+        case OSError() if error.errno in NOT_WRITABLE:
+            return OutputError(
+                f'{error}: check its permissions and the free space on its disk, or '
+                'choose another run folder with --trainer.default_root_dir.'
+            )
+        case ValueError():
+            return user_error(error)
+    return None
 
 
 def user_error(error: BaseException | None) -> UserError | None:
