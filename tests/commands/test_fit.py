@@ -31,6 +31,10 @@ from torchgeo_discomkd.commands.option_errors import check_order
 from torchgeo_discomkd.models import create_encoder, load_metadata
 
 
+#: Figures of confusion matrices take as long as a tiny training.
+UNLOGGED = ('--trainer.logger', 'false')
+
+
 def last(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
     return torch.load(folder / 'last.ckpt', weights_only=True)
 
@@ -293,7 +297,7 @@ def test_optimizer_and_schedule_from_the_command_line(
     folder = fit_pairs(
         *('--optimizer', 'SGD', '--optimizer.lr', '0.01'),
         *('--optimizer.momentum', '0.9', '--lr_scheduler', 'ExponentialLR'),
-        *('--lr_scheduler.gamma', '0.5'),
+        *('--lr_scheduler.gamma', '0.5', *UNLOGGED),
     )
     checkpoint = last(folder)
     group = checkpoint['optimizer_states'][0]['param_groups'][0]
@@ -314,19 +318,14 @@ def test_weights_of_one_modality(
 
 
 def test_users_own_model_checkpoint_is_kept(fit_pairs: Callable[..., Path]) -> None:
-    folder = fit_pairs(
-        *(
-            '--trainer.callbacks+=ModelCheckpoint',
-            '--trainer.callbacks.filename',
-            'mine',
-        )
-    )
+    own = ('--trainer.callbacks+=ModelCheckpoint', '--trainer.callbacks.filename=mine')
+    folder = fit_pairs(*own, *UNLOGGED)
     assert list(folder.rglob('mine.ckpt'))
     assert (folder / 'last.ckpt').exists()
 
 
 def test_no_checkpoint_if_told_so(fit_pairs: Callable[..., Path]) -> None:
-    folder = fit_pairs('--trainer.enable_checkpointing', 'false')
+    folder = fit_pairs('--trainer.enable_checkpointing', 'false', *UNLOGGED)
     assert (folder / 'best' / 'sar.safetensors').exists()
     assert not (folder / 'last.ckpt').exists()
 
@@ -449,7 +448,7 @@ def test_gradients_can_be_clipped_in_every_precision(
     fit_pairs: Callable[..., Path], precision: str, clip: str
 ) -> None:
     trainer = ('--trainer.precision', precision, '--trainer.gradient_clip_val', clip)
-    checkpoint = last(fit_pairs(*trainer))
+    checkpoint = last(fit_pairs(*trainer, *UNLOGGED))
     assert checkpoint['global_step'] > 0
     (optimizer,) = checkpoint['optimizer_states']
     # Lightning clips no fused optimizer in mixed precision
@@ -481,7 +480,7 @@ def test_a_configuration_in_the_run_folder_is_kept(
     own = tmp_path / 'run' / 'config.yaml'
     own.parent.mkdir()
     own.write_text('# mine\nseed_everything: 3\n')
-    folder = fit_pairs('--config', str(own))
+    folder = fit_pairs('--config', str(own), *UNLOGGED)
     assert (folder / 'config.1.yaml').read_text() == '# mine\nseed_everything: 3\n'
     config = folder / 'config.yaml'
     assert yaml.safe_load(config.read_text())['seed_everything'] == 3
