@@ -30,7 +30,6 @@ from torchgeo_discomkd.commands.fit import quickstart_config, with_quickstart
 from torchgeo_discomkd.commands.option_errors import check_order
 from torchgeo_discomkd.models import create_encoder, load_metadata
 
-
 #: Figures of confusion matrices take as long as a tiny training.
 UNLOGGED = ('--trainer.logger', 'false')
 
