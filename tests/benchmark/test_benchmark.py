@@ -261,9 +261,7 @@ def test_a_mistake_in_the_trainer_is_no_interrupt(
     with pytest.raises(SystemExit) as info:
         main(['benchmark', str(path)])
     assert info.value.code == 1
-    assert 'unknown setting' in capsys.readouterr().out
-    log = tmp_path / 'results/runs/run0/student-sar.log'
-    assert 'max_epoch' in log.read_text()
+    assert 'max_epoch' in capsys.readouterr().out
 
 
 def test_an_interrupt_before_the_first_training_leaves_the_folder_usable(

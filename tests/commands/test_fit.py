@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -25,8 +26,12 @@ from tests.fakes import EUROSAT_CLASSES, write_arrays, write_eurosat, write_pair
 from torchgeo_discomkd import __version__
 from torchgeo_discomkd.callbacks.run_folder import check_run_folder
 from torchgeo_discomkd.commands import main
-from torchgeo_discomkd.commands.fit import with_quickstart
+from torchgeo_discomkd.commands.fit import quickstart_config, with_quickstart
+from torchgeo_discomkd.commands.option_errors import check_order
 from torchgeo_discomkd.models import create_encoder, load_metadata
+
+#: Figures of confusion matrices take as long as a tiny training.
+UNLOGGED = ('--trainer.logger', 'false')
 
 
 def last(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
@@ -314,7 +319,7 @@ def test_optimizer_and_schedule_from_the_command_line(
     folder = fit_pairs(
         *('--optimizer', 'SGD', '--optimizer.lr', '0.01'),
         *('--optimizer.momentum', '0.9', '--lr_scheduler', 'ExponentialLR'),
-        *('--lr_scheduler.gamma', '0.5'),
+        *('--lr_scheduler.gamma', '0.5', *UNLOGGED),
     )
     checkpoint = last(folder)
     group = checkpoint['optimizer_states'][0]['param_groups'][0]
@@ -335,19 +340,14 @@ def test_weights_of_one_modality(
 
 
 def test_users_own_model_checkpoint_is_kept(fit_pairs: Callable[..., Path]) -> None:
-    folder = fit_pairs(
-        *(
-            '--trainer.callbacks+=ModelCheckpoint',
-            '--trainer.callbacks.filename',
-            'mine',
-        )
-    )
+    own = ('--trainer.callbacks+=ModelCheckpoint', '--trainer.callbacks.filename=mine')
+    folder = fit_pairs(*own, *UNLOGGED)
     assert list(folder.rglob('mine.ckpt'))
     assert (folder / 'last.ckpt').exists()
 
 
 def test_no_checkpoint_if_told_so(fit_pairs: Callable[..., Path]) -> None:
-    folder = fit_pairs('--trainer.enable_checkpointing', 'false')
+    folder = fit_pairs('--trainer.enable_checkpointing', 'false', *UNLOGGED)
     assert (folder / 'best' / 'sar.safetensors').exists()
     assert not (folder / 'last.ckpt').exists()
 
@@ -371,6 +371,12 @@ def test_existing_run_is_not_overwritten(
     assert {p: p.read_bytes() for p in folder.rglob('*') if p.is_file()} == before
 
 
+#: The command of the mistakes has no other lines.
+QUIET = ('Seed set', 'INFO: ', 'GPU available', 'TPU available')
+STOPPING = ('--trainer.callbacks+=EarlyStopping',)
+CONFIG = str(quickstart_config())
+
+
 @pytest.fixture(scope='module')
 def mistaken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Data, and the folder 'run' into which one mistake after the other is made."""
@@ -391,6 +397,16 @@ def mistaken(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (['--model.lr', '-1'], 'lr=-1'),
         (['--ckpt_path', 'nowhere/last.ckpt'], 'there is no such file'),
         (['--ckpt_path', 'README.md'], 'README.md is not a checkpoint'),
+        ([*STOPPING, '--trainer.callbacks.monitor=val_F1'], 'val_sar_F1Score'),
+        ([*STOPPING, '--trainer.callbacks.mode=up'], 'monitor'),
+        pytest.param(
+            ['--trainer.logger', 'WandbLogger'],
+            'wandb',
+            marks=pytest.mark.skipif(find_spec('wandb') is not None, reason='has it'),
+        ),
+        (['--trainer.max_epochs', 'few'], '--trainer.max_epochs few: Expected a int'),
+        (['--model.nosuch', '1'], "--model: Option 'nosuch' is not accepted"),
+        (['--optimizer', 'Adma'], 'no class Adma is known'),
     ],
 )
 def test_mistakes_end_in_one_message(
@@ -400,10 +416,40 @@ def test_mistakes_end_in_one_message(
         fit_discomkd(mistaken / 'pairs', mistaken / 'run', *args)
     error = capsys.readouterr().err
     assert stop.value.code == 2
-    assert match in error
-    assert 'Traceback' not in error
+    # one message, and nothing but it
+    (line,) = [x for x in error.splitlines() if not x.startswith(QUIET)]
+    assert line.startswith('error: ')
+    assert match in line
     # as the corrected command will do
     check_run_folder(mistaken / 'run', None)
+
+
+@pytest.mark.parametrize(
+    ('args', 'match'),
+    [
+        (['--model.lr', '0.1', '--config', CONFIG], 'Put --config, or --model with'),
+        (['--data.root=x', '--data', 'PairedFoldersDataModule'], '--data with a class'),
+        (['--trainer.max_epochs', '1', '--config', CONFIG], 'it, sets 7. Put --config'),
+        (['--model', 'Fusion', '--config', CONFIG], 'it, sets DisCoMKD. Put --config'),
+    ],
+)
+def test_options_that_come_too_early(
+    args: list[str], match: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(['fit', *args])
+    assert stop.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f'error: {args[0].partition("=")[0]} ')
+    assert match in line
+
+
+def test_order_of_options_that_is_fine() -> None:
+    later = ['--model.lr', '1', '--trainer.max_epochs=1', '--trainer.devices', '1']
+    check_order(['fit', '--trainer.devices=1', '--config', CONFIG, *later])
+    check_order(['fit', '--model=DisCoMKD', '--config', CONFIG, '--config', CONFIG])
+    check_order(['fit', '--model.class_path', 'DisCoMKD', '--model.lr', '1'])
+    check_order(['fit', '--model.help', 'DisCoMKD'])
 
 
 def test_corrected_command_can_use_the_same_folder(mistaken: Path) -> None:
@@ -424,7 +470,7 @@ def test_gradients_can_be_clipped_in_every_precision(
     fit_pairs: Callable[..., Path], precision: str, clip: str
 ) -> None:
     trainer = ('--trainer.precision', precision, '--trainer.gradient_clip_val', clip)
-    checkpoint = last(fit_pairs(*trainer))
+    checkpoint = last(fit_pairs(*trainer, *UNLOGGED))
     assert checkpoint['global_step'] > 0
     (optimizer,) = checkpoint['optimizer_states']
     # Lightning clips no fused optimizer in mixed precision
@@ -456,7 +502,7 @@ def test_a_configuration_in_the_run_folder_is_kept(
     own = tmp_path / 'run' / 'config.yaml'
     own.parent.mkdir()
     own.write_text('# mine\nseed_everything: 3\n')
-    folder = fit_pairs('--config', str(own))
+    folder = fit_pairs('--config', str(own), *UNLOGGED)
     assert (folder / 'config.1.yaml').read_text() == '# mine\nseed_everything: 3\n'
     config = folder / 'config.yaml'
     assert yaml.safe_load(config.read_text())['seed_everything'] == 3

@@ -11,7 +11,7 @@ from lightning.pytorch import Callback
 from torch.utils.data import DataLoader, Dataset
 
 from torchgeo_discomkd.commands import main
-from torchgeo_discomkd.commands.fit import named_error
+from torchgeo_discomkd.commands.fit import as_user_error
 from torchgeo_discomkd.errors import WorkerError
 
 from ..conftest import TINY
@@ -39,10 +39,10 @@ class Killed(Dataset):
 def test_error_of_a_killed_loader() -> None:
     with pytest.raises(RuntimeError) as caught:
         list(DataLoader(Killed(), num_workers=1))
-    named = named_error(caught.value)
+    named = as_user_error(caught.value)
     assert isinstance(named, WorkerError)
     assert '--data.num_workers' in str(named)
-    assert named_error(RuntimeError('another one')) is None
+    assert as_user_error(RuntimeError('another one')) is None
 
 
 @pytest.mark.slow

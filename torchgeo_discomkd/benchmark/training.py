@@ -16,7 +16,6 @@ from ..callbacks.run_folder import best_files
 from ..callbacks.run_manifest import git_commit, hardware
 from ..datamodules import MultiModalDataModule
 from ..datasets import MultiModalDataset
-from ..errors import SettingError
 from ..models import load_classifier, load_metadata
 from .config import BenchmarkConfig
 from .data import data_config
@@ -30,9 +29,6 @@ from .predictions import (
 
 #: Runs a configuration, {'subcommand': 'fit', 'fit': {...}}, like the command ``fit``.
 type Fit = Callable[[dict[str, Any]], LightningCLI]
-
-#: Exit code for a wrong command line.
-USAGE = 2
 
 #: Names of the read-outs in the paper (Table 4).
 TABLE_4 = {'': 'full', '_invariant': 'only z_inv', '_informative': 'only z_inf'}
@@ -112,16 +108,7 @@ def train(fit: Fit, settings: dict[str, Any], folder: Path) -> LightningCLI:
     elif folder.exists():
         # stopped before the end of its first epoch: nothing to resume
         shutil.rmtree(folder)
-    try:
-        return fit({'subcommand': 'fit', 'fit': settings})
-    except SystemExit as error:
-        if error.code != USAGE:
-            raise
-        # jsonargparse ends the program, which here would end all trainings
-        raise SettingError(
-            'the trainer, model or data section has an unknown setting or a wrong '
-            f'value: see {folder}.log.'
-        ) from error
+    return fit({'subcommand': 'fit', 'fit': settings})
 
 
 def score(

@@ -9,9 +9,9 @@ from typing import Any, cast
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
-from ..errors import RunFolderExistsError
 from .classifier_task import ClassifierTask
-from .run_folder import keeps_files, run_folder
+from .run_folder import check_run_folder, keeps_files, run_folder
+from .scored_weights import check_averaging
 
 #: Scores that a classifier file keeps.
 SCORES = ('F1Score', 'OverallAccuracy', 'AverageAccuracy')
@@ -21,8 +21,10 @@ class BestClassifiers(Callback):
     """Write a classifier file whenever its validation score improves.
 
     Each classifier has its own best epoch, by weighted F1; an equal score is no
-    improvement. The best scores are part of the checkpoint, so a resumed run never
-    replaces a better classifier with a worse one in the same folder. Files:
+    improvement. The file holds the weights that were scored, also if another callback
+    has swapped them for the validation, such as an average. The best scores are part of
+    the checkpoint, so a resumed run never replaces a better classifier with a worse one
+    in the same folder. Files:
     ``best/<name>.safetensors``, where the name of the control of equal size is
     ``<modality>_same_size``, and ``best/students/<modality>.safetensors`` for plain
     students.
@@ -71,6 +73,20 @@ class BestClassifiers(Callback):
             best, name = best / 'students', name.removesuffix('_student')
         return best / f'{name}.safetensors'
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse averages of weights that no validation would score.
+
+        Args:
+            trainer: The trainer.
+            pl_module: The task.
+            stage: Either 'fit', 'validate', 'test' or 'predict'.
+
+        Raises:
+            SettingError: If StochasticWeightAveraging averages after the last one.
+        """
+        if stage == 'fit' and keeps_files(trainer):
+            check_averaging(trainer, pl_module)
+
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse to overwrite the classifiers of another run.
 
@@ -79,19 +95,17 @@ class BestClassifiers(Callback):
             pl_module: The task.
 
         Raises:
-            RunFolderExistsError: If the run is not resumed and its folder has
-                classifiers.
+            RunFolderExistsError: If the run is not resumed and its folder holds another
+                one.
         """
+        if not keeps_files(trainer):
+            return
+        folder = run_folder(trainer)
         # resumed in another folder: the old files are not here, so write new ones
         for name in [n for n in self.scores if not self.path(trainer, n).exists()]:
             del self.scores[name], self.epochs[name]
-        best = run_folder(trainer) / 'best'
-        if not self.scores and keeps_files(trainer) and best.exists():
-            raise RunFolderExistsError(
-                f'{best} holds the classifiers of another run: choose another '
-                '--trainer.default_root_dir, or resume that run with --ckpt_path '
-                f'{best.parent / "last.ckpt"}.'
-            )
+        if not self.scores:
+            check_run_folder(folder, trainer.ckpt_path)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the classifiers that have improved.
@@ -115,7 +129,8 @@ class BestClassifiers(Callback):
                         f'val_{k}': float(metrics[f'val_{name}_{k}']) for k in SCORES
                     }
                     path = self.path(trainer, name)
-                    task.save_classifier(name, path, scores, trainer.current_epoch)
+                    with task.scored.restored(pl_module):
+                        task.save_classifier(name, path, scores, trainer.current_epoch)
 
 
 def best_classifiers(trainer: Trainer) -> BestClassifiers:

@@ -6,6 +6,8 @@
 from pathlib import Path
 from typing import Protocol
 
+from .scored_weights import ScoredWeights
+
 
 class ClassifierTask(Protocol):
     """A task that trains classifiers, or applies them.
@@ -21,6 +23,10 @@ class ClassifierTask(Protocol):
     fingerprint: str
     split_hash: str
     seed: int | None
+
+    @property
+    def scored(self) -> ScoredWeights:
+        """The weights of the task in the last validation."""
 
     def classifier_names(self) -> list[str]:
         """Return the names of the classifiers: a modality, or 'fusion'."""

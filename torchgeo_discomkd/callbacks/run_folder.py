@@ -6,8 +6,12 @@
 import pickle
 import zipfile
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_info
 
 from ..errors import CheckpointError, LayoutError, RunFolderExistsError
 from ..models.checkpoint_file import UNREADABLE, find_damage, find_mistake, read_plain
@@ -16,12 +20,22 @@ from ..models.modalities import is_comparison
 #: Checkpoints that Lightning finds by itself.
 LIGHTNING_CHECKPOINTS = frozenset({'best', 'hpc', 'last', 'registry'})
 
+#: The folder in which each trainer has trained.
+_trained: WeakKeyDictionary[Trainer, Path] = WeakKeyDictionary()
+
 
 def run_folder(trainer: Trainer) -> Path:
-    """Return the folder of a run: that of the first logger, or the trainer's root.
+    """Return the folder of a run.
+
+    It is that of the first TensorBoard or CSV logger, which have a folder for each run.
+    Other loggers may share theirs: a training with them, or without any, is kept in the
+    *default_root_dir* that the trainer was given. If it was given none, or one that
+    other loggers have filled with another run, the run gets a new folder
+    ``version_<n>``, in ``lightning_logs`` or in the one given. A trainer class with a
+    *log_dir* of its own decides itself.
 
     Args:
-        trainer: The trainer.
+        trainer: The trainer. In a training of several processes, all must ask once.
 
     Returns:
         The folder; it need not exist yet.
@@ -33,7 +47,50 @@ def run_folder(trainer: Trainer) -> Path:
         >>> run_folder(trainer).as_posix()
         'runs/quickstart'
     """
-    return Path(trainer.log_dir or trainer.default_root_dir)
+    if type(trainer).log_dir is not Trainer.log_dir:
+        return Path(str(trainer.log_dir))
+    if trainer in _trained:
+        return _trained[trainer]
+    trains = trainer.state.fn == TrainerFn.FITTING and keeps_files(trainer)
+    # one process takes a number, for all
+    waits = trains and not trainer.is_global_zero
+    folder = Path() if waits else _choose(trainer, trains)
+    folder = trainer.strategy.broadcast(folder)
+    if trains:
+        _trained[trainer] = folder
+    return folder
+
+
+def _choose(trainer: Trainer, trains: bool) -> Path:
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger | CSVLogger):
+            return Path(logger.log_dir)
+    root = Path(trainer.default_root_dir)
+    given = Path(trainer.default_root_dir) != Path.cwd()
+    if not trains or (given and not trainer.loggers):
+        return root
+    numbered = root if given else root / 'lightning_logs'
+    if trainer.ckpt_path is not None:
+        folder = Path(trainer.ckpt_path).absolute().parent
+        if root.absolute() == folder or numbered.absolute() == folder.parent:
+            return folder
+    if given and not holds_run(root):
+        return root
+    folder = _new_folder(numbered)
+    rank_zero_info(f'This run is kept in {folder}')
+    return folder
+
+
+def _new_folder(parent: Path) -> Path:
+    number = 0
+    while True:
+        folder = parent / f'version_{number}'
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+        else:
+            return folder
 
 
 def keeps_files(trainer: Trainer) -> bool:
@@ -90,7 +147,17 @@ def _find_mistake(path: Path, training: bool) -> str | None:
     return mistake
 
 
-def check_run_folder(folder: Path, checkpoint: str | None) -> None:
+def holds_run(folder: Path) -> bool:
+    """Return whether a folder has a checkpoint or a classifier file of a run.
+
+    Args:
+        folder: A folder.
+    """
+    best = (folder / 'best').rglob('*.safetensors')
+    return (folder / 'last.ckpt').exists() or any(best)
+
+
+def check_run_folder(folder: Path, checkpoint: str | Path | None) -> None:
     """Check that a run will not overwrite another one.
 
     Args:
@@ -102,12 +169,13 @@ def check_run_folder(folder: Path, checkpoint: str | None) -> None:
     """
     if checkpoint and Path(checkpoint).resolve().parent == folder.resolve():
         return
-    last = folder / 'last.ckpt'
-    if last.exists() or (folder / 'best').exists():
+    if holds_run(folder):
+        last = folder / 'last.ckpt'
         resume = f', or resume: --config {folder}/config.yaml --ckpt_path {last}'
         raise RunFolderExistsError(
             f'{folder} already holds a run. Choose another folder with '
-            f'--trainer.default_root_dir{resume if last.exists() else ""}.'
+            '--trainer.default_root_dir (in Python, default_root_dir or a new logger '
+            f'for each run){resume if last.exists() else ""}.'
         )
 
 

@@ -7,6 +7,7 @@ import errno
 import os
 import sys
 import warnings
+from argparse import ArgumentError
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
@@ -30,13 +31,20 @@ from ..callbacks.run_config import RunConfigCallback
 from ..callbacks.run_folder import best_files, check_checkpoint, check_run_folder
 from ..callbacks.score_tables import print_scores
 from ..datamodules import SARTilesDataModule
-from ..errors import NoClassifierError, OutputError, UserError, WorkerError
+from ..errors import (
+    NoClassifierError,
+    OutputError,
+    SettingError,
+    UserError,
+    WorkerError,
+)
 from ..files import only_writer, remove_abandoned
 from ..models import load_metadata
 from ..performance.precision import fast_precision
 from ..tasks import MultiModalTask, MultiModalTrainingTask, PretrainedClassification
 from .configs import configs_folder
 from .old_distillation import refuse_old_distillation
+from .option_errors import check_order, option_error
 
 #: GDAL settings to open many small files quickly, as in TorchGeo.
 GDAL_SETTINGS = {'GDAL_DISABLE_READDIR_ON_OPEN': 'EMPTY_DIR'}
@@ -147,12 +155,18 @@ class DisCoMKDCLI(LightningCLI):
             args: List of arguments, or a whole configuration.
 
         Raises:
-            SettingError: If they are options that Distillation no longer has.
+            SettingError: If an option is unknown, wrong, in a place without effect or
+                one that Distillation no longer has.
         """
         if isinstance(args, list):
             refuse_old_distillation(args)
+            check_order(args)
         parse = parser.parse_args if isinstance(args, list) else parser.parse_object
-        self.config = parse(args)
+        try:
+            self.config = parse(args)
+        except ArgumentError as error:
+            command = args[0] if isinstance(args, list) else args['subcommand']
+            raise option_error(error, f'discomkd {command}') from error
 
     def _parse_ckpt_path(self) -> None:
         """Keep the configuration unchanged.
@@ -188,6 +202,20 @@ class DisCoMKDCLI(LightningCLI):
             self._locks.enter_context(only_writer(folders=[folder]))
             parts = (folder, folder / 'best', folder / 'best' / 'students')
             remove_abandoned(*filter(Path.is_dir, parts))
+
+    def instantiate_classes(self) -> None:
+        """Instantiate task, data module and trainer.
+
+        Raises:
+            SettingError: If one of them cannot be used as it is configured, for example
+                because a library is not installed.
+            UserError: If one of them is of this package and says why.
+        """
+        try:
+            super().instantiate_classes()
+        except (ImportError, TypeError, ValueError) as error:
+            command = f'discomkd {self.subcommand}'
+            raise (user_error(error) or option_error(error, command)) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Instantiate the trainer with the loggers and callbacks of a run folder.
@@ -316,7 +344,7 @@ def run(args: list[str] | dict[str, Any]) -> DisCoMKDCLI:
             save_config_callback=RunConfigCallback,
             save_config_kwargs={'overwrite': True},
             seed_everything_default=0,
-            parser_kwargs={'prog': 'discomkd'},
+            parser_kwargs={'prog': 'discomkd', 'exit_on_error': False},
             subclass_mode_model=True,
             subclass_mode_data=True,
             args=with_quickstart(args) if isinstance(args, list) else args,
@@ -334,38 +362,42 @@ def run(args: list[str] | dict[str, Any]) -> DisCoMKDCLI:
             again = AGAIN.get(command, '')
             sys.stderr.write(f'Stopped. Run the same command again{again}.\n')
         raise interrupt from None
-    except (MisconfigurationException, OSError, RuntimeError, ValueError) as error:
-        named = named_error(error)
-        if named is None:
+    except Exception as error:
+        found = as_user_error(error)
+        if found is None:
             raise
-        raise named from error
+        raise found from error
 
 
-def named_error(error: Exception) -> UserError | None:
-    """Return what a user can do about an error of a library.
+def as_user_error(error: Exception) -> UserError | None:
+    """Return what the user can do about an error of a library.
 
     Args:
-        error: The error.
+        error: An error of a command.
 
     Returns:
-        The same as an error of ours; None if it is none of the user's.
+        The user error; None if it is a mistake of the program.
     """
-    if isinstance(error, (DatasetNotFoundError, MisconfigurationException)):
-        return UserError(str(error))
-    if isinstance(error, OSError):
-        if error.errno not in NOT_WRITABLE:
-            return None
-        return OutputError(
-            f'{error}: check its permissions and the free space on its disk, or choose '
-            'another run folder with --trainer.default_root_dir.'
-        )
-    if 'DataLoader worker' in str(error):
-        return WorkerError(
-            f'a process that loads data was killed ({error}), mostly because memory '
-            'ran out: give fewer (--data.num_workers), smaller batches, or more memory '
-            'and /dev/shm. What the run has written is kept.'
-        )
-    return user_error(error) if isinstance(error, ValueError) else None
+    match error:
+        case DatasetNotFoundError() | MisconfigurationException():
+            return UserError(str(error))
+        case RuntimeError() if 'conditioned on metric' in str(error):
+            # EarlyStopping: a class of the user was to log it
+            return SettingError(str(error))
+        case RuntimeError() if 'DataLoader worker' in str(error):
+            return WorkerError(
+                f'a process that loads data was killed ({error}), mostly because '
+                'memory ran out: give fewer (--data.num_workers), smaller batches, or '
+                'more memory and /dev/shm. What the run has written is kept.'
+            )
+        case OSError() if error.errno in NOT_WRITABLE:
+            return OutputError(
+                f'{error}: check its permissions and the free space on its disk, or '
+                'choose another run folder with --trainer.default_root_dir.'
+            )
+        case ValueError():
+            return user_error(error)
+    return None
 
 
 def user_error(error: BaseException | None) -> UserError | None:

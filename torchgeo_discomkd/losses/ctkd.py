@@ -145,6 +145,7 @@ class CTKD(DistillationLoss):
     num_classes: int | None = None
     standardize: bool = False
 
+    MONITORED: ClassVar = ('temperature',)
     NEEDS: ClassVar = {
         'warmup_epochs': EPOCHS,
         'first_epoch': FIRST_EPOCH,

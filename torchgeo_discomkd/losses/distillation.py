@@ -74,6 +74,7 @@ class DistillationLoss(nn.Module, ABC):
             (LSKD).
         lr: Learning rate of the parameters of the loss itself. Default: the student's.
         monitored: Values of the last call that are worth plotting: scalars by name.
+        MONITORED: Names of these values.
 
     Example:
         >>> from dataclasses import dataclass
@@ -91,6 +92,7 @@ class DistillationLoss(nn.Module, ABC):
     """
 
     two_views: ClassVar[bool] = False
+    MONITORED: ClassVar[tuple[str, ...]] = ()
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     NEEDS: ClassVar[Mapping[str, Need]] = {}
     cross_entropy_weight: float = 1.0

@@ -203,6 +203,11 @@ class DisCoMKD(GuidedTask):
             for name in (*(f'{m}_{r}' for r in READ_OUTS), *self._comparisons(m))
         ]
 
+    def validated_names(self) -> list[str]:
+        """Return the modalities and their students; read-outs are for the test."""
+        compared = [name for m in self.modalities for name in self._comparisons(m)]
+        return [*self.modalities, *compared]
+
     def normalizations(self) -> Iterable[tuple[str, Normalization]]:
         """Yield modality and normalisation of every classifier and student."""
         for modality in self.modalities:
@@ -303,6 +308,13 @@ class DisCoMKD(GuidedTask):
                 'auxiliary': auxiliary_loss(logits, logits, labels),
             }
         return {f'{name}_loss': float(term) for name, term in terms.items()}
+
+    def term_names(self) -> list[str]:
+        """Return the names of the scalars that :meth:`objective` returns."""
+        terms = ['classification', 'adversarial', 'modality', 'auxiliary']
+        terms += ['orthogonality', *self.transfer_names()]
+        compared = [name for m in self.modalities for name in self._comparisons(m)]
+        return ['loss', *(f'{name}_loss' for name in (*terms, *compared))]
 
     def loss_terms(
         self, output: DisCoMKDOutput, labels: dict[str, Tensor]

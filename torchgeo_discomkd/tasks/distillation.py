@@ -189,7 +189,12 @@ class Distillation(FusionClassification):
         super().setup(stage)
 
     def on_fit_start(self) -> None:
-        """Move the teacher to the device of the student."""
+        """Check the schedule, and move the teacher to the device of the student.
+
+        Raises:
+            SettingError: If a schedule monitors a metric that will not be logged.
+        """
+        super().on_fit_start()
         self.teacher.to(self.device)
 
     def check_data(self, dataset: MultiModalDataset, training: bool) -> None:
@@ -311,6 +316,15 @@ class Distillation(FusionClassification):
         """Return the cross-entropy of equal probabilities, of all views together."""
         views = 2 if self.loss.two_views else 1
         return {'classification_loss': views * math.log(self.hparams['num_classes'])}
+
+    def term_names(self) -> list[str]:
+        """Return the names of the scalars that :meth:`objective` returns."""
+        return [
+            'loss',
+            'classification_loss',
+            'distillation_loss',
+            *self.loss.MONITORED,
+        ]
 
     def _both_logits(
         self, inputs: Mapping[str, Tensor], prefix: str

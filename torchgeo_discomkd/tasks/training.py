@@ -6,6 +6,7 @@
 import warnings
 from abc import abstractmethod
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal
@@ -26,6 +27,7 @@ from ..callbacks import (
     RunManifest,
     RunSummary,
 )
+from ..callbacks.scored_weights import ScoredWeights
 from ..datamodules import MultiModalDataModule
 from ..datasets import MultiModalDataset
 from ..datasets.classes import same_classes
@@ -93,6 +95,7 @@ class MultiModalTrainingTask(WatchedTask):
             BandError: If the network takes another number of bands of a modality.
             LabelError: If the data has other classes.
             ModalityError: If a modality to train on is not in the data.
+            SettingError: If a callback monitors a metric that will not be logged.
         """
         super().setup(stage)
         datamodule = getattr(self.trainer, 'datamodule', None)
@@ -116,6 +119,30 @@ class MultiModalTrainingTask(WatchedTask):
                 statistics.high,
                 self.hparams['normalization'],
             )
+
+    @cached_property
+    def scored(self) -> ScoredWeights:
+        """The weights that a validation in progress scores, for the files."""
+        return ScoredWeights()
+
+    def on_validation_batch_start(
+        self, batch: Sample, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Keep the weights that are scored, when every callback has swapped its own.
+
+        Args:
+            batch: Not used.
+            batch_idx: Integer displaying index of this batch.
+            dataloader_idx: Index of the current dataloader.
+        """
+        trainer = self.trainer
+        fitting = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
+        if fitting and not (batch_idx or dataloader_idx):
+            self.scored.keep(self)
+
+    def on_validation_end(self) -> None:
+        """Forget the weights that were scored: all files are written."""
+        self.scored.drop()
 
     def training_step(
         self, batch: Sample, batch_idx: int, dataloader_idx: int = 0

@@ -270,6 +270,11 @@ class GuidedTask(MultiModalTrainingTask):
                 '--data.paired true.'
             )
 
+    def transfer_names(self) -> list[str]:
+        """Return the names of what :meth:`transfer_terms` returns after the warm-up."""
+        names = ['prediction_transfer', 'embedding_transfer']
+        return [] if self._transfer is None else names
+
     def transfer_terms(self, output: DisCoMKDOutput) -> dict[str, Tensor]:
         """Compute the terms of the transfer between paired samples.
 

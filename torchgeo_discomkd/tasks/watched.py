@@ -18,13 +18,13 @@ from ..callbacks import run_folder
 from ..datamodules import MultiModalDataModule
 from ..errors import NonFiniteError
 from ..models.finite import not_finite
-from .base import MultiModalTask
 from .epoch_means import EpochMeans
 from .loss_history import LossHistory
+from .monitored import MonitoredTask
 from .step_watch import WATCHED, Step, StepWatch
 
 
-class WatchedTask(MultiModalTask):
+class WatchedTask(MonitoredTask):
     """Means of the loss over an epoch, and a stop if a loss or weight is not finite.
 
     Losses are read at the end of each epoch and every few hundred steps, on a CPU in
