@@ -13,7 +13,8 @@ from typing import Any, ClassVar, Literal
 
 from lightning.pytorch import Callback
 from lightning.pytorch.trainer.states import TrainerFn
-from torch import Tensor
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 from torchgeo.datasets.utils import Sample
 
@@ -39,9 +40,12 @@ from ..errors import (
 )
 from ..metadata import ImageProfile
 from ..models import ClassifierMetadata, ModalityMetadata, Normalization
+from ..models.weights import weights_by_modality
 from ..performance.graphs import GraphedObjective
 from .base import MultiModalTask
 from .epoch_means import EpochMeans
+from .frozen import freeze, frozen_modalities
+from .labels import labels_of
 
 
 class MultiModalTrainingTask(MultiModalTask):
@@ -84,6 +88,53 @@ class MultiModalTrainingTask(MultiModalTask):
 
     _dataset: MultiModalDataset | None = None
     _profiles: Mapping[str, ImageProfile] = MappingProxyType({})
+    _restored: bool = False
+
+    def __init__(self) -> None:
+        """Initialize the task, and freeze the encoders that are to stay as they are.
+
+        Raises:
+            ModalityError: If *freeze_backbone* names an unknown modality.
+            SettingError: If it is of another type, or the task has no encoders.
+        """
+        super().__init__()
+        for encoder in self._frozen_encoders():
+            freeze(encoder)
+
+    def encoders(self) -> Iterable[tuple[str, nn.Module]]:
+        """Yield modality and encoder of every classifier, which may then be frozen."""
+        return ()
+
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """Modalities whose encoders are frozen."""
+        setting = self.hparams.get('freeze_backbone', False)
+        return frozen_modalities(setting, self.in_channels)
+
+    def _frozen_encoders(self) -> list[nn.Module]:
+        if not (frozen := self.frozen):
+            return []
+        found = [encoder for m, encoder in self.encoders() if m in frozen]
+        if not found:
+            raise SettingError(
+                f'freeze_backbone: {type(self).__name__} names no encoders of '
+                f'{list(frozen)}; a class of your own does so in encoders().'
+            )
+        return found
+
+    def train(self, mode: bool = True) -> 'MultiModalTrainingTask':
+        """Set the training mode of all but the frozen encoders.
+
+        Args:
+            mode: Whether to train, rather than to evaluate.
+
+        Returns:
+            The task.
+        """
+        super().train(mode)
+        for encoder in self._frozen_encoders():
+            encoder.eval()
+        return self
 
     def setup(self, stage: str) -> None:
         """Check the data, join its classes and, for training, adopt its statistics.
@@ -102,11 +153,19 @@ class MultiModalTrainingTask(MultiModalTask):
             return
         self._dataset = datamodule.any_dataset
         if stage == 'fit':
+            self._tell_class_weights()
             self.seed = datamodule.run_seed
             self.fingerprint = self._dataset.fingerprint()
             self.split_hash = self._dataset.split_hash()
             self._adopt_statistics(datamodule)
             self._profiles = datamodule.profiles
+
+    def _tell_class_weights(self) -> None:
+        # by name, since only the order says which is which
+        if weights := self.hparams.get('class_weights'):
+            pairs = zip(self.classes, weights, strict=True)
+            text = ', '.join(f'{name} {weight:g}' for name, weight in pairs)
+            rank_zero_info(f'class weights: {text}')
 
     def _adopt_statistics(self, datamodule: MultiModalDataModule) -> None:
         for modality, normalization in self.normalizations():
@@ -190,6 +249,21 @@ class MultiModalTrainingTask(MultiModalTask):
         """
         return None
 
+    def on_train_start(self) -> None:
+        """Warn of frozen encoders that were never trained.
+
+        Warns:
+            UserWarning: If one starts from random weights.
+        """
+        super().on_train_start()
+        weights = weights_by_modality(getattr(self, 'weights', None), self.in_channels)
+        random = [m for m in self.frozen if not weights[m]]
+        if random and not self._restored:
+            rank_zero_warn(
+                f'freeze_backbone: the encoders of {random} keep random weights, '
+                'unless you have loaded others: give them weights.'
+            )
+
     def on_train_epoch_start(self) -> None:
         """Forget the losses of an epoch that did not reach its end."""
         self._means.reset()
@@ -204,10 +278,11 @@ class MultiModalTrainingTask(MultiModalTask):
         """Initialize the optimizer.
 
         Returns:
-            Adam over all parameters, without weight decay or schedule, as in the paper.
-            On the command line, --optimizer and --lr_scheduler replace it.
+            Adam over all parameters that are not frozen, without weight decay or
+            schedule, as in the paper. On the command line, --optimizer and
+            --lr_scheduler replace it.
         """
-        return self.adam(self.parameters())
+        return self.adam(p for p in self.parameters() if p.requires_grad)
 
     def adam(self, parameters: Iterable[Tensor] | Iterable[dict[str, Any]]) -> Adam:
         """Return Adam with the learning rate of the task.
@@ -327,8 +402,11 @@ class MultiModalTrainingTask(MultiModalTask):
 
         Returns:
             int64 (B,).
+
+        Raises:
+            LabelError: If the labels are not one class for each sample.
         """
-        return batch['label'] if 'label' in batch else batch[f'label_{modality}']
+        return labels_of(batch, modality)
 
     def images_to_train(self, batch: Sample) -> dict[str, Tensor]:
         """Return the images of a training batch by modality.
@@ -388,6 +466,7 @@ class MultiModalTrainingTask(MultiModalTask):
                 f'the checkpoint has in_channels={in_channels}, but the task has '
                 f'{self.in_channels}: use the configuration of its run.'
             )
+        self._restored = True
         if classes := checkpoint.get('classes'):
             self._restore_classes(classes)
         if self.split_hash not in {'', checkpoint.get('split_hash', '')}:
@@ -397,6 +476,7 @@ class MultiModalTrainingTask(MultiModalTask):
                 stacklevel=2,
             )
         self._check_network(checkpoint)
+        self._check_frozen(checkpoint)
 
     def _restore_classes(self, classes: Sequence[str]) -> None:
         if len(classes) != self.hparams['num_classes']:
@@ -417,6 +497,19 @@ class MultiModalTrainingTask(MultiModalTask):
                 'scratch.'
             )
         self.trained_classes = tuple(classes)
+
+    def _check_frozen(self, checkpoint: dict[str, Any]) -> None:
+        # the optimizer of the checkpoint has the parameters that were trained
+        settings = checkpoint.get('hyper_parameters', {})
+        setting = settings.get('freeze_backbone', False)
+        resumes = self._trainer is not None and self._trainer.training
+        if resumes and frozen_modalities(setting, self.in_channels) != self.frozen:
+            raise CheckpointError(
+                f'the checkpoint has freeze_backbone={setting}, but the task has '
+                f'{self.hparams["freeze_backbone"]}: resume with the configuration of '
+                'its run. To unfreeze, train what load_from_checkpoint(path, '
+                'freeze_backbone=False) returns.'
+            )
 
     def _check_network(self, checkpoint: dict[str, Any]) -> None:
         saved, own = checkpoint['state_dict'], self.state_dict()
