@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from lightning.pytorch.cli import LightningArgumentParser
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -280,6 +281,7 @@ def test_command_line_and_resuming(
     folder = fit_pairs(
         *('--model.weights', weights, '--model.class_weights', '[1, 3]'),
         *('--model.label_smoothing', '0.1', '--model.freeze_backbone', '{sar: true}'),
+        *('--trainer.limit_train_batches', '2'),
     )
     settings = yaml.safe_load((folder / 'config.yaml').read_text())['model']
     assert settings['init_args']['weights'] == weights
@@ -310,6 +312,25 @@ def test_command_line_and_resuming(
         )
     assert stop.value.code == CheckpointError.exit_code == 2
     assert "has freeze_backbone={'sar': True}, but the task" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('text', 'weights'),
+    [
+        ('true', True),
+        ('null', None),
+        ('a.pth', 'a.pth'),
+        ('ResNet18_Weights.SENTINEL2_ALL_MOCO', 'ResNet18_Weights.SENTINEL2_ALL_MOCO'),
+        ('{ms: true, sar: a.pth}', {'ms': True, 'sar': 'a.pth'}),
+    ],
+)
+def test_weights_of_the_command_line(text: str, weights: Any) -> None:
+    for task in (DisCoMKD, FusionClassification):
+        parser = LightningArgumentParser()
+        parser.add_class_arguments(task, 'model')
+        found = parser.parse_args(['--model.weights', text]).model.weights
+        assert found == weights
+        assert type(found) is type(weights)
 
 
 ODD = {

@@ -21,8 +21,9 @@ from torchvision.models import WeightsEnum
 from ..errors import WeightsError
 from .modalities import check_known
 
-#: Initial weights of an encoder, as for :func:`create_encoder`.
-type Weights = WeightsEnum | str | Path | bool | None
+#: Initial weights of an encoder, as for :func:`create_encoder`. On the command line the
+#: first type that a word fits is taken: true is no path.
+type Weights = WeightsEnum | bool | str | Path | None
 
 #: The same for all modalities, or for each its own.
 type ModalityWeights = Weights | Mapping[str, Weights]
@@ -162,7 +163,7 @@ def _find(name: str) -> WeightsEnum:
     close = (close or difflib.get_close_matches(name, known, n=3))[:3]
     raise WeightsError(
         f"weights='{name}' is neither a file nor the name of a TorchGeo weight"
-        + (f'; did you mean {" or ".join(close)}? ' if close else ': ')
+        + (f'; did you mean {" or ".join(close)}? ' if close else '. ')
         + f'Give {SUPPORTED}.'
     )
 

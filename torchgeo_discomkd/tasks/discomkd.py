@@ -79,7 +79,7 @@ class DisCoMKD(GuidedTask):
         in_channels: dict[str, int] | None = None,
         num_classes: int = 10,
         model: str = 'resnet18',
-        weights: Weights | dict[str, Weights] = None,
+        weights: dict[str, Weights] | Weights = None,
         head: Literal['linear_bn_relu', 'linear'] = 'linear_bn_relu',
         formulation: Literal['paper', 'released'] = 'paper',
         orthogonality: Literal['signed', 'absolute', 'squared'] = 'signed',

@@ -85,7 +85,7 @@ class Distillation(FusionClassification):
         in_channels: dict[str, int] | None = None,
         num_classes: int = 10,
         model: str = 'resnet18',
-        weights: Weights | dict[str, Weights] = None,
+        weights: dict[str, Weights] | Weights = None,
         teacher_in_training_mode: bool = False,
         normalization: Literal['standardize', 'percentile', 'none'] = 'standardize',
         labels: Sequence[str] | None = None,

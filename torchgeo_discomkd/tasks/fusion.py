@@ -53,7 +53,7 @@ class FusionClassification(MultiModalTrainingTask):
         in_channels: dict[str, int] | None = None,
         num_classes: int = 10,
         model: str = 'resnet18',
-        weights: Weights | dict[str, Weights] = None,
+        weights: dict[str, Weights] | Weights = None,
         normalization: Literal['standardize', 'percentile', 'none'] = 'standardize',
         labels: Sequence[str] | None = None,
         lr: float = 1e-4,
