@@ -13,8 +13,8 @@ from typing import Any, ClassVar, Literal
 
 from lightning.pytorch import Callback
 from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
-from torch import Tensor, nn
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
 from torch.optim import Adam, Optimizer
 from torchgeo.datasets.utils import Sample
 
@@ -40,15 +40,13 @@ from ..errors import (
 )
 from ..metadata import ImageProfile
 from ..models import ClassifierMetadata, ModalityMetadata, Normalization
-from ..models.weights import weights_by_modality
 from ..performance.graphs import GraphedObjective
-from .base import MultiModalTask
 from .epoch_means import EpochMeans
-from .frozen import freeze, frozen_modalities
+from .frozen import FreezingTask
 from .labels import labels_of
 
 
-class MultiModalTrainingTask(MultiModalTask):
+class MultiModalTrainingTask(FreezingTask):
     """What all training tasks share: normalisation, optimizer, files of a run.
 
     Each classifier is written to a file of its own whenever its weighted F1 on the
@@ -88,53 +86,6 @@ class MultiModalTrainingTask(MultiModalTask):
 
     _dataset: MultiModalDataset | None = None
     _profiles: Mapping[str, ImageProfile] = MappingProxyType({})
-    _restored: bool = False
-
-    def __init__(self) -> None:
-        """Initialize the task, and freeze the encoders that are to stay as they are.
-
-        Raises:
-            ModalityError: If *freeze_backbone* names an unknown modality.
-            SettingError: If it is of another type, or the task has no encoders.
-        """
-        super().__init__()
-        for encoder in self._frozen_encoders():
-            freeze(encoder)
-
-    def encoders(self) -> Iterable[tuple[str, nn.Module]]:
-        """Yield modality and encoder of every classifier, which may then be frozen."""
-        return ()
-
-    @property
-    def frozen(self) -> tuple[str, ...]:
-        """Modalities whose encoders are frozen."""
-        setting = self.hparams.get('freeze_backbone', False)
-        return frozen_modalities(setting, self.in_channels)
-
-    def _frozen_encoders(self) -> list[nn.Module]:
-        if not (frozen := self.frozen):
-            return []
-        found = [encoder for m, encoder in self.encoders() if m in frozen]
-        if not found:
-            raise SettingError(
-                f'freeze_backbone: {type(self).__name__} names no encoders of '
-                f'{list(frozen)}; a class of your own does so in encoders().'
-            )
-        return found
-
-    def train(self, mode: bool = True) -> 'MultiModalTrainingTask':
-        """Set the training mode of all but the frozen encoders.
-
-        Args:
-            mode: Whether to train, rather than to evaluate.
-
-        Returns:
-            The task.
-        """
-        super().train(mode)
-        for encoder in self._frozen_encoders():
-            encoder.eval()
-        return self
 
     def setup(self, stage: str) -> None:
         """Check the data, join its classes and, for training, adopt its statistics.
@@ -248,21 +199,6 @@ class MultiModalTrainingTask(MultiModalTask):
         :attr:`objective_parts` states this, too.
         """
         return None
-
-    def on_train_start(self) -> None:
-        """Warn of frozen encoders that were never trained.
-
-        Warns:
-            UserWarning: If one starts from random weights.
-        """
-        super().on_train_start()
-        weights = weights_by_modality(getattr(self, 'weights', None), self.in_channels)
-        random = [m for m in self.frozen if not weights[m]]
-        if random and not self._restored:
-            rank_zero_warn(
-                f'freeze_backbone: the encoders of {random} keep random weights, '
-                'unless you have loaded others: give them weights.'
-            )
 
     def on_train_epoch_start(self) -> None:
         """Forget the losses of an epoch that did not reach its end."""
@@ -454,7 +390,8 @@ class MultiModalTrainingTask(MultiModalTask):
             checkpoint: The checkpoint.
 
         Raises:
-            CheckpointError: If it is from another network.
+            CheckpointError: If it is from another network, or training is resumed
+                with other frozen encoders.
             LabelError: If it has other classes than the data to train on, or does not
                 know a class of the data to evaluate.
             ModalityError: If it has other modalities.
@@ -466,7 +403,6 @@ class MultiModalTrainingTask(MultiModalTask):
                 f'the checkpoint has in_channels={in_channels}, but the task has '
                 f'{self.in_channels}: use the configuration of its run.'
             )
-        self._restored = True
         if classes := checkpoint.get('classes'):
             self._restore_classes(classes)
         if self.split_hash not in {'', checkpoint.get('split_hash', '')}:
@@ -476,7 +412,7 @@ class MultiModalTrainingTask(MultiModalTask):
                 stacklevel=2,
             )
         self._check_network(checkpoint)
-        self._check_frozen(checkpoint)
+        super().on_load_checkpoint(checkpoint)
 
     def _restore_classes(self, classes: Sequence[str]) -> None:
         if len(classes) != self.hparams['num_classes']:
@@ -497,19 +433,6 @@ class MultiModalTrainingTask(MultiModalTask):
                 'scratch.'
             )
         self.trained_classes = tuple(classes)
-
-    def _check_frozen(self, checkpoint: dict[str, Any]) -> None:
-        # the optimizer of the checkpoint has the parameters that were trained
-        settings = checkpoint.get('hyper_parameters', {})
-        setting = settings.get('freeze_backbone', False)
-        resumes = self._trainer is not None and self._trainer.training
-        if resumes and frozen_modalities(setting, self.in_channels) != self.frozen:
-            raise CheckpointError(
-                f'the checkpoint has freeze_backbone={setting}, but the task has '
-                f'{self.hparams["freeze_backbone"]}: resume with the configuration of '
-                'its run. To unfreeze, train what load_from_checkpoint(path, '
-                'freeze_backbone=False) returns.'
-            )
 
     def _check_network(self, checkpoint: dict[str, Any]) -> None:
         saved, own = checkpoint['state_dict'], self.state_dict()
