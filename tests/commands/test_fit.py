@@ -26,7 +26,8 @@ from tests.fakes import EUROSAT_CLASSES, write_arrays, write_eurosat, write_pair
 from torchgeo_discomkd import __version__
 from torchgeo_discomkd.callbacks.run_folder import check_run_folder
 from torchgeo_discomkd.commands import main
-from torchgeo_discomkd.commands.fit import quickstart_config, with_quickstart
+from torchgeo_discomkd.commands.configs import configs_folder
+from torchgeo_discomkd.commands.fit import with_quickstart
 from torchgeo_discomkd.commands.option_errors import check_order
 from torchgeo_discomkd.models import create_encoder, load_metadata
 
@@ -374,7 +375,7 @@ def test_existing_run_is_not_overwritten(
 #: The command of the mistakes has no other lines.
 QUIET = ('Seed set', 'INFO: ', 'GPU available', 'TPU available')
 STOPPING = ('--trainer.callbacks+=EarlyStopping',)
-CONFIG = str(quickstart_config())
+CONFIG = str(configs_folder() / 'quickstart.yaml')
 
 
 @pytest.fixture(scope='module')

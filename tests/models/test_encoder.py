@@ -92,7 +92,7 @@ def test_adapted_stem(
 def test_adapted_stem_is_timms(tmp_path: Path) -> None:
     path = tmp_path / 'weights.pth'
     torch.save(timm.create_model('test_resnet').state_dict(), path)
-    for in_channels in (1, 2, 3, 7, 13):
+    for in_channels in (1, 2, 13):
         expected = timm.create_model(
             'test_resnet',
             pretrained=True,
@@ -160,7 +160,7 @@ class TestErrors:
     ) -> None:
         del state_dict['conv1.0.weight']
         torch.save(state_dict, tmp_path / 'weights.pth')
-        with pytest.raises(WeightsError, match=r'Missing key.*conv1\.0\.weight'):
+        with pytest.raises(WeightsError, match=r'lacking: 1 \(conv1\.0\.weight\)'):
             create_encoder('test_resnet', 3, str(tmp_path / 'weights.pth'))
 
     def test_unknown_name(self) -> None:
@@ -184,18 +184,3 @@ def test_unreachable(
     monkeypatch.setenv('https_proxy', 'http://127.0.0.1:9')
     with pytest.raises(WeightsError, match=r'cannot be reached .* weights=None'):
         create_encoder('resnet18', in_channels, weights)
-
-
-def test_torchgeo_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The real enum and hub, with the file already in the hub's cache."""
-    from torchgeo.models import get_weight
-
-    name = 'ResNet18_Weights.SENTINEL2_ALL_MOCO'
-    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
-    (tmp_path / 'hub' / 'checkpoints').mkdir(parents=True)
-    expected = timm.create_model('resnet18', in_chans=13, num_classes=0).state_dict()
-    url = get_weight(name).url
-    torch.save(expected, tmp_path / 'hub' / 'checkpoints' / url.rsplit('/', 1)[-1])
-    encoder = create_encoder('resnet18', 13, name)
-    for key, tensor in encoder.state_dict().items():
-        assert torch.equal(tensor, expected[key])

@@ -59,7 +59,8 @@ def test_student_of_a_disentangled_teacher(
     teacher = trained / 'best' / 'ms.safetensors'
     before = teacher.read_bytes()
     folder = tmp_path / 'student'
-    main(arguments(str(teacher), pairs, folder, '--model.loss', 'CTKD'))
+    short = ['--trainer.limit_train_batches', '2']
+    main(arguments(str(teacher), pairs, folder, '--model.loss', 'CTKD', *short))
     assert teacher.read_bytes() == before
     assert [path.name for path in (folder / 'best').iterdir()] == ['sar.safetensors']
     assert list(load_metadata(folder / 'best' / 'sar.safetensors').modalities) == [
@@ -265,7 +266,8 @@ def test_resumed_run_equals_an_uninterrupted_one(
 ) -> None:
     path = write_teacher(tmp_path / 'teacher.safetensors', CHANNELS)
     whole, parts = tmp_path / 'whole', tmp_path / 'parts'
-    further = [*further, '--model.lr', '0.01']
+    short = ['--trainer.limit_train_batches', '2', '--trainer.limit_val_batches', '1']
+    further = [*further, '--model.lr', '0.01', *short]
     two = ['--trainer.max_epochs', '2']
     main(arguments(path, pairs, whole, *further, *two))
     main(arguments(path, pairs, parts, *further))

@@ -1,7 +1,6 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +9,17 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 
-from tests.fakes import write_pairs, write_tile
+from tests.fakes import write_tile
 from torchgeo_discomkd.datamodules import PairedFoldersDataModule
 from torchgeo_discomkd.errors import (
     BandError,
     ClassifierFileError,
-    LabelError,
     LayoutError,
     ModalityError,
     UnitError,
 )
 from torchgeo_discomkd.models import DisentangledClassifier, load_classifier
-from torchgeo_discomkd.tasks import PretrainedClassification
+from torchgeo_discomkd.tasks import FusionClassification, PretrainedClassification
 
 
 @pytest.fixture
@@ -85,24 +83,11 @@ def test_data_that_does_not_fit(run: Path, pairs: Path, tmp_path: Path) -> None:
         write_tile(path_, np.full((2, 8, 8), 0.1, np.float32))
     with pytest.raises(UnitError, match='dB'):
         check()
-    other = write_pairs(tmp_path / 'other', classes=('Crop', 'Rock'), count=20)
-    with pytest.raises(LabelError, match='Rock'):
-        check(root=other)
-
-
-def test_files_that_do_not_fit(
-    run: Path, tmp_path: Path, fit_pairs: Callable[..., Path]
-) -> None:
-    with pytest.raises(ClassifierFileError, match='at least one'):
-        PretrainedClassification({})
-    with pytest.raises(ClassifierFileError, match='no such file'):
-        PretrainedClassification({'sar': str(tmp_path / 'none.safetensors')})
-    other = write_pairs(tmp_path / 'other', classes=('Crop', 'Rock'), count=20)
-    second = fit_pairs('--data.root', str(other), name='second')
-    files = {
-        n: str(f / 'best' / 'sar.safetensors')
-        for n, f in {'a': run, 'b': second}.items()
-    }
+    other = tmp_path / 'other.safetensors'
+    labels = ['Crop', 'Rock']
+    untrained = FusionClassification({'sar': 2}, 2, 'test_resnet', labels=labels)
+    untrained.save_classifier('sar', other, {}, 0)
+    files = {'a': str(run / 'best' / 'sar.safetensors'), 'b': str(other)}
     with pytest.raises(ClassifierFileError, match='different classes'):
         PretrainedClassification(files)
 

@@ -336,6 +336,8 @@ def run(args: list[str] | dict[str, Any]) -> DisCoMKDCLI:
     warnings.filterwarnings('ignore', '.*LeafSpec', FutureWarning)
     # intended by users who set --optimizer
     warnings.filterwarnings('ignore', '.*configure_optimizers` will be overridden')
+    # those that freeze_backbone freezes
+    warnings.filterwarnings('ignore', r'Found .* in eval mode at the start of training')
     try:
         return DisCoMKDCLI(
             model_class=BaseTask,

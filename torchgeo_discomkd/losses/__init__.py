@@ -16,6 +16,7 @@ from .distillation import DistillationLoss, Preset, standardize_logits
 from .dkd import DKD, dkd_terms
 from .gradient_reversal import gradient_reversal
 from .kd import KD, kd_loss
+from .labelled import LabelledCrossEntropy
 from .mlkd import MLKD, OfficialMLKD, batch_consistency_loss, class_consistency_loss
 from .rows import labelled_cross_entropy
 from .transfer import embedding_transfer_loss, prediction_transfer_loss
@@ -26,6 +27,7 @@ __all__ = (
     'KD',
     'MLKD',
     'DistillationLoss',
+    'LabelledCrossEntropy',
     'OfficialMLKD',
     'Preset',
     'adversarial_loss',

@@ -42,7 +42,11 @@ type Targets = Literal['index', 'released']
 
 
 def classification_loss(
-    logits: Rows, labels: Rows, reduction: Reduction = 'sum_of_means'
+    logits: Rows,
+    labels: Rows,
+    reduction: Reduction = 'sum_of_means',
+    class_weights: Tensor | None = None,
+    label_smoothing: float = 0.0,
 ) -> Tensor:
     """Cross-entropy of the task classifiers, one per modality (Eq. 2).
 
@@ -51,6 +55,10 @@ def classification_loss(
         labels: Class indices, int64, shape (B_m,) for each modality, -1 for a sample
             without a label; or class probabilities, float, shape (B_m, C).
         reduction: How rows and modalities are combined.
+        class_weights: Weight of each class, 0 or more, shape (C,); every mean is then
+            the weighted one, in which a row counts by the weight of its class.
+            Default: 1.
+        label_smoothing: Share of the target that all classes have equally, in [0, 1].
 
     Returns:
         Scalar, 0 or more.
@@ -69,7 +77,8 @@ def classification_loss(
         tensor(0.6931)
     """
     check_modalities(logits, labels)
-    return reduce_rows(labelled_rows(logits, labels, reduction), reduction)
+    options = class_weights, label_smoothing
+    return reduce_rows(labelled_rows(logits, labels, reduction, *options), reduction)
 
 
 def modality_classification_loss(
@@ -175,6 +184,8 @@ def auxiliary_loss(
     informative_logits: Rows,
     labels: Rows,
     reduction: Reduction = 'sum_of_means',
+    class_weights: Tensor | None = None,
+    label_smoothing: float = 0.0,
 ) -> Tensor:
     """Cross-entropy of the shared auxiliary task classifier (Eq. 5).
 
@@ -184,6 +195,8 @@ def auxiliary_loss(
         labels: As for :func:`classification_loss`.
         reduction: How rows and modalities are combined; the two kinds of embedding are
             always summed.
+        class_weights: As for :func:`classification_loss`.
+        label_smoothing: As for :func:`classification_loss`.
 
     Returns:
         Scalar, 0 or more.
@@ -200,8 +213,9 @@ def auxiliary_loss(
         tensor(4.3944)
     """
     check_modalities(invariant_logits, informative_logits, labels)
+    options = class_weights, label_smoothing
     terms = [
-        reduce_rows(labelled_rows(logits, labels, reduction), reduction)
+        reduce_rows(labelled_rows(logits, labels, reduction, *options), reduction)
         for logits in (invariant_logits, informative_logits)
     ]
     return terms[0] + terms[1]

@@ -17,18 +17,29 @@ type Reduction = Literal['sum_of_means', 'mean_of_rows']
 UNLABELLED = -1
 
 
-def labelled_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+def labelled_cross_entropy(
+    logits: Tensor,
+    labels: Tensor,
+    class_weights: Tensor | None = None,
+    label_smoothing: float = 0.0,
+) -> Tensor:
     """Cross-entropy, averaged over the samples that have a label.
 
-    PyTorch's own mean is NaN if no sample has one. Nothing is read from the device.
+    With class weights it is PyTorch's weighted mean: a sample counts by the weight of
+    its class. PyTorch's own mean is NaN if no sample counts. Nothing is read from the
+    device.
 
     Args:
         logits: Unnormalised scores, shape (B, C).
         labels: Class indices, int64, shape (B,); -1 marks a sample without a label, so
             a data set with labels must never use it for a class.
+        class_weights: Weight of each class, 0 or more, shape (C,). Default: 1.
+        label_smoothing: Share of the target that all classes have equally, in [0, 1],
+            as in PyTorch.
 
     Returns:
-        Scalar, 0 or more; 0, with a gradient of 0, if no sample has a label.
+        Scalar, 0 or more; 0, with a gradient of 0, if no sample has a label, or one of
+        a class whose weight is not 0.
 
     Example:
         >>> import torch
@@ -38,9 +49,16 @@ def labelled_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
         tensor(0.6931)
         >>> labelled_cross_entropy(logits, torch.tensor([-1, -1]))
         tensor(0.)
+        >>> weights = torch.tensor([1.0, 3.0])
+        >>> labelled_cross_entropy(logits, torch.tensor([1, 0]), weights)  # 3/4 ln 2
+        tensor(0.5199)
     """
-    loss = F.cross_entropy(logits, labels, ignore_index=UNLABELLED)
-    return torch.where((labels != UNLABELLED).any(), loss, 0.0)
+    if class_weights is None and not label_smoothing:
+        loss = F.cross_entropy(logits, labels, ignore_index=UNLABELLED)
+        return torch.where((labels != UNLABELLED).any(), loss, 0.0)
+    options = class_weights, label_smoothing
+    [rows] = labelled_rows({'': logits}, {'': labels}, 'sum_of_means', *options)
+    return rows.mean()
 
 
 def check_modalities(first: Rows, *others: Rows) -> None:
@@ -61,45 +79,92 @@ def check_modalities(first: Rows, *others: Rows) -> None:
             )
 
 
-def cross_entropy_rows(logits: Rows, labels: Rows) -> list[Tensor]:
+def cross_entropy_rows(
+    logits: Rows,
+    labels: Rows,
+    class_weights: Tensor | None = None,
+    label_smoothing: float = 0.0,
+) -> list[Tensor]:
     """Return the cross-entropy of each row.
 
     Args:
         logits: Shape (B_m, C) for each modality.
         labels: int64 (B_m,), or class probabilities (B_m, C), for each modality.
+        class_weights: Weight of each class, shape (C,). Default: 1.
+        label_smoothing: As for :func:`labelled_cross_entropy`.
 
     Returns:
         Shape (B_m,) for each modality; 0 for a label of -1.
     """
-    return [
-        F.cross_entropy(
-            rows, labels[modality], reduction='none', ignore_index=UNLABELLED
+    found = []
+    for modality, rows in logits.items():
+        weight = class_weights
+        if weight is not None:
+            # the weights are not rounded to half precision
+            rows = rows.to(torch.promote_types(rows.dtype, weight.dtype))
+            weight = weight.to(rows.dtype)
+        found.append(
+            F.cross_entropy(
+                rows,
+                labels[modality],
+                weight,
+                reduction='none',
+                ignore_index=UNLABELLED,
+                label_smoothing=label_smoothing,
+            )
         )
-        for modality, rows in logits.items()
-    ]
+    return found
 
 
-def labelled_rows(logits: Rows, labels: Rows, reduction: Reduction) -> list[Tensor]:
+def counts_of(labels: Tensor, class_weights: Tensor | None = None) -> Tensor:
+    """Return how much each row counts in a mean.
+
+    Args:
+        labels: int64 (B,), or class probabilities (B, C).
+        class_weights: Weight of each class, shape (C,). Default: 1.
+
+    Returns:
+        Shape (B,): the weight of the row's class, 0 without a label; for probabilities
+        1, as in PyTorch.
+    """
+    # of probabilities, which are never -1, the first column will do
+    known = labels.reshape(len(labels), -1)[:, 0] != UNLABELLED
+    if class_weights is None or labels.ndim > 1:
+        return known
+    return class_weights[labels.clamp(min=0)] * known
+
+
+def labelled_rows(
+    logits: Rows,
+    labels: Rows,
+    reduction: Reduction,
+    class_weights: Tensor | None = None,
+    label_smoothing: float = 0.0,
+) -> list[Tensor]:
     """Return cross-entropies whose mean is that of the rows that have a label.
 
     Args:
         logits: Shape (B_m, C) for each modality.
         labels: As for :func:`cross_entropy_rows`.
         reduction: The reduction that follows.
+        class_weights: Weight of each class, shape (C,); the mean is the weighted one.
+        label_smoothing: As for :func:`labelled_cross_entropy`.
 
     Returns:
         Shape (B_m,) for each modality.
     """
-    rows = cross_entropy_rows(logits, labels)
-    # of probabilities, which are never -1, the first column will do
-    known = [labels[m].reshape(len(labels[m]), -1)[:, 0] != UNLABELLED for m in logits]
+    rows = cross_entropy_rows(logits, labels, class_weights, label_smoothing)
+    counts = [counts_of(labels[m], class_weights) for m in logits]
     if reduction == 'mean_of_rows':
-        known = [torch.cat(known)] * len(rows)
-    # the factor is exactly 1 if all rows have a label
-    return [
-        r * (len(k) / k.sum(dtype=r.dtype).clamp(min=1))
-        for r, k in zip(rows, known, strict=True)
-    ]
+        counts = [torch.cat(counts)] * len(rows)
+    return [r * _factor(c, r.dtype) for r, c in zip(rows, counts, strict=True)]
+
+
+def _factor(counts: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return what turns a mean over all rows into one over those that count."""
+    total = counts.sum(dtype=dtype)
+    # exactly 1 if every row counts as one
+    return torch.where(total > 0, len(counts) / torch.where(total > 0, total, 1), 0)
 
 
 def cosine(a: Tensor, b: Tensor) -> Tensor:

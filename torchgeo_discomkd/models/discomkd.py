@@ -17,6 +17,7 @@ from ..losses import gradient_reversal
 from .encoder import create_encoder
 from .modalities import check_known, check_names
 from .normalization import Normalization
+from .weights import ModalityWeights, Weights, weights_by_modality
 
 type Head = Literal['linear_bn_relu', 'linear']
 
@@ -74,7 +75,7 @@ class DisentangledEncoder(nn.Module):
         in_channels: int,
         model: str = 'resnet18',
         head: Head = 'linear_bn_relu',
-        weights: str | bool | None = None,
+        weights: Weights = None,
     ) -> None:
         """Initialize a new DisentangledEncoder instance.
 
@@ -145,7 +146,7 @@ class DisentangledClassifier(nn.Module):
         num_classes: int,
         model: str = 'resnet18',
         head: Head = 'linear_bn_relu',
-        weights: str | bool | None = None,
+        weights: Weights = None,
     ) -> None:
         """Initialize a new DisentangledClassifier instance.
 
@@ -276,7 +277,7 @@ class DisCoMKDNetwork(nn.Module):
         num_classes: int,
         model: str = 'resnet18',
         head: Head = 'linear_bn_relu',
-        weights: Mapping[str, str | bool | None] | None = None,
+        weights: ModalityWeights = None,
     ) -> None:
         """Initialize a new DisCoMKDNetwork instance.
 
@@ -286,8 +287,8 @@ class DisCoMKDNetwork(nn.Module):
             num_classes: Number of classes K.
             model: Name of a timm model.
             head: As for :class:`DisentangledEncoder`.
-            weights: Pretrained weights by modality, as for :func:`create_encoder`;
-                a modality without any starts from random ones.
+            weights: Pretrained weights, as for :func:`create_encoder`, of all
+                modalities or by modality; one without any starts from random ones.
 
         Raises:
             BandError: If a number of bands is not positive.
@@ -297,13 +298,12 @@ class DisCoMKDNetwork(nn.Module):
             WeightsError: If *model* or *weights* cannot be used.
         """
         super().__init__()
-        weights = weights or {}
         check_names(in_channels, minimum=2)
-        check_known(weights, in_channels, 'weights')
+        own = weights_by_modality(weights, in_channels)
         self.classifiers = nn.ModuleDict(
             {
                 modality: DisentangledClassifier(
-                    channels, num_classes, model, head, weights.get(modality)
+                    channels, num_classes, model, head, own[modality]
                 )
                 for modality, channels in in_channels.items()
             }

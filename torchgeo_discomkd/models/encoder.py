@@ -4,26 +4,20 @@
 """Image encoders by timm name, with any number of channels."""
 
 import difflib
-import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, cast
 
 import timm
 import timm.models
-from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import nn
 
 from ..errors import BandError, WeightsError
 from ..performance.convolution import use_tiny_map_convolutions
-from .checkpoint_file import UNREADABLE
-
-#: A string that ends like this is a path, not the name of a TorchGeo weight.
-SUFFIXES = ('.pth', '.pt', '.safetensors')
+from .weights import Weights, check_weights, load_weights, unreachable
 
 
 def create_encoder(
-    model: str = 'resnet18', in_channels: int = 3, weights: str | bool | None = None
+    model: str = 'resnet18', in_channels: int = 3, weights: Weights = None
 ) -> nn.Module:
     """Create an encoder that returns pooled features.
 
@@ -41,10 +35,12 @@ def create_encoder(
         model: Name of a timm model, for example 'resnet18'.
         in_channels: Number of bands C, 1 or more.
         weights: None or False for random initialisation, True for timm's pretrained
-            (ImageNet) weights, the name of a TorchGeo weight
-            ('ResNet18_Weights.SENTINEL2_ALL_MOCO'), or the path of a state dict of
-            the timm model (.pth, .pt, .safetensors). Its classification layer, if any,
-            is ignored.
+            (ImageNet) weights, a weight of TorchGeo or torchvision
+            (ResNet18_Weights.SENTINEL2_ALL_MOCO) or its name, or the path of a state
+            dict of the timm model (.pth, .pt, .ckpt, .safetensors). A prefix of the
+            names (module.encoder_q., backbone., model.) is recognised: other modules
+            beside the encoder, its momentum copy and its classification layer are
+            ignored. All of its own tensors must be there.
 
     Returns:
         A module from images, shape (B, C, H, W), to features, shape (B, F), with F in
@@ -52,8 +48,8 @@ def create_encoder(
 
     Raises:
         BandError: If *in_channels* is not positive.
-        WeightsError: If *model* or *weights* is unknown, cannot be reached or read, or
-            if they do not fit together.
+        WeightsError: If *model* or *weights* is unknown or of another type, cannot be
+            reached or read, or if they do not fit together.
 
     Example:
         >>> import torch
@@ -66,13 +62,12 @@ def create_encoder(
     """
     if in_channels < 1:
         raise BandError(f'in_channels={in_channels}: an encoder needs 1 band or more.')
+    check_weights(weights)
     encoder = _create_timm_model(model, in_channels, pretrained=weights is True)
     # some models of timm end in a hidden layer that is wider than num_features
     encoder.num_features = getattr(encoder, 'head_hidden_size', encoder.num_features)
-    if isinstance(weights, str):
-        is_path = weights.endswith(SUFFIXES) or Path(weights).exists()
-        state_dict = _read(weights) if is_path else _fetch(weights)
-        _load(encoder, model, in_channels, state_dict, weights)
+    if not (weights is None or isinstance(weights, bool)):
+        load_weights(encoder, model, in_channels, weights)
     elif weights is not True and isinstance(encoder, timm.models.ResNet):
         stem = encoder.get_submodule(_config(encoder)['first_conv'])
         stem.reset_parameters()  # ty: ignore[not-callable]
@@ -95,9 +90,7 @@ def _create_timm_model(model: str, in_channels: int, pretrained: bool) -> nn.Mod
             model, pretrained=pretrained, in_chans=in_channels, num_classes=0, **options
         )
     except OSError as error:
-        raise WeightsError(
-            _unreachable(f"timm's weights of '{model}'", error)
-        ) from error
+        raise unreachable(f"timm's weights of '{model}'", error) from error
     except RuntimeError as error:
         raise WeightsError(
             f"timm cannot create '{model}' with pretrained={pretrained}: {error} "
@@ -105,74 +98,5 @@ def _create_timm_model(model: str, in_channels: int, pretrained: bool) -> nn.Mod
         ) from error
 
 
-def _unreachable(what: str, error: OSError) -> str:
-    return (
-        f'{what} cannot be reached ({error}). Connect to the network, download them on '
-        'another machine and give the path of the file, or use weights=None.'
-    )
-
-
-def _read(path: str) -> Mapping[str, Tensor]:
-    if not Path(path).is_file():
-        raise WeightsError(f"weights='{path}': there is no such file.")
-    try:
-        return timm.models.load_state_dict(path, use_ema=False, weights_only=True)
-    except (*UNREADABLE, SafetensorError) as error:
-        raise WeightsError(
-            f"weights='{path}' is not a state dict that can be read safely ({error}). "
-            'Save one with torch.save(encoder.state_dict(), path).'
-        ) from error
-
-
-def _fetch(name: str) -> Mapping[str, Tensor]:
-    # takes seconds, and only pretrained weights of TorchGeo need it
-    from torchgeo.models import get_weight
-
-    try:
-        weight = get_weight(name)
-    except ValueError as error:
-        raise WeightsError(
-            f"weights='{name}' is neither a file nor the name of a TorchGeo weight: "
-            'use a path that ends in .pth or .safetensors, a name such as '
-            "'ResNet18_Weights.SENTINEL2_ALL_MOCO', true for ImageNet, or null."
-        ) from error
-    try:
-        return weight.get_state_dict(progress=False)
-    except OSError as error:
-        raise WeightsError(_unreachable(f"TorchGeo's '{name}'", error)) from error
-
-
-def _load(
-    encoder: nn.Module,
-    model: str,
-    in_channels: int,
-    state_dict: Mapping[str, Tensor],
-    weights: str,
-) -> None:
-    config = _config(encoder)
-    head = f'{config["classifier"]}.'
-    tensors = {k: v for k, v in state_dict.items() if not k.startswith(head)}
-    stem = f'{config["first_conv"]}.weight'
-    if isinstance(kernels := tensors.get(stem), Tensor) and kernels.ndim == 4:
-        tensors[stem] = _adapt_stem(kernels, in_channels)
-    try:
-        encoder.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise WeightsError(
-            f"weights='{weights}' do not fit model='{model}': name the model they were "
-            f'trained with. {error}'
-        ) from error
-
-
 def _config(encoder: nn.Module) -> Mapping[str, Any]:
     return cast(Mapping[str, Any], encoder.pretrained_cfg)
-
-
-def _adapt_stem(kernels: Tensor, in_channels: int) -> Tensor:
-    channels = kernels.shape[1]
-    if in_channels == channels:
-        return kernels
-    if in_channels == 1:
-        return kernels.sum(dim=1, keepdim=True)
-    repeated = kernels.repeat(1, math.ceil(in_channels / channels), 1, 1)
-    return repeated[:, :in_channels] * (channels / in_channels)

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from ..errors import ModalityError
 from .encoder import create_encoder
-from .modalities import check_known, check_names, check_present
+from .modalities import check_names, check_present
 from .normalization import Normalization
+from .weights import ModalityWeights, weights_by_modality
 
 
 class FusionClassifier(nn.Module):
@@ -41,7 +42,7 @@ class FusionClassifier(nn.Module):
         in_channels: Mapping[str, int],
         num_classes: int,
         model: str = 'resnet18',
-        weights: Mapping[str, str | bool | None] | None = None,
+        weights: ModalityWeights = None,
     ) -> None:
         """Initialize a new FusionClassifier instance.
 
@@ -49,8 +50,8 @@ class FusionClassifier(nn.Module):
             in_channels: Number of bands by modality, one or more.
             num_classes: Number of classes K.
             model: Name of a timm model, used for all modalities.
-            weights: Pretrained weights by modality, as for :func:`create_encoder`;
-                a modality without any starts from random ones.
+            weights: Pretrained weights, as for :func:`create_encoder`, of all
+                modalities or by modality; one without any starts from random ones.
 
         Raises:
             BandError: If a number of bands is not positive.
@@ -59,15 +60,14 @@ class FusionClassifier(nn.Module):
             WeightsError: If *model* or *weights* cannot be used.
         """
         super().__init__()
-        weights = weights or {}
         check_names(in_channels, minimum=1)
-        check_known(weights, in_channels, 'weights')
+        own = weights_by_modality(weights, in_channels)
         self.normalizations = nn.ModuleDict(
             {m: Normalization(channels) for m, channels in in_channels.items()}
         )
         self.encoders = nn.ModuleDict(
             {
-                m: create_encoder(model, channels, weights.get(m))
+                m: create_encoder(model, channels, own[m])
                 for m, channels in in_channels.items()
             }
         )

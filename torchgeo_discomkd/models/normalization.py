@@ -120,10 +120,11 @@ class Normalization(nn.Module):
         """
         channels = len(self.fill)
         if x.ndim != 4 or x.shape[1] != channels:
+            stack = ' A stack, such as a time series, is not supported: give one image.'
             raise BandError(
                 f'Images of shape {tuple(x.shape)} given to a classifier of {channels} '
                 f'bands: give shape (B, {channels}, H, W), with the bands in the order '
-                'of training.'
+                f'of training.{stack if x.ndim > 4 else ""}'
             )
         # raw values (reflectance times 10 000) exceed half precision
         values = x.to(torch.promote_types(x.dtype, torch.float32))

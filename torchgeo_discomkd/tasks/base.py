@@ -19,9 +19,9 @@ from torchmetrics import MetricCollection
 from ..datamodules import MultiModalDataModule
 from ..datasets import MultiModalDataset
 from ..errors import BandError, LabelError, ModalityError
-from ..losses import labelled_cross_entropy
-from ..losses.rows import UNLABELLED
+from ..losses import LabelledCrossEntropy
 from .epoch_means import EpochMeans
+from .labels import labels_of
 from .metrics import HeldScores, classification_metrics, draw_confusion
 
 
@@ -38,6 +38,7 @@ class MultiModalTask(BaseTask):
         trained_classes: Class names that the classifiers were trained with; empty if
             that is not known.
         in_channels: Number of bands of each modality of the task.
+        criterion: Cross-entropy of the classes.
 
     Example:
         >>> import torch
@@ -62,6 +63,7 @@ class MultiModalTask(BaseTask):
     classes: tuple[str, ...] = ()
     trained_classes: tuple[str, ...] = ()
     in_channels: dict[str, int]
+    criterion: LabelledCrossEntropy
 
     _evaluated: MultiModalDataset | None = None
     _joined: bool = True
@@ -151,6 +153,20 @@ class MultiModalTask(BaseTask):
                 f'{len(dataset.classes)} classes ({", ".join(dataset.classes)}): set '
                 f'--model.num_classes {len(dataset.classes)}.'
             )
+
+    def configure_losses(self) -> None:
+        """Initialize the cross-entropy of training, validation and test.
+
+        Raises:
+            SettingError: If *class_weights* or *label_smoothing* are out of range, or
+                there is not one weight for each class.
+        """
+        settings = self.hparams
+        self.criterion = LabelledCrossEntropy(
+            settings.get('class_weights'),
+            settings.get('label_smoothing', 0.0),
+            settings['num_classes'],
+        )
 
     def configure_metrics(self) -> None:
         """Initialize the scores of every classifier for validation and test.
@@ -269,6 +285,9 @@ class MultiModalTask(BaseTask):
                 which are skipped.
             batch_idx: Integer displaying index of this batch.
             dataloader_idx: Index of the current dataloader.
+
+        Raises:
+            LabelError: If the labels are not one class for each sample.
         """
         self._score(batch, 'val')
 
@@ -280,6 +299,9 @@ class MultiModalTask(BaseTask):
                 which are skipped.
             batch_idx: Integer displaying index of this batch.
             dataloader_idx: Index of the current dataloader.
+
+        Raises:
+            LabelError: If the labels are not one class for each sample.
         """
         self._score(batch, 'test')
 
@@ -301,15 +323,15 @@ class MultiModalTask(BaseTask):
         return {n: z.float().softmax(1) for n, z in logits.items() if n in names}
 
     def _score(self, batch: Sample, split: str) -> None:
-        labels, losses = batch['label'], {}
+        labels, losses = labels_of(batch), {}
         for name, logits in self.evaluate(batch, split).items():
             key = f'{split}_{name}'
             metrics = cast(MetricCollection, self.metrics[key])
             self._held.add(key, metrics, logits.float(), labels)
-            losses[name] = labelled_cross_entropy(logits.float(), labels)
+            losses[name] = self.criterion(logits.float(), labels)
         own = [losses[n] for n in self.classifier_names() if n in losses]
         found = {f'{split}_{name}_loss': loss for name, loss in losses.items()}
-        count = (labels != UNLABELLED).sum()
+        count = self.criterion.count(labels)
         for key, loss in (found | {f'{split}_loss': torch.stack(own).mean()}).items():
             self._losses[key].update({key: loss}, count)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchgeo.datasets.utils import Sample
 
 from ..errors import SettingError
@@ -17,7 +17,6 @@ from ..losses import (
     adversarial_loss,
     auxiliary_loss,
     classification_loss,
-    labelled_cross_entropy,
     modality_loss,
     orthogonality_loss,
 )
@@ -31,7 +30,16 @@ from ..models import (
 )
 from ..models.discomkd import READ_OUTS
 from ..models.modalities import COMPARISONS
-from .students import Classifier, Students, classify, create_students, normalization_of
+from ..models.weights import Weights
+from .labels import plain_numbers
+from .students import (
+    Classifier,
+    Students,
+    classify,
+    create_students,
+    encoders_of,
+    normalization_of,
+)
 from .transfer import GuidedTask
 
 
@@ -71,7 +79,7 @@ class DisCoMKD(GuidedTask):
         in_channels: dict[str, int] | None = None,
         num_classes: int = 10,
         model: str = 'resnet18',
-        weights: dict[str, str | bool | None] | None = None,
+        weights: dict[str, Weights] | Weights = None,
         head: Literal['linear_bn_relu', 'linear'] = 'linear_bn_relu',
         formulation: Literal['paper', 'released'] = 'paper',
         orthogonality: Literal['signed', 'absolute', 'squared'] = 'signed',
@@ -91,6 +99,9 @@ class DisCoMKD(GuidedTask):
         transfer_temperature: float = 4.0,
         prediction_transfer_weight: float = 0.5,
         embedding_transfer_weight: float = 1.0,
+        class_weights: Tensor | Sequence[float] | None = None,
+        label_smoothing: float = 0.0,
+        freeze_backbone: bool | dict[str, bool] = False,
     ) -> None:
         """Initialize a new DisCoMKD instance.
 
@@ -100,9 +111,10 @@ class DisCoMKD(GuidedTask):
             num_classes: Number of classes.
             model: Name of the `timm
                 <https://huggingface.co/docs/timm/reference/models>`__ encoder.
-            weights: Initial encoder weights for each modality: a TorchGeo weight enum
-                as a string, True for ImageNet, or the path of a state dict. Default:
-                random.
+            weights: Initial encoder weights, of all modalities or by modality: a weight
+                of TorchGeo or torchvision or its name, True for ImageNet, or the path
+                of a state dict, see :func:`~torchgeo_discomkd.models.create_encoder`.
+                Default: random, as for a modality that is not named.
             head: Projection head of the invariant embedding: that of the released code
                 or the single linear layer that the paper names.
             formulation: 'paper' asks the modality classifiers for the modality and sums
@@ -134,12 +146,20 @@ class DisCoMKD(GuidedTask):
                 probabilities.
             embedding_transfer_weight: Weight of the distance from the guide's invariant
                 embeddings.
+            class_weights: Weight of each class, in the order of the labels, in Eq. 2,
+                Eq. 5, the students' cross-entropies and the losses of validation and
+                test, whose means are the weighted ones.
+            label_smoothing: Share of the target that all classes have equally, 0 to 1,
+                in the same terms.
+            freeze_backbone: Whether the encoders, also those of the students, keep
+                their initial weights and statistics; of all modalities or by modality.
 
         Raises:
-            ModalityError: If there are fewer than two modalities, or *weights* or
-                *transfer_guide* name an unknown one.
+            ModalityError: If there are fewer than two modalities, or *weights*,
+                *transfer_guide* or *freeze_backbone* name an unknown one.
             SettingError: If *formulation* is 'released' with three modalities or more,
-                or a setting of *transfer* is out of range, or set without it.
+                a setting of *transfer* is out of range, or set without it, or
+                *class_weights* or *label_smoothing* are out of range or too many.
             WeightsError: If *model* or *weights* are unknown, do not fit together or
                 cannot be reached.
 
@@ -154,6 +174,8 @@ class DisCoMKD(GuidedTask):
                 f'{list(self.in_channels)}: use --model.formulation paper.'
             )
         self.weights = weights
+        # a checkpoint holds plain numbers
+        class_weights = plain_numbers(class_weights)
         super().__init__()
         self.configure_transfer()
         if head == 'linear' and orthogonality == 'signed':
@@ -215,6 +237,14 @@ class DisCoMKD(GuidedTask):
             for student in self._comparisons(modality).values():
                 yield modality, normalization_of(student, modality)
 
+    def encoders(self) -> Iterable[tuple[str, nn.Module]]:
+        """Yield modality and encoder of every classifier and student."""
+        for modality in self.modalities:
+            classifier = self.model.classifiers[modality]
+            for each in (classifier, *self._comparisons(modality).values()):
+                for encoder in encoders_of(each, modality):
+                    yield modality, encoder
+
     def forward(self, x: Tensor, modality: str) -> Tensor:
         """Classify images of one modality.
 
@@ -240,6 +270,7 @@ class DisCoMKD(GuidedTask):
 
         Raises:
             BatchSizeError: If a modality has one sample only.
+            LabelError: If the labels are not one class for each sample.
             ModalityError: If a modality is not in the batch, or transfer is on and the
                 batch is unpaired.
         """
@@ -253,7 +284,7 @@ class DisCoMKD(GuidedTask):
         """The guide and all plain settings: a callback may change those of the loss."""
         plain = (str, int, float)
         settings = (x for x in self.hparams.values() if isinstance(x, plain))
-        return self.active_guide, *settings
+        return self.active_guide, self.criterion.label_smoothing, *settings
 
     def objective(
         self, inputs: Mapping[str, Tensor]
@@ -282,7 +313,7 @@ class DisCoMKD(GuidedTask):
         for m, x in images.items():
             for name, student in self._comparisons(m).items():
                 logits = classify(student, {m: x})
-                log[f'{name}_loss'] = labelled_cross_entropy(logits, labels[m])
+                log[f'{name}_loss'] = self.criterion(logits, labels[m])
                 loss = loss + log[f'{name}_loss']
         # NaN or infinite if any of them is
         log |= {f'{m}_logits': x.detach().sum() for m, x in output.logits.items()}
@@ -333,9 +364,12 @@ class DisCoMKD(GuidedTask):
         reduction: Literal['mean_of_rows', 'sum_of_means'] = (
             'mean_of_rows' if released else 'sum_of_means'
         )
-        embeddings = output.embeddings
+        embeddings, criterion = output.embeddings, self.criterion
+        options = criterion.weight, criterion.label_smoothing
         return {
-            'classification': classification_loss(output.logits, labels, reduction),
+            'classification': classification_loss(
+                output.logits, labels, reduction, *options
+            ),
             'adversarial': adversarial_loss(
                 output.adversarial_logits, targets, reduction
             ),
@@ -350,6 +384,7 @@ class DisCoMKD(GuidedTask):
                 output.auxiliary_informative_logits,
                 labels,
                 reduction,
+                *options,
             ),
             'orthogonality': orthogonality_loss(
                 {m: e.invariant for m, e in embeddings.items()},

@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 from torchgeo.datasets.utils import Sample
 
@@ -18,8 +17,10 @@ from ..datasets import MultiModalDataset
 from ..errors import CheckpointError, LabelError, ModalityError
 from ..losses import KD, DistillationLoss
 from ..models import LoadedClassifier, Normalization
+from ..models.weights import Weights
 from ..transforms import RandomStrongView
 from .fusion import FusionClassification
+from .labels import plain_numbers
 from .teacher import Teacher
 
 
@@ -85,11 +86,14 @@ class Distillation(FusionClassification):
         in_channels: dict[str, int] | None = None,
         num_classes: int = 10,
         model: str = 'resnet18',
-        weights: dict[str, str | bool | None] | None = None,
+        weights: dict[str, Weights] | Weights = None,
         teacher_in_training_mode: bool = False,
         normalization: Literal['standardize', 'percentile', 'none'] = 'standardize',
         labels: Sequence[str] | None = None,
         lr: float = 1e-4,
+        class_weights: Tensor | Sequence[float] | None = None,
+        label_smoothing: float = 0.0,
+        freeze_backbone: bool | dict[str, bool] = False,
     ) -> None:
         """Initialize a new Distillation instance.
 
@@ -109,11 +113,18 @@ class Distillation(FusionClassification):
             normalization: As for :class:`FusionClassification`.
             labels: Class names, for data modules that do not provide them.
             lr: Learning rate of Adam.
+            class_weights: Weight of each class, in the order of the labels, in the
+                cross-entropy, but not in the distillation loss.
+            label_smoothing: Share of the target that all classes have equally, 0 to 1,
+                in the same terms.
+            freeze_backbone: Whether the student's encoder keeps its initial weights and
+                statistics; the teacher's always do.
 
         Raises:
             ModalityError: If *in_channels* has not exactly one modality, or *weights*
-                names another one.
-            SettingError: If the class of *loss* is unknown.
+                or *freeze_backbone* name another one.
+            SettingError: If the class of *loss* is unknown, or *class_weights* or
+                *label_smoothing* are out of range or too many.
             WeightsError: If *model* or *weights* are unknown, do not fit together or
                 cannot be reached.
         """
@@ -124,8 +135,13 @@ class Distillation(FusionClassification):
             )
         if isinstance(loss, Mapping):
             loss = DistillationLoss.from_config(loss)
+        # a checkpoint holds plain numbers
+        class_weights = plain_numbers(class_weights)
         super().__init__(
-            in_channels, num_classes, model, weights, normalization, labels, lr
+            *(in_channels, num_classes, model, weights, normalization, labels, lr),
+            class_weights=class_weights,
+            label_smoothing=label_smoothing,
+            freeze_backbone=freeze_backbone,
         )
         self.loss: DistillationLoss = KD() if loss is None else loss
         self.loss.prepare(num_classes)
@@ -219,11 +235,12 @@ class Distillation(FusionClassification):
         """Initialize the optimizer.
 
         Returns:
-            Adam over the student and, if the loss has parameters, over these with
-            their own learning rate. On the command line, --optimizer and
-            --lr_scheduler replace it, with one learning rate for both.
+            Adam over what is not frozen of the student and, if the loss has parameters,
+            over these with their own learning rate. On the command line, --optimizer
+            and --lr_scheduler replace it, with one learning rate for both.
         """
-        groups: list[dict[str, Any]] = [{'params': list(self.model.parameters())}]
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        groups: list[dict[str, Any]] = [{'params': trained}]
         if own := list(self.loss.parameters()):
             rate = {} if self.loss.lr is None else {'lr': self.loss.lr}
             groups.append({'params': own, **rate})
@@ -252,7 +269,8 @@ class Distillation(FusionClassification):
 
         Raises:
             BatchSizeError: If the batch has one sample only.
-            LabelError: If a label is out of range (checked on the CPU only).
+            LabelError: If the labels are not one class for each sample, or one is out
+                of range (checked on the CPU only).
             ModalityError: If a modality is not in the batch, or several are unpaired.
         """
         self.images_to_train(batch)
@@ -277,7 +295,7 @@ class Distillation(FusionClassification):
         """What a callback or the epoch changes; None if the teacher drifts."""
         if self.hparams['teacher_in_training_mode']:
             return None
-        settings = repr(self.loss.config())
+        settings = repr(self.loss.config()), self.criterion.label_smoothing
         return id(self._teacher), settings, self.loss.schedule(self.current_epoch)
 
     def objective(
@@ -295,11 +313,11 @@ class Distillation(FusionClassification):
         """
         labels = inputs['label']
         student, teacher = self._both_logits(inputs, '')
-        classification = cross_entropy(student, labels)
+        classification = self.criterion(student, labels)
         second = {}
         if self.loss.two_views:
             second = {'strong': self._both_logits(inputs, 'strong_')}
-            strong = cross_entropy(second['strong'][0], labels)
+            strong = self.criterion(second['strong'][0], labels)
             classification = classification + strong
         distillation = self.loss(student, teacher, labels, self.current_epoch, **second)
         weights = self.loss.weights(self.current_epoch)

@@ -8,13 +8,20 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from torch import Tensor
+from torch import Tensor, nn
 from torchgeo.datasets.utils import Sample
 
 from ..errors import ModalityError, SettingError
-from ..losses import labelled_cross_entropy
 from ..models import FusionClassifier, Normalization, save_classifier
-from .students import Classifier, classify, create_same_size, normalization_of
+from ..models.weights import Weights
+from .labels import plain_numbers
+from .students import (
+    Classifier,
+    classify,
+    create_same_size,
+    encoders_of,
+    normalization_of,
+)
 from .training import MultiModalTrainingTask
 
 
@@ -47,11 +54,14 @@ class FusionClassification(MultiModalTrainingTask):
         in_channels: dict[str, int] | None = None,
         num_classes: int = 10,
         model: str = 'resnet18',
-        weights: dict[str, str | bool | None] | None = None,
+        weights: dict[str, Weights] | Weights = None,
         normalization: Literal['standardize', 'percentile', 'none'] = 'standardize',
         labels: Sequence[str] | None = None,
         lr: float = 1e-4,
         network: Literal['plain', 'same_size'] = 'plain',
+        class_weights: Tensor | Sequence[float] | None = None,
+        label_smoothing: float = 0.0,
+        freeze_backbone: bool | dict[str, bool] = False,
     ) -> None:
         """Initialize a new FusionClassification instance.
 
@@ -60,9 +70,10 @@ class FusionClassification(MultiModalTrainingTask):
             num_classes: Number of classes.
             model: Name of the `timm
                 <https://huggingface.co/docs/timm/reference/models>`__ encoder.
-            weights: Initial encoder weights for each modality: a TorchGeo weight enum
-                as a string, True for ImageNet, or the path of a state dict. Default:
-                random.
+            weights: Initial encoder weights, of all modalities or by modality: a weight
+                of TorchGeo or torchvision or its name, True for ImageNet, or the path
+                of a state dict, see :func:`~torchgeo_discomkd.models.create_encoder`.
+                Default: random, as for a modality that is not named.
             normalization: First layer of the classifier, with the statistics of the
                 training split: 'standardize' by mean and standard deviation,
                 'percentile' to clip to the 2nd and 98th percentile and scale to [0, 1],
@@ -71,11 +82,19 @@ class FusionClassification(MultiModalTrainingTask):
             lr: Learning rate of Adam.
             network: 'plain', or 'same_size' for the network that DisCoM-KD deploys, of
                 one modality.
+            class_weights: Weight of each class, in the order of the labels, in the
+                cross-entropy of training, validation and test, whose means are the
+                weighted ones.
+            label_smoothing: Share of the target that all classes have equally, 0 to 1,
+                in the same cross-entropies.
+            freeze_backbone: Whether the encoders keep their initial weights and
+                statistics; of all modalities or by modality.
 
         Raises:
-            ModalityError: If *weights* names an unknown modality.
+            ModalityError: If *weights* or *freeze_backbone* name an unknown modality.
             SettingError: If *network* is unknown, or 'same_size' with several
-                modalities.
+                modalities, or *class_weights* or *label_smoothing* are out of range or
+                too many.
             WeightsError: If *model* or *weights* are unknown, do not fit together or
                 cannot be reached.
         """
@@ -83,6 +102,8 @@ class FusionClassification(MultiModalTrainingTask):
         self.weights = weights
         # no hyperparameter of Distillation, which always has the plain one
         self.network = network
+        # a checkpoint holds plain numbers
+        class_weights = plain_numbers(class_weights)
         super().__init__()
 
     @property
@@ -112,6 +133,12 @@ class FusionClassification(MultiModalTrainingTask):
         for modality in self.modalities:
             yield modality, normalization_of(self.model, modality)
 
+    def encoders(self) -> Iterable[tuple[str, nn.Module]]:
+        """Yield modality and encoder."""
+        for modality in self.modalities:
+            for encoder in encoders_of(self.model, modality):
+                yield modality, encoder
+
     @property
     def pairing(self) -> str | None:
         """Why training needs the same samples in all modalities, if it does."""
@@ -131,6 +158,7 @@ class FusionClassification(MultiModalTrainingTask):
 
         Raises:
             BatchSizeError: If the batch has one sample only.
+            LabelError: If the labels are not one class for each sample.
             ModalityError: If a modality is not in the batch, or several are unpaired.
         """
         images = self.images_to_train(batch)
@@ -144,8 +172,8 @@ class FusionClassification(MultiModalTrainingTask):
 
     @property
     def objective_state(self) -> Hashable:
-        """Nothing: the objective is always the same."""
-        return ()
+        """What a callback may change."""
+        return self.criterion.label_smoothing
 
     def objective(
         self, inputs: Mapping[str, Tensor]
@@ -159,7 +187,7 @@ class FusionClassification(MultiModalTrainingTask):
             The cross-entropy of the samples that have a label, and the same as 'loss'.
         """
         images = {m: inputs[f'image_{m}'] for m in self.modalities}
-        loss = labelled_cross_entropy(classify(self.model, images), inputs['label'])
+        loss = self.criterion(classify(self.model, images), inputs['label'])
         return loss, {'loss': loss}
 
     def chance_levels(self) -> dict[str, float]:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from ..errors import SettingError
 from ..models import DisentangledClassifier, FusionClassifier, Normalization
-from ..models.modalities import check_known, check_names
+from ..models.modalities import check_names
+from ..models.weights import ModalityWeights, weights_by_modality
 
 type Students = Literal['plain', 'same_size', 'both'] | bool
 type Classifier = FusionClassifier | DisentangledClassifier
@@ -20,7 +21,7 @@ def create_same_size(
     in_channels: Mapping[str, int],
     num_classes: int,
     model: str,
-    weights: Mapping[str, str | bool | None] | None,
+    weights: ModalityWeights,
     head: Literal['linear_bn_relu', 'linear'] = 'linear_bn_relu',
 ) -> DisentangledClassifier:
     """Return the network that DisCoM-KD deploys for one modality, untrained.
@@ -29,7 +30,7 @@ def create_same_size(
         in_channels: Number of bands of the modality.
         num_classes: Number of classes.
         model: Name of the timm encoder.
-        weights: Initial weights of the encoders by modality.
+        weights: Initial weights of the encoders, of all modalities or by modality.
         head: Projection head.
 
     Raises:
@@ -44,10 +45,9 @@ def create_same_size(
             f'{dict(in_channels)}: name one, e.g. --model.in_channels {{sar: 2}}.'
         )
     check_names(in_channels, minimum=1)
-    check_known(weights or {}, in_channels, 'weights')
     ((modality, channels),) = in_channels.items()
-    weight = (weights or {}).get(modality)
-    return DisentangledClassifier(channels, num_classes, model, head, weight)
+    own = weights_by_modality(weights, in_channels)[modality]
+    return DisentangledClassifier(channels, num_classes, model, head, own)
 
 
 def create_students(
@@ -55,7 +55,7 @@ def create_students(
     in_channels: Mapping[str, int],
     num_classes: int,
     model: str,
-    weights: Mapping[str, str | bool | None] | None,
+    weights: ModalityWeights,
     head: Literal['linear_bn_relu', 'linear'],
 ) -> tuple[nn.ModuleDict, nn.ModuleDict]:
     """Return the classifiers that DisCoM-KD is compared with, untrained.
@@ -65,7 +65,7 @@ def create_students(
         in_channels: Number of bands of each modality.
         num_classes: Number of classes.
         model: Name of the timm encoder.
-        weights: Initial weights of the encoders by modality.
+        weights: Initial weights of the encoders, of all modalities or by modality.
         head: Projection head of the networks of equal size.
 
     Returns:
@@ -80,15 +80,16 @@ def create_students(
             f'students={students!r}: use plain, same_size, both, true or false.'
         )
     plain, same_size = nn.ModuleDict(), nn.ModuleDict()
+    own = weights_by_modality(weights, in_channels)
     each = {
-        m: ({m: channels}, num_classes, model, {m: (weights or {}).get(m)})
+        m: ({m: channels}, num_classes, model, own[m])
         for m, channels in in_channels.items()
     }
     # the plain ones are the same with and without those of equal size
     if students in {True, 'plain', 'both'}:
-        plain.update({m: FusionClassifier(*own) for m, own in each.items()})
+        plain.update({m: FusionClassifier(*args) for m, args in each.items()})
     if students in {'same_size', 'both'}:
-        same_size.update({m: create_same_size(*own, head) for m, own in each.items()})
+        same_size.update({m: create_same_size(*args, head) for m, args in each.items()})
     return plain, same_size
 
 
@@ -104,6 +105,19 @@ def normalization_of(classifier: Classifier, modality: str) -> Normalization:
     normalization = classifier.normalizations[modality]
     assert isinstance(normalization, Normalization)
     return normalization
+
+
+def encoders_of(classifier: Classifier, modality: str) -> list[nn.Module]:
+    """Return the encoders of a classifier for one modality, one or two.
+
+    Args:
+        classifier: The classifier.
+        modality: One of its modalities.
+    """
+    if isinstance(classifier, DisentangledClassifier):
+        encoder = classifier.encoder
+        return [encoder.invariant_encoder, encoder.specific_encoder]
+    return [classifier.encoders[modality]]
 
 
 def classify(classifier: Classifier, images: Mapping[str, Tensor]) -> Tensor:

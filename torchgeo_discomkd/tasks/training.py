@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal
 
 from lightning.pytorch import Callback
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.optim import Adam, Optimizer
 from torchgeo.datasets.utils import Sample
@@ -41,10 +42,12 @@ from ..errors import (
 from ..metadata import ImageProfile
 from ..models import ClassifierMetadata, ModalityMetadata, Normalization
 from ..performance.graphs import GraphedObjective
+from .frozen import FreezingTask
+from .labels import labels_of
 from .watched import WatchedTask
 
 
-class MultiModalTrainingTask(WatchedTask):
+class MultiModalTrainingTask(WatchedTask, FreezingTask):
     """What all training tasks share: normalisation, optimizer, files of a run.
 
     Each classifier is written to a file of its own whenever its weighted F1 on the
@@ -103,11 +106,19 @@ class MultiModalTrainingTask(WatchedTask):
             return
         self._dataset = datamodule.any_dataset
         if stage == 'fit':
+            self._tell_class_weights()
             self.seed = datamodule.run_seed
             self.fingerprint = self._dataset.fingerprint()
             self.split_hash = self._dataset.split_hash()
             self._adopt_statistics(datamodule)
             self._profiles = datamodule.profiles
+
+    def _tell_class_weights(self) -> None:
+        # by name, since only the order says which is which
+        if weights := self.hparams.get('class_weights'):
+            pairs = zip(self.classes, weights, strict=True)
+            text = ', '.join(f'{name} {weight:g}' for name, weight in pairs)
+            rank_zero_info(f'class weights: {text}')
 
     def _adopt_statistics(self, datamodule: MultiModalDataModule) -> None:
         for modality, normalization in self.normalizations():
@@ -218,10 +229,11 @@ class MultiModalTrainingTask(WatchedTask):
         """Initialize the optimizer.
 
         Returns:
-            Adam over all parameters, without weight decay or schedule, as in the paper.
-            On the command line, --optimizer and --lr_scheduler replace it.
+            Adam over all parameters that are not frozen, without weight decay or
+            schedule, as in the paper. On the command line, --optimizer and
+            --lr_scheduler replace it.
         """
-        return self.adam(self.parameters())
+        return self.adam(p for p in self.parameters() if p.requires_grad)
 
     def adam(self, parameters: Iterable[Tensor] | Iterable[dict[str, Any]]) -> Adam:
         """Return Adam with the learning rate of the task.
@@ -341,8 +353,11 @@ class MultiModalTrainingTask(WatchedTask):
 
         Returns:
             int64 (B,).
+
+        Raises:
+            LabelError: If the labels are not one class for each sample.
         """
-        return batch['label'] if 'label' in batch else batch[f'label_{modality}']
+        return labels_of(batch, modality)
 
     def images_to_train(self, batch: Sample) -> dict[str, Tensor]:
         """Return the images of a training batch by modality.
@@ -394,7 +409,8 @@ class MultiModalTrainingTask(WatchedTask):
             checkpoint: The checkpoint.
 
         Raises:
-            CheckpointError: If it is from another network.
+            CheckpointError: If it is from another network, or training is resumed
+                with other frozen encoders.
             LabelError: If it has other classes than the data to train on, or does not
                 know a class of the data to evaluate.
             ModalityError: If it has other modalities.
@@ -415,6 +431,7 @@ class MultiModalTrainingTask(WatchedTask):
                 stacklevel=2,
             )
         self._check_network(checkpoint)
+        super().on_load_checkpoint(checkpoint)
 
     def _restore_classes(self, classes: Sequence[str]) -> None:
         if len(classes) != self.hparams['num_classes']:
