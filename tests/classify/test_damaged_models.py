@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -20,8 +21,9 @@ from torchgeo_discomkd.classify import load_predictor
 from torchgeo_discomkd.errors import ClassifierFileError, UserError
 from torchgeo_discomkd.files import CHECKSUM
 from torchgeo_discomkd.metadata import KEY
+from torchgeo_discomkd.models import FusionClassifier, load_classifier, save_classifier
 
-from ..export.classifiers import sar
+from ..export.classifiers import metadata, sar
 
 KINDS = ('safetensors', 'onnx', 'pt2')
 
@@ -204,33 +206,48 @@ def banded(values: dict[str, Any], count: Any, bands: Any) -> None:
         (lambda v: v.update(epoch=-1), r'wrong type: .*epoch'),
     ],
 )
-@pytest.mark.parametrize('kind', KINDS)
 def test_types_and_ranges(
     files: dict[str, Path],
     tmp_path: Path,
     change: Callable[[dict[str, Any]], Any],
     message: str,
-    kind: str,
 ) -> None:
-    path = described(files[kind], tmp_path / f'sar.{kind}', change)
+    path = described(files['safetensors'], tmp_path / 'sar.safetensors', change)
     with pytest.raises(ClassifierFileError, match=message):
         load_predictor(path, device='cpu')
 
 
-@pytest.mark.parametrize(
-    'model', ['vit_giant_patch14_dinov2', 'swin_tiny_patch4_window7_224']
-)
-def test_larger_network_takes_no_memory(
-    files: dict[str, Path], tmp_path: Path, model: str
+@pytest.mark.parametrize('kind', KINDS)
+def test_size_of_a_tile_in_all_kinds(
+    files: dict[str, Path], tmp_path: Path, kind: str
 ) -> None:
+    huge = described(
+        files[kind], tmp_path / f'sar.{kind}', lambda v: sized(v, [10**9, 10**9])
+    )
+    with pytest.raises(ClassifierFileError, match=r'wrong type: .*tile_size'):
+        load_predictor(huge, device='cpu')
+
+
+def test_larger_network_takes_no_memory(files: dict[str, Path], tmp_path: Path) -> None:
     # 9 GB of weights are described, but the file has 0.3 MB
     path = described(
         files['safetensors'],
         tmp_path / 'sar.safetensors',
-        lambda values: values.update(model=model),
+        lambda values: values.update(model='vit_giant_patch14_dinov2'),
     )
     with pytest.raises(ClassifierFileError, match=r'do not fit its .* differ'):
         load_predictor(path)
+
+
+def test_network_with_tensors_that_are_no_weights(tmp_path: Path) -> None:
+    network = (
+        FusionClassifier({'sar': 2}, 3, 'test_coatnet').eval().requires_grad_(False)
+    )
+    described = metadata(kind='fusion', head=None, model='test_coatnet')
+    path = tmp_path / 'sar.safetensors'
+    save_classifier(path, network, described)
+    images = torch.from_numpy(sar(2, size=(160, 160)))
+    torch.testing.assert_close(load_classifier(path)(images), network(images))
 
 
 def test_archive_that_unpacks_to_more(files: dict[str, Path], tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
+import shutil
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,8 +32,9 @@ MULTIPLE = replace(FUSION, model='test_resnet')
 CHANNELS = {'ms': 1, 'sar': 2}
 
 
-@pytest.fixture
+@pytest.fixture(scope='module')
 def network() -> DisCoMKDNetwork:
+    """Only for reading."""
     torch.manual_seed(0)
     network = DisCoMKDNetwork(CHANNELS, 3, 'test_resnet')
     for _ in range(3):  # running statistics that differ from the initial ones
@@ -46,10 +49,19 @@ def sar(network: DisCoMKDNetwork) -> DisentangledClassifier:
     return classifier
 
 
-@pytest.fixture
-def path(tmp_path: Path, network: DisCoMKDNetwork) -> Path:
-    path = tmp_path / 'run' / 'best' / 'sar.safetensors'
+@pytest.fixture(scope='module')
+def written(tmp_path_factory: pytest.TempPathFactory, network: DisCoMKDNetwork) -> Path:
+    path = tmp_path_factory.mktemp('run') / 'best' / 'sar.safetensors'
     save_classifier(path, sar(network), SINGLE, network.auxiliary_classifier)
+    return path
+
+
+@pytest.fixture
+def path(tmp_path: Path, written: Path) -> Path:
+    """A file to change, in a folder of its own."""
+    path = tmp_path / 'run' / 'best' / 'sar.safetensors'
+    path.parent.mkdir(parents=True)
+    shutil.copy(written, path)
     return path
 
 
@@ -139,7 +151,8 @@ def test_permissions_are_those_of_other_files(path: Path) -> None:
 def test_channels_last(tmp_path: Path, network: DisCoMKDNetwork, x: Tensor) -> None:
     path = tmp_path / 'sar.safetensors'
     expected = sar(network)(x)
-    save_classifier(path, sar(network).to(memory_format=torch.channels_last), SINGLE)
+    turned = deepcopy(sar(network)).to(memory_format=torch.channels_last)
+    save_classifier(path, turned, SINGLE)
     torch.testing.assert_close(load_classifier(path)(x), expected)
 
 

@@ -20,7 +20,7 @@ from ..errors import ClassifierFileError
 from ..files import CHECKSUM, check_sha256
 from ..metadata import KEY, ClassifierMetadata, Number
 from ..models import LoadedClassifier, restore_classifier
-from ..models.classifier_file import weights_sha256
+from ..models.tensor_file import weights_sha256
 from .properties import from_properties
 
 #: Paths in PyTorch's archive, below a folder of any name.

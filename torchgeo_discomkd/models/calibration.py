@@ -12,7 +12,8 @@ from torch import Tensor
 
 from ..errors import LabelError
 from ..metadata import ClassifierMetadata
-from .classifier_file import load_metadata, read_tensors, write_tensors
+from .classifier_file import load_metadata
+from .tensor_file import read_tensors, write_tensors
 
 #: Bounds of the search for a temperature.
 BOUNDS = (0.01, 100.0)

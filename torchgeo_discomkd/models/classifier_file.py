@@ -13,17 +13,15 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from ..errors import ClassifierFileError, NonFiniteError, UserError
-from ..files import CHECKSUM, check_sha256, sha256_of, write_atomically
 from ..metadata import KEY, ClassifierMetadata
 from .discomkd import DisentangledClassifier, Head
 from .finite import not_finite
 from .fusion import FusionClassifier
 from .modalities import check_present
+from .tensor_file import read_header, read_tensors, write_tensors
 
 #: Prefix of the auxiliary task classifier's tensors.
 AUXILIARY = 'auxiliary.'
@@ -166,59 +164,6 @@ def save_classifier(
     write_tensors(path, tensors, metadata)
 
 
-def write_tensors(
-    path: str | Path, tensors: Mapping[str, Tensor], metadata: ClassifierMetadata
-) -> None:
-    """Write a classifier file from tensors, with a checksum of them.
-
-    Args:
-        path: The file.
-        tensors: All tensors by name, contiguous, on the CPU.
-        metadata: Its metadata.
-
-    Raises:
-        OSError: If the file cannot be written.
-    """
-    text = metadata.to_json()
-    header = {KEY: text, CHECKSUM: weights_sha256(text, tensors)}
-    write_atomically(Path(path), save(dict(tensors), metadata=header))
-
-
-def read_tensors(path: str | Path) -> dict[str, Tensor]:
-    """Read all tensors of a classifier file and verify its checksum.
-
-    Args:
-        path: The file, whose metadata have been read.
-
-    Returns:
-        Tensors on the CPU by name.
-
-    Raises:
-        ClassifierFileError: If the checksum does not match.
-    """
-    header, tensors = _read_header(path), load_file(path)
-    found = weights_sha256(header[KEY], tensors)
-    check_sha256(path, header.get(CHECKSUM), found)
-    return tensors
-
-
-def weights_sha256(metadata: str, tensors: Mapping[str, Tensor]) -> str:
-    """Return the checksum of a classifier.
-
-    Args:
-        metadata: Its metadata as JSON.
-        tensors: Its tensors by name, on the CPU.
-
-    Returns:
-        SHA-256 of the metadata, and of names, types, shapes and numbers of the tensors.
-    """
-    parts = [('', metadata.encode())]
-    for name, tensor in tensors.items():
-        content = tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy()
-        parts.append((f'{name} {tensor.dtype} {tuple(tensor.shape)}', content))
-    return sha256_of(parts)
-
-
 def load_metadata(path: str | Path) -> ClassifierMetadata:
     """Read the metadata of a classifier file, not its weights.
 
@@ -245,32 +190,11 @@ def load_metadata(path: str | Path) -> ClassifierMetadata:
         >>> metadata.modalities['sar'].bands
         ('B1', 'B2')
     """
-    header = _read_header(path)
+    header = read_header(path)
     try:
         return ClassifierMetadata.from_json(header[KEY])
     except ClassifierFileError as error:
         raise ClassifierFileError(f'{path}: {error}') from error
-
-
-def _read_header(path: str | Path) -> dict[str, str]:
-    if not Path(path).is_file():
-        raise ClassifierFileError(
-            f'{path}: there is no such file. Training writes best/<name>.safetensors.'
-        )
-    try:
-        with safe_open(path, framework='pt') as file:
-            header = file.metadata() or {}
-    except (OSError, SafetensorError) as error:
-        raise ClassifierFileError(
-            f'{path} is not a safetensors file, or it is truncated ({error}): give a '
-            'classifier file, best/<modality>.safetensors of a run, or copy it again.'
-        ) from error
-    if KEY not in header:
-        raise ClassifierFileError(
-            f'{path} was not written by torchgeo_discomkd: give a classifier file, '
-            'best/<modality>.safetensors of a run.'
-        )
-    return header
 
 
 def load_classifier(path: str | Path) -> LoadedClassifier:
@@ -351,8 +275,11 @@ def _empty(
     Its form is compared before it takes any memory. Without random weights, which take
     longest, it is also ready earlier.
     """
-    with torch.device('meta'):
-        classifier = _build(metadata)
+    try:
+        with torch.device('meta'):
+            classifier = _build(metadata)
+    except RuntimeError:  # a network that computes with its tensors when it is built
+        classifier = _build_anew(metadata)
     expected = {k: v.shape for k, v in classifier.state_dict().items()}
     names = sorted(expected.keys() | shapes.keys())
     if other := [k for k in names if expected.get(k) != shapes.get(k)]:
@@ -361,11 +288,17 @@ def _empty(
             f'{len(other)} differ, the first is {name!r} of shape {shapes.get(name)} '
             f'instead of {expected.get(name)}.'
         )
-    if len(list(classifier.buffers())) + len(list(classifier.parameters())) == len(
-        expected
-    ):
-        return classifier.to_empty(device='cpu')
-    # some networks compute tensors that are not part of their weights
+    tensors = [*classifier.parameters(), *classifier.buffers()]
+    if len(tensors) > len(expected):
+        # some networks compute tensors that are not part of their weights
+        return _build_anew(metadata)
+    return classifier.to_empty(device='cpu')
+
+
+def _build_anew(
+    metadata: ClassifierMetadata,
+) -> DisentangledClassifier | FusionClassifier:
+    # a new network draws random weights: keep the caller's generator as it was
     with torch.random.fork_rng(devices=[]):
         return _build(metadata)
 
