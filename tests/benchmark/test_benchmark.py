@@ -141,6 +141,7 @@ def two_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / 'results'
 
 
+@pytest.mark.slow
 def test_runs_have_seeds_and_splits_of_their_own(two_runs: Path) -> None:
     frame = read(two_runs)
     assert sorted(set(zip(frame.run, frame.seed, strict=True))) == [(0, 3), (1, 4)]
@@ -180,6 +181,7 @@ def test_killed_and_restarted_equals_uninterrupted(
     pd.testing.assert_frame_equal(interrupted, read(folder))
 
 
+@pytest.mark.slow
 def test_a_training_stopped_in_its_first_epoch_is_redone(two_runs: Path) -> None:
     assert load_file(two_runs / LEFTOVER)
 
@@ -216,6 +218,7 @@ def killed(args: dict[str, Any]) -> LightningCLI:
     return fit(args)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason='needs two cores')
 def test_jobs_give_the_same_rows_and_may_be_killed(
     two_runs: Path, write_config: WriteConfig, tmp_path: Path

@@ -187,6 +187,7 @@ def test_scores_do_not_change_and_predictions_are_calibrated(
     torch.testing.assert_close(probabilities, expected)
 
 
+@pytest.mark.slow
 def test_resumed_run_starts_from_the_logits(fit: Callable[..., Path]) -> None:
     whole = fit(name='whole', epochs=2)
     parts = fit(name='parts', epochs=1)

@@ -440,7 +440,10 @@ class TestCheckpoint:
         with pytest.raises(ClassifierFileError, match='not a checkpoint of torchgeo_d'):
             load_predictor(path)
 
-    @pytest.mark.parametrize('channels', [{'sar': 2}, {'ms': 13, 'sar': 2}])
+    @pytest.mark.parametrize(
+        'channels',
+        [pytest.param({'sar': 2}, marks=pytest.mark.slow), {'ms': 13, 'sar': 2}],
+    )
     def test_fusion(self, tmp_path: Path, channels: dict[str, int]) -> None:
         options = ['--data.paired', 'true', '--model.in_channels', json.dumps(channels)]
         folder = fit(tmp_path, 'FusionClassification', *options)

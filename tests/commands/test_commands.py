@@ -9,6 +9,7 @@ from importlib.metadata import entry_points
 import pytest
 
 from torchgeo_discomkd import __version__
+from torchgeo_discomkd.__main__ import main as guarded_main
 from torchgeo_discomkd.benchmark import BenchmarkConfig
 from torchgeo_discomkd.commands import COMMANDS, main
 from torchgeo_discomkd.commands.benchmark import EPILOG
@@ -42,7 +43,7 @@ def test_python_m() -> None:
 
 def test_console_script() -> None:
     [script] = entry_points(group='console_scripts', name='discomkd')
-    assert script.load() is main
+    assert script.load() is guarded_main
 
 
 @pytest.mark.parametrize('command', ['', *(c for c in COMMANDS if c not in LIGHTNINGS)])

@@ -80,7 +80,8 @@ def data_arguments(name: str, tmp_path: Path) -> list[str]:
 @pytest.mark.parametrize(
     'name',
     [
-        *('EuroSATMSSAR', 'PairedFolders'),
+        'PairedFolders',
+        pytest.param('EuroSATMSSAR', marks=pytest.mark.slow),
         pytest.param('PairedArrays', marks=pytest.mark.slow),
         # EuroSATMSSAR on tiles that are simulated first
         pytest.param('SimulatedMSSAR', marks=pytest.mark.slow),

@@ -257,6 +257,7 @@ def test_nothing_is_overwritten(
     assert existing.read_text() == 'mine'
 
 
+@pytest.mark.slow
 def test_imported_classifiers_are_scored_on_the_arrays_of_the_released_code(
     weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -377,7 +377,16 @@ except OutputError as error:
 
 
 @pytest.mark.parametrize(
-    ('suffix', 'limit'), [('.parquet', 1000), *((suffix, 9000) for suffix in SUFFIXES)]
+    ('suffix', 'limit'),
+    [
+        ('.parquet', 1000),
+        *(
+            pytest.param(
+                suffix, 9000, marks=() if suffix == '.csv' else pytest.mark.slow
+            )
+            for suffix in SUFFIXES
+        ),
+    ],
 )
 def test_full_disk(tmp_path: Path, suffix: str, limit: int) -> None:
     path = tmp_path / f'tiles{suffix}'

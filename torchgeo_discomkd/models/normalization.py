@@ -11,6 +11,9 @@ from torch import Tensor, nn
 
 from ..errors import BandError
 
+# not infinite: the difference of two infinities is NaN, and callbacks average buffers
+LOWEST, HIGHEST = torch.finfo(torch.float32).min, torch.finfo(torch.float32).max
+
 
 class Normalization(nn.Module):
     """Fill missing pixels, clip, subtract and divide, band by band.
@@ -46,8 +49,8 @@ class Normalization(nn.Module):
         """
         super().__init__()
         self.register_buffer('fill', torch.zeros(in_channels))
-        self.register_buffer('low', torch.full((in_channels,), -torch.inf))
-        self.register_buffer('high', torch.full((in_channels,), torch.inf))
+        self.register_buffer('low', torch.full((in_channels,), LOWEST))
+        self.register_buffer('high', torch.full((in_channels,), HIGHEST))
         self.register_buffer('shift', torch.zeros(in_channels))
         self.register_buffer('scale', torch.ones(in_channels))
 
@@ -85,8 +88,8 @@ class Normalization(nn.Module):
             )
         )
         self.fill.copy_(mean_)
-        self.low.fill_(-torch.inf)
-        self.high.fill_(torch.inf)
+        self.low.fill_(LOWEST)
+        self.high.fill_(HIGHEST)
         match kind:
             case 'standardize':
                 self.shift.copy_(mean_)

@@ -3,6 +3,7 @@
 
 """Tensors and texts of a classifier file, and the checksum of both."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -64,7 +65,18 @@ def write_tensors(
     """
     text = metadata.to_json()
     header = {KEY: text, CHECKSUM: weights_sha256(text, tensors)}
-    write_atomically(Path(path), save(dict(tensors), metadata=header))
+    write_atomically(Path(path), _sorted_header(save(dict(tensors), metadata=header)))
+
+
+def _sorted_header(content: bytes) -> bytes:
+    """Sort the metadata, whose order is random, so that equal files are equal."""
+    size = int.from_bytes(content[:8], 'little')
+    header = json.loads(content[8 : 8 + size])
+    header['__metadata__'] = dict(sorted(header['__metadata__'].items()))
+    text = json.dumps(header, separators=(',', ':')).encode()
+    # tensors begin at a multiple of 8
+    text += b' ' * (-len(text) % 8)
+    return len(text).to_bytes(8, 'little') + text + content[8 + size :]
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:

@@ -114,7 +114,7 @@ def write_table(
             colors = dict(zip(classes, class_colors(classes), strict=True))
             colors[UNCERTAIN] = UNCERTAIN_COLOR
             style = polygon_style('label', colors, rest='no label')
-            add_layer_style(path, LAYER, GEOMETRY, style)
+            add_layer_style(path, LAYER, style)
         case '.geojson':
             _write_layer(
                 path, 'GeoJSON', tables, schema, crs, {'DESCRIPTION': metadata}

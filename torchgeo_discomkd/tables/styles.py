@@ -78,13 +78,12 @@ def _fill(color: Color) -> dict[str, str]:
     return {'color': ','.join(map(str, (*color, 255))), 'style': 'solid'}
 
 
-def add_layer_style(path: Path, layer: str, geometry: str, style: str) -> None:
+def add_layer_style(path: Path, layer: str, style: str) -> None:
     """Make a style the default of a layer, as 'Save style in database' of QGIS does.
 
     Args:
         path: GeoPackage without styles.
         layer: Name of its layer.
-        geometry: Name of the column of geometries.
         style: The style as XML.
 
     Raises:
@@ -98,7 +97,8 @@ def add_layer_style(path: Path, layer: str, geometry: str, style: str) -> None:
         'f_table_catalog': '',
         'f_table_schema': '',
         'f_table_name': layer,
-        'f_geometry_column': geometry,
+        # QGIS finds the style by this name, which the writer chose
+        'f_geometry_column': pyogrio.read_info(path, layer=layer)['geometry_name'],
         'styleName': 'classes',
         'styleQML': style,
         'styleSLD': '',

@@ -52,7 +52,7 @@ class Step:
         text = text or f'the sum of its terms is {self.loss.item()}'
         if modalities:
             text += f'; so are logits of {", ".join(modalities)}'
-        where = f'step {self.number} (epoch {self.epoch + 1}, batch {self.batch + 1})'
+        where = f'step {self.number} (epoch {self.epoch}, batch {self.batch})'
         return f'{where}: {text}'
 
 

@@ -93,7 +93,7 @@ class WatchedTask(MonitoredTask):
         if step and step != self._weights_checked:
             if wrong := not_finite(self):
                 raise NonFiniteError(
-                    f'after step {step - 1} (epoch {self.current_epoch + 1}), weights '
+                    f'after step {step - 1} (epoch {self.current_epoch}), weights '
                     f'are not finite: {", ".join(wrong[:3])} and {len(wrong)} in all. '
                     f'{self._advice()}'
                 )
@@ -174,7 +174,7 @@ class WatchedTask(MonitoredTask):
             if wrong:
                 raise NonFiniteError(
                     f'{", ".join(wrong)} are not finite in epoch '
-                    f'{self.current_epoch + 1}, although all weights are: an image of '
+                    f'{self.current_epoch}, although all weights are: an image of '
                     'the validation split has values that the classifier cannot take. '
                     'Mark them as missing, or remove the image.'
                 )

@@ -68,7 +68,7 @@ def write_polygons(
             raise OSError(str(error)) from error
         colors = dict(zip(legend.names, legend.colors, strict=True))
         style = polygon_style('class', colors, rest=None)
-        add_layer_style(output, _LAYER, _GEOMETRY, style)
+        add_layer_style(output, _LAYER, style)
 
 
 def _trace(
