@@ -432,7 +432,7 @@ def test_a_replayed_step_that_is_not_finite_is_found_later(
     monkeypatch.setattr(f'{__name__}.loader', partial(loader, batch_size=2))
     spoil = Spoil()
     with pytest.raises(
-        NonFiniteError, match=r'step 7 \(epoch 2, batch 3\): .*loss is nan.*of sar'
+        NonFiniteError, match=r'step 7 \(epoch 1, batch 2\): .*loss is nan.*of sar'
     ):
         fit(discomkd(), spoil)
     assert spoil.replays > 3

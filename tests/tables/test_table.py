@@ -159,7 +159,8 @@ def test_geopackage_is_one_layer_of_one_type(tmp_path: Path) -> None:
 def test_geopackage_has_the_colours_of_maps(tmp_path: Path) -> None:
     path = write(tmp_path / 'tiles.gpkg')
     [style] = read_styles(path)
-    assert (style['f_table_name'], style['f_geometry_column']) == ('tiles', 'geometry')
+    column = pyogrio.read_info(path, layer='tiles')['geometry_name']
+    assert (style['f_table_name'], style['f_geometry_column']) == ('tiles', column)
     assert style['useAsDefault'] == 1
     colors = polygon_colors(style['styleQML'], 'label')
     assert [colors.pop(name) for name in CLASSES] == list(class_colors(CLASSES))

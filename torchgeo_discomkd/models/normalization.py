@@ -107,6 +107,11 @@ class Normalization(nn.Module):
                     f"normalization='{kind}': use 'standardize', 'percentile', 'none'."
                 )
 
+    @property
+    def clips(self) -> Tensor:
+        """Whether the values of each band are clipped from below, bool (C,)."""
+        return self.low > LOWEST
+
     def forward(self, x: Tensor) -> Tensor:
         """Normalise a batch of raw images.
 

@@ -453,5 +453,5 @@ class Distillation(FusionClassification):
 def _deviation(normalization: Normalization) -> Tensor:
     """Return about one standard deviation of each band."""
     # from the 2nd to the 98th percentile it is four of them
-    by_percentiles = normalization.low.isfinite()
+    by_percentiles = normalization.clips
     return normalization.scale / torch.where(by_percentiles, 4, 1)
