@@ -186,6 +186,7 @@ def test_a_training_stopped_in_its_first_epoch_is_redone(two_runs: Path) -> None
     assert load_file(two_runs / LEFTOVER)
 
 
+@pytest.mark.slow
 def test_a_failure_is_listed_and_tried_again(
     write_config: WriteConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -185,6 +185,7 @@ def test_resumed_run_equals_an_uninterrupted_one(
     assert len(list(parts.glob('metrics/*/metrics.csv'))) == 2
 
 
+@pytest.mark.slow
 def test_resumed_run_keeps_a_better_classifier(trained: Path) -> None:
     folder = trained
     checkpoint = last(folder)

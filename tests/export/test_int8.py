@@ -185,6 +185,7 @@ class TestRefused:
         with pytest.raises(SettingError, match='exists: choose another name'):
             self.export(sar_file, int8.path, int8.calibration)
 
+    @pytest.mark.slow
     def test_useless_calibration(
         self, student_file: Path, int8: Quantized, tmp_path: Path
     ) -> None:
