@@ -121,6 +121,8 @@ def test_the_mean_over_batches_is_that_of_all() -> None:
         total / criterion.count(labels), criterion(logits, labels)
     )
     assert criterion.count(labels) == 2 + 1 + 5
+    # sums of many batches go on growing in half precision, too
+    assert criterion.to(torch.bfloat16).count(labels).dtype == torch.float32
 
 
 def test_a_state_dict_does_not_change() -> None:

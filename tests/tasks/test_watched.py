@@ -199,3 +199,10 @@ def test_the_end_of_fit_tells_what_learned_nothing(
     with caplog.at_level(logging.INFO, 'lightning.pytorch'):
         fit_pairs('--model.lr', '0', '--trainer.limit_train_batches', '1', epochs=3)
     assert 'No better than guessing in any of 3 epochs' in caplog.text
+
+
+def test_a_term_without_weight_has_no_level_of_guessing() -> None:
+    task = DisCoMKD({'ms': 3, 'sar': 2}, 2, model='test_resnet', adversarial_weight=0.0)
+    assert set(task.chance_levels()) == {
+        *('classification_loss', 'modality_loss', 'auxiliary_loss')
+    }

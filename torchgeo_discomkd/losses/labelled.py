@@ -90,7 +90,8 @@ class LabelledCrossEntropy(nn.Module):
             Sum of the weights of all labelled samples, a scalar; without class weights
             their number.
         """
-        return counts_of(labels, self.weight).sum()
+        # in half precision, sums of many batches would not grow any more
+        return counts_of(labels, self.weight).sum(dtype=torch.float32)
 
 
 def _check_weights(weights: Sequence[float], num_classes: int | None) -> None:

@@ -110,7 +110,8 @@ class Normalization(nn.Module):
     @property
     def clips(self) -> Tensor:
         """Whether the values of each band are clipped from below, bool (C,)."""
-        return self.low > LOWEST
+        # averaging may have rounded the limit
+        return self.low > LOWEST / 2
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise a batch of raw images.

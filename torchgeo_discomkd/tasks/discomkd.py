@@ -320,7 +320,10 @@ class DisCoMKD(GuidedTask):
         return loss, log
 
     def chance_levels(self) -> dict[str, float]:
-        """Return the terms of Eq. 7 that equal probabilities give, by name."""
+        """Return the terms of Eq. 7 that equal probabilities give, by name.
+
+        A term with weight 0 is left out: nothing learns from it.
+        """
         count, classes = len(self.modalities), self.hparams['num_classes']
         scores = {m: torch.zeros(1, count) for m in self.modalities}
         logits = {m: torch.zeros(1, classes) for m in self.modalities}
@@ -338,7 +341,11 @@ class DisCoMKD(GuidedTask):
                 'modality': modality_loss(scores, scores),
                 'auxiliary': auxiliary_loss(logits, logits, labels),
             }
-        return {f'{name}_loss': float(term) for name, term in terms.items()}
+        return {
+            f'{name}_loss': float(term)
+            for name, term in terms.items()
+            if self.hparams[f'{name}_weight']
+        }
 
     def term_names(self) -> list[str]:
         """Return the names of the scalars that :meth:`objective` returns."""

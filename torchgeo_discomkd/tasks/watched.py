@@ -207,6 +207,12 @@ class WatchedTask(MonitoredTask):
         super().on_save_checkpoint(checkpoint)
         self.check_finite()
 
+    def on_fit_start(self) -> None:
+        """Forget an earlier training of the same task."""
+        super().on_fit_start()
+        self._weights_checked = None
+        self._history = LossHistory()
+
     def on_fit_end(self) -> None:
         """Say which terms learned nothing, and whether the training diverges."""
         super().on_fit_end()
