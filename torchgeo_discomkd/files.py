@@ -10,7 +10,7 @@ import re
 import shutil
 import tempfile
 import warnings
-from collections.abc import Buffer, Generator, Iterable
+from collections.abc import Buffer, Callable, Generator, Iterable
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -124,7 +124,8 @@ def _lock(file: Path, path: Path) -> Generator[None]:
     from filelock import FileLock, Timeout
 
     missing = [p for p in file.parents if not p.exists()]
-    lock = FileLock(file, timeout=0)
+    # without locks of the system it would take a file that outlives a killed process
+    lock = FileLock(file, timeout=0, fallback_to_soft=False)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
@@ -133,7 +134,7 @@ def _lock(file: Path, path: Path) -> Generator[None]:
             f'{path} is being written by another process: wait for it, or choose '
             'another name.'
         ) from error
-    except (NotImplementedError, OSError) as error:
+    except OSError as error:
         # if nothing can be written there, writing says so
         if file.parent.is_dir() and os.access(file.parent, os.W_OK):
             warnings.warn(
@@ -220,7 +221,9 @@ def refuse_existing(
 
 
 @contextmanager
-def partial_folder(path: Path) -> Generator[Path]:
+def partial_folder(
+    path: Path, keep: Callable[[], bool] = lambda: False
+) -> Generator[Path]:
     """Make a folder next to a result, for its parts, and remove it afterwards.
 
     The name of the folder begins with that of the result and ends in '.partial': a
@@ -228,6 +231,7 @@ def partial_folder(path: Path) -> Generator[Path]:
 
     Args:
         path: The result; its folder is created if needed.
+        keep: Returns at the end whether the parts are still needed.
 
     Yields:
         The folder.
@@ -243,7 +247,8 @@ def partial_folder(path: Path) -> Generator[Path]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        if not keep():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

@@ -3,6 +3,8 @@
 
 """Short forms of the scripts that kill commands and start them twice."""
 
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -141,11 +143,22 @@ def test_a_death_releases_and_the_next_run_cleans_up(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_a_file_system_without_locks_is_named(tmp_path: Path) -> None:
-    # a folder in place of the file cannot be locked
-    (tmp_path / '.x.csv.lock').mkdir()
+@pytest.mark.parametrize('supported', [True, False])
+def test_a_file_system_without_locks_is_named(
+    tmp_path: Path, supported: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if supported:
+        # a folder in place of the file cannot be locked
+        (tmp_path / '.x.csv.lock').mkdir()
+    else:
+
+        def flock(*args: object) -> None:
+            raise OSError(errno.ENOSYS, 'Function not implemented')
+
+        monkeypatch.setattr(fcntl, 'flock', flock)
     with (
         pytest.warns(UserWarning, match='cannot be locked'),
         only_writer(tmp_path / 'x.csv'),
     ):
-        pass
+        # nothing that would outlive this process
+        assert supported or not any(p.read_bytes() for p in tmp_path.iterdir())

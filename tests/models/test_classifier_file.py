@@ -24,6 +24,7 @@ from torchgeo_discomkd.models import (
     load_metadata,
     save_classifier,
 )
+from torchgeo_discomkd.models.tensor_file import write_tensors
 
 from ..test_metadata import FUSION, METADATA, MS
 
@@ -97,6 +98,26 @@ def test_file_holds_one_modality_only(path: Path, network: DisCoMKDNetwork) -> N
     assert auxiliary == {'auxiliary.weight', 'auxiliary.bias'}
     assert set(tensors) - auxiliary == set(classifier.state_dict())
     assert [f.name for f in path.parent.iterdir()] == ['sar.safetensors']
+
+
+@pytest.mark.parametrize(
+    'shapes',
+    [
+        {'weight': (3,), 'bias': (3,)},
+        {'weight': (2**33, 0), 'bias': (0,)},
+        {'weight': (3, 48), 'bias': (2,)},
+        {'weight': (3, 48), 'bias': (3,), 'more': (1,)},
+        {'bias': (3,)},
+    ],
+)
+def test_auxiliary_of_another_form(
+    path: Path, shapes: dict[str, tuple[int, ...]]
+) -> None:
+    tensors = {k: v for k, v in load_file(path).items() if not k.startswith('aux')}
+    tensors |= {f'auxiliary.{k}': torch.zeros(shape) for k, shape in shapes.items()}
+    write_tensors(path, tensors, SINGLE)
+    with pytest.raises(ClassifierFileError, match='the auxiliary classifier has'):
+        load_classifier(path)
 
 
 def test_without_auxiliary(tmp_path: Path, network: DisCoMKDNetwork, x: Tensor) -> None:

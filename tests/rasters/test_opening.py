@@ -1,6 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
+import os
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ from rasterio.errors import NotGeoreferencedWarning
 
 from tests.fakes import write_tile
 from torchgeo_discomkd.rasters.finding import find_images
-from torchgeo_discomkd.rasters.opening import many_threads
+from torchgeo_discomkd.rasters.opening import many_threads, open_raster
 from torchgeo_discomkd.rasters.tiles import TileSpec, read_tile
 
 DELAY = 0.1
@@ -68,3 +69,20 @@ def test_filters_are_restored(tmp_path: Path) -> None:
         warnings.simplefilter('error')
         with pytest.raises(NotGeoreferencedWarning):
             rasterio.open(tmp_path / 'a.tif')
+
+
+def test_a_name_that_is_not_utf8_keeps_its_sidecars(tmp_path: Path) -> None:
+    write_tile(tmp_path / 'a.tif', DB)
+    named = Path(os.fsdecode(os.fsencode(tmp_path) + b'/s1_VH_\xe9.tif'))
+    (tmp_path / 'a.tif').rename(named)
+    text = (
+        '<PAMDataset><Metadata><MDI key="UNIT">dB</MDI></Metadata>'
+        '<PAMRasterBand band="1"><NoDataValue>7</NoDataValue></PAMRasterBand>'
+        '</PAMDataset>'
+    )
+    Path(f'{named}.aux.xml').write_text(text)
+    with open_raster(named) as file:
+        assert file.nodatavals[0] == 7
+        assert Path(file.name).name == 's1_VH__.tif'
+        assert np.array_equal(file.read(), DB)
+    assert {path.suffix for path in tmp_path.iterdir()} == {'.tif', '.xml'}

@@ -94,7 +94,11 @@ def test_disguised_files_are_not_followed(tmp_path: Path, host: Source) -> None:
 
 
 @pytest.mark.parametrize(
-    'kind', ['ovr', 'OVR', 'msk', 'aux.xml', 'metadata', 'aux', 'msk.ovr']
+    'kind',
+    [
+        *('ovr', 'OVR', 'msk', 'msk.ovr', 'aux', 'aux.xml', 'metadata'),
+        *('aux.xml lower', 'metadata lower'),
+    ],
 )
 @pytest.mark.parametrize('remote', [True, False])
 def test_files_next_to_it_lead_nowhere(
@@ -104,14 +108,18 @@ def test_files_next_to_it_lead_nowhere(
     source = host(kind) if remote else f'{tmp_path}/secret.tif'
     path = tmp_path / 'tiles' / 'a.tif'
     write_tile(path, DB)
-    if kind == 'aux.xml':
+    # GDAL finds both
+    key, domain = 'OVERVIEW_FILE', 'OVERVIEWS'
+    if kind.endswith('lower'):
+        key, domain = key.lower(), domain.lower()
+    if kind.startswith('aux.xml'):
         (path.parent / 'a.tif.aux.xml').write_text(
-            '<PAMDataset><Metadata domain="OVERVIEWS">'
-            f'<MDI key="OVERVIEW_FILE">{source}</MDI></Metadata></PAMDataset>'
+            f'<PAMDataset><Metadata domain="{domain}">'
+            f'<MDI key="{key}">{source}</MDI></Metadata></PAMDataset>'
         )
-    elif kind == 'metadata':
+    elif kind.startswith('metadata'):
         with rasterio.open(path, 'r+') as file:
-            file.update_tags(ns='OVERVIEWS', OVERVIEW_FILE=source)
+            file.update_tags(ns=domain, **{key: source})
     elif kind == 'aux':
         (path.parent / 'a.aux').write_text(f'EHFA_HEADER_TAG{vrt(source)}')
         (path.parent / 'a.tfw').write_text('10\n0\n0\n-10\n500005\n4999995\n')

@@ -223,7 +223,12 @@ def test_frozen_encoders_of_other_tasks(kind: str, weights: str, teacher: str) -
     assert not any(e.training for _, e in task.encoders())
 
 
-def test_replayed_steps_are_the_same() -> None:
+def test_replayed_steps_are_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # without a logger, the run folder is below the current one
+    monkeypatch.chdir(tmp_path)
+
     def create() -> DisCoMKD:
         torch.manual_seed(0)
         options = {**OPTIONS, 'freeze_backbone': {'sar': True}}

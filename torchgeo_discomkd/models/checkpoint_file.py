@@ -21,7 +21,7 @@ from ..metadata import Count, Name, Number
 #: asks for more than tensors.
 UNREADABLE = (
     *(ArithmeticError, AssertionError, AttributeError, EOFError, LookupError),
-    *(NotImplementedError, OSError, RuntimeError, TypeError, ValueError),
+    *(OSError, RuntimeError, TypeError, ValueError),
     *(pickle.UnpicklingError, struct.error, zipfile.BadZipFile, zlib.error),
 )
 

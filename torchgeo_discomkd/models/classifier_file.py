@@ -318,6 +318,14 @@ def _build(metadata: ClassifierMetadata) -> DisentangledClassifier | FusionClass
 
 
 def _linear(tensors: Mapping[str, Tensor]) -> nn.Linear:
+    shapes = {k.removeprefix(AUXILIARY): tuple(v.shape) for k, v in tensors.items()}
+    match shapes:
+        case {'weight': (outputs, inputs), 'bias': (biases,)} if (
+            len(shapes) == 2 and outputs == biases and inputs
+        ):
+            pass
+        case _:
+            raise _unfit(ValueError(f'the auxiliary classifier has {shapes}.'))
     try:
         weight = tensors[f'{AUXILIARY}weight']
         with torch.random.fork_rng(devices=[]):
@@ -325,7 +333,7 @@ def _linear(tensors: Mapping[str, Tensor]) -> nn.Linear:
         linear.load_state_dict(
             {k.removeprefix(AUXILIARY): v for k, v in tensors.items()}
         )
-    except (KeyError, RuntimeError) as error:
+    except RuntimeError as error:
         raise _unfit(error) from error
     return linear
 

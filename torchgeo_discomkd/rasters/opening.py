@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import rasterio
@@ -19,10 +19,10 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import DatasetReader
 
 from ..errors import CorruptFileError, UserError
+from .aliases import utf8_name
 from .trust import (
     allowed_drivers,
     check_regular,
-    driver_of,
     find_sidecars,
     images_among,
     is_virtual,
@@ -121,10 +121,10 @@ def open_raster(path: str | Path) -> Generator[DatasetReader]:
     with ExitStack() as stack:
         with reading(path):
             stack.enter_context(rasterio.Env(**_GDAL_OPTIONS | _lookup(str(path))))
-            source = stack.enter_context(_source(str(path)))
-            file = stack.enter_context(_open(source, str(path)))
+            name = stack.enter_context(utf8_name(str(path)))
+            file = stack.enter_context(_open(name))
             if allowed_drivers(str(path)) is not None:
-                refuse_references(file)
+                refuse_references(file, path)
         try:
             yield file
         except Exception as error:
@@ -215,30 +215,16 @@ def _checked_sidecars(path: str) -> list[str]:
     return sidecars
 
 
-@contextmanager
-def _source(path: str) -> Generator[str | BinaryIO]:
-    """Yield what rasterio can open: it only takes names that are UTF-8."""
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        with Path(path).open('rb') as file:
-            yield file
-    else:
-        yield path
-
-
-def _open(source: str | BinaryIO, path: str) -> DatasetReader:
+def _open(path: str) -> DatasetReader:
     if _silent:
-        return _open_as_allowed(source, path)
+        return _open_as_allowed(path)
     with _FILTERS, warnings.catch_warnings():
         warnings.simplefilter('ignore', NotGeoreferencedWarning)
-        return _open_as_allowed(source, path)
+        return _open_as_allowed(path)
 
 
-def _open_as_allowed(source: str | BinaryIO, path: str) -> DatasetReader:
+def _open_as_allowed(path: str) -> DatasetReader:
     drivers = allowed_drivers(path)
-    if not isinstance(source, str):
-        return rasterio.open(source, driver=drivers and driver_of(path))
     if is_virtual(path):
         # only this function finds the credentials for a host, and it takes one driver
         return rasterio.open(path, driver=drivers and drivers[0])

@@ -7,7 +7,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 from rasterio.io import DatasetReader
 
@@ -69,12 +69,7 @@ def allowed_drivers(path: str) -> list[str] | None:
         return None
     if not is_virtual(path):
         return ['GTiff', 'PNG', 'JPEG']
-    return [driver_of(path)]
-
-
-def driver_of(path: str) -> str:
-    """Return the driver of GDAL that the suffix of an image asks for."""
-    return {'.png': 'PNG', '.jpg': 'JPEG', '.jpeg': 'JPEG'}.get(_suffix(path), 'GTiff')
+    return [{'.png': 'PNG', '.jpg': 'JPEG', '.jpeg': 'JPEG'}.get(suffix, 'GTiff')]
 
 
 def is_image_name(path: str) -> bool:
@@ -144,18 +139,21 @@ def refuse_disguised(path: str) -> None:
                     )
 
 
-def refuse_references(file: DatasetReader) -> None:
+def refuse_references(file: DatasetReader, path: str | Path) -> None:
     """Refuse an image whose metadata name another file or host for its overviews.
 
     Args:
         file: The image.
+        path: Its path, for the message.
 
     Raises:
         CorruptFileError: If they do.
     """
-    if other := file.tags(ns='OVERVIEWS').get('OVERVIEW_FILE'):
+    # GDAL does not distinguish upper and lower case
+    tags = {key.upper(): tag for key, tag in file.tags(ns='OVERVIEWS').items()}
+    if other := tags.get('OVERVIEW_FILE'):
         raise CorruptFileError(
-            f'{file.name} takes its overviews from another file, {other}, which is not '
+            f'{path} takes its overviews from another file, {other}, which is not '
             'read: copy it with "gdal_translate -co COPY_SRC_OVERVIEWS=NO", or remove '
             'OVERVIEW_FILE from the metadata.'
         )

@@ -13,7 +13,7 @@ from torchgeo_discomkd.classify.scene.outputs import (
     clear_outputs,
 )
 from torchgeo_discomkd.classify.scene.replacing import list_path, replace_together
-from torchgeo_discomkd.errors import OutputInUseError
+from torchgeo_discomkd.errors import OutputError, OutputInUseError
 from torchgeo_discomkd.files import only_writer, partial_folder
 
 #: Two for the list, two removals, the moves of four files, and the end of the list.
@@ -97,7 +97,9 @@ def test_an_interrupt_does_not_leave_half(
 ) -> None:
     outputs = SceneOutputs(tmp_path / 'map.tif', None, None)
     files = [outputs.confidence, outputs.classes]
-    parts = {path: tmp_path / f'{path.stem}.part' for path in files}
+    folder = tmp_path / 'map.tif.abcdefgh.partial'
+    folder.mkdir()
+    parts = {path: folder / f'{path.stem}.part' for path in files}
     for path in (*files, *parts.values()):
         path.write_text(path.suffix)
     with monkeypatch.context() as patch:
@@ -112,7 +114,70 @@ def test_an_interrupt_does_not_leave_half(
         with pytest.raises(KeyboardInterrupt):
             replace_together(outputs.classes, parts, [])
     assert {path.read_text() for path in files} == {'.part'}
-    assert sorted(tmp_path.iterdir()) == sorted(files)
+    assert sorted(tmp_path.iterdir()) == sorted([*files, folder])
+
+
+@pytest.mark.parametrize(
+    'text',
+    [
+        '',
+        (
+            '{"remove": ["../mine.txt"], '
+            '"move": [["map.tif.abcdefgh.partial/a", "map.tif"]]}'
+        ),
+        '{"remove": [], "move": [["../mine.txt", "map.tif"]]}',
+        '{"remove": [], "move": [["map.tif.abcdefgh.partial/a", "../mine.txt"]]}',
+        '{"remove": 3, "move": []}',
+    ],
+)
+def test_a_list_that_is_damaged_or_of_a_stranger(tmp_path: Path, text: str) -> None:
+    mine = tmp_path / 'mine.txt'
+    mine.write_text('mine')
+    outputs = SceneOutputs(tmp_path / 'maps' / 'map.tif', None, None)
+    part = outputs.classes.with_name('map.tif.abcdefgh.partial') / 'a'
+    part.parent.mkdir(parents=True)
+    part.write_text('new')
+    outputs.classes.write_text('old')
+    list_path(outputs.classes).write_text(text)
+    with pytest.warns(UserWarning, match='damaged or names files that do not belong'):
+        clear_outputs(outputs)
+    assert mine.read_text() == 'mine'
+    assert outputs.classes.read_text() == 'old'
+    assert list(outputs.classes.parent.iterdir()) == [outputs.classes]
+
+
+def test_an_error_between_the_moves_keeps_the_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outputs = SceneOutputs(tmp_path / 'map.tif', None, None)
+    files = [outputs.confidence, outputs.classes]
+    for path in files:
+        path.write_text('old')
+    begun = list_path(outputs.classes)
+    with monkeypatch.context() as patch:
+        original = Path.replace
+
+        def replace(path: Path, target: Path) -> Path:
+            if target == outputs.confidence:
+                raise PermissionError(13, 'somebody else holds it')
+            return original(path, target)
+
+        patch.setattr(Path, 'replace', replace)
+        with (
+            pytest.raises(OutputError, match='somebody else'),
+            partial_folder(outputs.classes, begun.exists) as folder,
+        ):
+            parts = {path: folder / path.name for path in files}
+            for part in parts.values():
+                part.write_text('new')
+            replace_together(outputs.classes, parts, [])
+    # also if the folder is somewhere else by then
+    moved = tmp_path.with_name(f'{tmp_path.name}_moved')
+    tmp_path.rename(moved)
+    clear_outputs(SceneOutputs(moved / 'map.tif', None, None))
+    assert {p.name: p.read_text() for p in moved.iterdir()} == dict.fromkeys(
+        ('map.tif', 'map_confidence.tif'), 'new'
+    )
 
 
 def test_parts_of_a_map_that_is_being_written_are_kept(tmp_path: Path) -> None:

@@ -144,8 +144,8 @@ def classify_scenes(
         resample=resample,
     )
     plans = plan_folder(scenes, folder, polygons, preview)
-    folders = [Path(x) for x in (folder, polygons, preview) if x is not None]
-    with only_writer(folders=folders):
+    # previews and polygons of other runs may go into the same folders
+    with only_writer(folders=[Path(folder)]):
         clear_folder(plans)
         summary = ScenesSummary(Path(folder, TABLE))
         refuse_existing(

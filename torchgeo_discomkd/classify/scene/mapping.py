@@ -33,6 +33,7 @@ from .outputs import (
 )
 from .panels import MapRow, PanelAverage, Strip, iterate_strips
 from .reader import Grid, SceneReader, open_scene
+from .replacing import list_path
 from .report import report_doubts
 from .settings import SceneSettings, make_settings, split_panels
 from .tags import make_reading_tags, make_tags, make_window_tags
@@ -217,7 +218,11 @@ def make_map(
         unusual = report_doubts(reader.name, sample, settings.spec)
         grid = _map_grid(reader, settings.stride)
         tags = make_tags(predictor, scene, settings)
-        folders = {p: stack.enter_context(partial_folder(p)) for p in outputs.asked}
+        # parts that are listed are needed by the next run
+        begun = list_path(outputs.classes).exists
+        folders = {
+            p: stack.enter_context(partial_folder(p, begun)) for p in outputs.asked
+        }
         writer = MapWriter(
             folders[outputs.classes], grid, settings.legend, tags, settings.workers
         )

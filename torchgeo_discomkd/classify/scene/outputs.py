@@ -76,6 +76,15 @@ class SceneOutputs:
         """All files."""
         return [*self.asked, self.confidence, self.aux_xml, *self.styles]
 
+    @property
+    def sidecars(self) -> list[Path]:
+        """Files that GDAL would take for parts of the maps."""
+        return [
+            path.with_name(path.name + suffix)
+            for path in (self.confidence, self.classes)
+            for suffix in _SIDECARS
+        ]
+
 
 @dataclass(frozen=True)
 class SceneSummary:
@@ -231,7 +240,7 @@ def clear_outputs(outputs: SceneOutputs) -> None:
     """
     begun = list_path(outputs.classes)
     if begun.exists():
-        complete(outputs.classes)
+        complete(outputs.classes, [*outputs.files, *outputs.sidecars])
     remove_abandoned(*outputs.asked, begun)
 
 
@@ -290,9 +299,4 @@ def finish_outputs(
         parts[outputs.preview] = part
     # the last one: a run is resumed behind the scenes that have a map
     parts[outputs.classes] = writer.classes
-    sidecars = [
-        path.with_name(path.name + suffix)
-        for path in (outputs.confidence, outputs.classes)
-        for suffix in _SIDECARS
-    ]
-    replace_together(outputs.classes, parts, sidecars)
+    replace_together(outputs.classes, parts, outputs.sidecars)
