@@ -29,6 +29,7 @@ from torchgeo_discomkd.commands import main
 from torchgeo_discomkd.commands.configs import configs_folder
 from torchgeo_discomkd.commands.fit import with_quickstart
 from torchgeo_discomkd.commands.option_errors import check_order
+from torchgeo_discomkd.errors import SettingError
 from torchgeo_discomkd.models import create_encoder, load_metadata
 
 #: Figures of confusion matrices take as long as a tiny training.
@@ -453,6 +454,30 @@ def test_order_of_options_that_is_fine() -> None:
     check_order(['fit', '--model=DisCoMKD', '--config', CONFIG, '--config', CONFIG])
     check_order(['fit', '--model.class_path', 'DisCoMKD', '--model.lr', '1'])
     check_order(['fit', '--model.help', 'DisCoMKD'])
+
+
+def test_order_of_equal_settings_is_fine(tmp_path: Path) -> None:
+    same = tmp_path / 'same.yaml'
+    same.write_text('{trainer: {logger: false}, model: {lr: 0.001}}')
+    equal = ['--config', CONFIG, '--trainer.logger', 'false', '--model.lr', '1e-3']
+    check_order(['fit', *equal, '--config', str(same)])
+
+
+@pytest.mark.parametrize(
+    ('option', 'text'),
+    [
+        ('--model.in_channels', '{model: {init_args: {in_channels: {ms: 13}}}}'),
+        ('--trainer.callbacks+', '{trainer: {callbacks: [LearningRateMonitor]}}'),
+    ],
+)
+def test_setting_that_a_later_configuration_replaces(
+    option: str, text: str, tmp_path: Path
+) -> None:
+    later = tmp_path / 'later.yaml'
+    later.write_text(text)
+    args = ['--config', CONFIG, option, '{ms: 4}', '--config', str(later)]
+    with pytest.raises(SettingError, match='no effect'):
+        check_order(['fit', *args])
 
 
 def test_corrected_command_can_use_the_same_folder(mistaken: Path) -> None:

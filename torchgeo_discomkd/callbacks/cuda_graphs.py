@@ -86,11 +86,14 @@ class CudaGraphs(Callback):
         self._reported = False
 
     @classmethod
-    def obstacle(cls, trainer: Trainer) -> str | None:
-        """Return why a trainer cannot replay steps, whatever its task and precision.
+    def obstacle(
+        cls, trainer: Trainer, task: LightningModule | None = None
+    ) -> str | None:
+        """Return why a trainer cannot replay steps.
 
         Args:
             trainer: The trainer.
+            task: The task. Default: whatever the task and the precision.
 
         Returns:
             The reason; None if nothing prevents it.
@@ -108,7 +111,7 @@ class CudaGraphs(Callback):
             for c in callbacks
         ):
             return ACCUMULATED
-        return None
+        return None if task is None else _obstacle(trainer, task)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Decide whether steps can be replayed.
@@ -120,7 +123,7 @@ class CudaGraphs(Callback):
         self._reported = False
         if not self.enabled or pl_module.device.type != self.device_type:
             return
-        reason = self.obstacle(trainer) or _obstacle(trainer, pl_module)
+        reason = self.obstacle(trainer, pl_module)
         if reason is not None:
             self._report(reason)
             return

@@ -48,8 +48,9 @@ def check_order(args: list[str]) -> None:
                 f'--config, or --{group} with a class, before it.'
             )
         for file in (v for n, v in after if n == 'config' and name != 'config'):
-            found = _setting_in(Path(file), args[0], name.split('.'))
-            if found is not None and str(found) != value:
+            keys = name.removesuffix('+').split('.')
+            found = _setting_in(Path(file), args[0], keys)
+            if found is not None and not _equal(found, value):
                 raise SettingError(
                     f'--{name} {value} would have no effect: {file}, which comes after '
                     f'it, sets {found}. Put --config first.'
@@ -80,7 +81,20 @@ def _setting_in(path: Path, command: str, keys: list[str]) -> Any:
         if isinstance(found, dict) and isinstance(found.get('init_args'), dict):
             found = found | found['init_args']
         found = found.get(key) if isinstance(found, dict) else None
-    return found.get('class_path') if isinstance(found, dict) else found
+    return found.get('class_path', found) if isinstance(found, dict) else found
+
+
+def _equal(found: Any, value: str) -> bool:
+    """Return whether a word of the command line says what a configuration says."""
+    try:
+        # YAML takes 1e-3 for a text
+        return float(found) == float(value)
+    except (TypeError, ValueError):
+        pass
+    try:
+        return yaml.safe_load(value) == found
+    except yaml.YAMLError:
+        return False
 
 
 def option_error(error: Exception, command: str) -> SettingError:

@@ -192,23 +192,29 @@ class PairedFolders(StoredDataset):
             base: name_tiles(self.images, base, self._patterns) for base in self.bases
         }
         pool = self._take_unlabelled(all_tiles, unlabelled)
-        tiles = all_tiles[self._base]
         for modality, folder in needed.items():
-            if modality not in tiles:
+            if modality not in all_tiles[self._base]:
                 raise self.store.absence(self._base, modality, folder)
-        found = {c for held in all_tiles.values() for t in held.values() for c, _ in t}
-        self.classes = self._order_classes(sorted(found), classes)
-        self._keys = self._select(tiles, pool, split)
-        self.labels = self._labels_of(self._keys)
-        if split == 'train' and self._has_unlabelled:
-            # with missing='keep' there may be none of all modalities, but of each
-            self.unlabelled_samples = len(self._select(tiles, pool, UNLABELLED))
-        # the first labelled tile has the bands that all must have
-        first = {m: tiles[m][min(tiles[m])] for m in self.modalities}
-        held = pool if pool and split == UNLABELLED else tiles
+        first = self._choose(all_tiles, pool, classes)
+        held = pool if pool and split == UNLABELLED else all_tiles[self._base]
         rows = {m: np.array([held[m][k] for k in self._keys]) for m in self.modalities}
         self._hold(rows, first, band_names, bands, units, nodata)
         self.counts = [self._count(m, all_tiles.values()) for m in self.modalities]
+
+    def _choose(
+        self, all_tiles: Mapping[str, Tiles], pool: Tiles, classes: Sequence[str] | None
+    ) -> dict[str, int]:
+        """Choose the samples of the split; return the first tile of each modality."""
+        tiles = all_tiles[self._base]
+        found = {c for held in all_tiles.values() for t in held.values() for c, _ in t}
+        self.classes = self._order_classes(sorted(found), classes)
+        self._keys = self._select(tiles, pool, self.split)
+        self.labels = self._labels_of(self._keys)
+        if self.split == 'train' and self._has_unlabelled:
+            # with missing='keep' there may be none of all modalities, but of each
+            self.unlabelled_samples = len(self._select(tiles, pool, UNLABELLED))
+        # the first labelled tile has the bands that all must have
+        return {m: tiles[m][min(tiles[m])] for m in self.modalities}
 
     def identifier(self, index: int) -> str:
         """Return '<Class>/<stem>' of a sample, or '<Class>/<subfolders>/<stem>'.

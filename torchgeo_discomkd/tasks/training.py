@@ -115,7 +115,8 @@ class MultiModalTrainingTask(WatchedTask, FreezingTask):
 
     def _tell_class_weights(self) -> None:
         # by name, since only the order says which is which
-        if weights := self.hparams.get('class_weights'):
+        if self.criterion.weight is not None:
+            weights = self.criterion.weight.tolist()
             pairs = zip(self.classes, weights, strict=True)
             text = ', '.join(f'{name} {weight:g}' for name, weight in pairs)
             rank_zero_info(f'class weights: {text}')
@@ -271,7 +272,7 @@ class MultiModalTrainingTask(WatchedTask, FreezingTask):
         if self.trainer.checkpoint_callbacks:
             needed.append(LastCheckpoint)
         device = self.trainer.strategy.root_device.type
-        replayed = device == 'cuda' and CudaGraphs.obstacle(self.trainer) is None
+        replayed = device == 'cuda' and CudaGraphs.obstacle(self.trainer, self) is None
         if device == 'cuda':
             needed.append(CudaGraphs)
         if device == 'cpu' or replayed:
