@@ -433,7 +433,7 @@ def test_mistakes_end_in_one_message(
     [
         (['--model.lr', '0.1', '--config', CONFIG], 'Put --config, or --model with'),
         (['--data.root=x', '--data', 'PairedFoldersDataModule'], '--data with a class'),
-        (['--trainer.max_epochs', '1', '--config', CONFIG], 'it, sets 7. Put --config'),
+        (['--trainer.max_epochs', '1', '--config', CONFIG], 'it, sets 6. Put --config'),
         (['--model', 'Fusion', '--config', CONFIG], 'it, sets DisCoMKD. Put --config'),
     ],
 )

@@ -3,8 +3,10 @@
 
 """How much of the gap to the richer modality each method closes."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import count
 
 import numpy as np
@@ -120,18 +122,19 @@ class _Gap:
             yield Table(f'Table {next(numbers)}. {title}', header, rows, [self._note()])
 
     def _values(self, tested: Sequence[_Tested]) -> NDArray[np.float64] | None:
-        """Return percent on the runs that all have, as in :func:`pooled_scores`."""
-        runs = set.intersection(*(x.runs for x in tested))
-        if not runs:
-            return None
+        """Return percent on the samples that all have, as in :func:`pooled_scores`."""
+        rotations = self.results.config.runs
+        runs = _whole_seeds(set.intersection(*(x.runs for x in tested)), rotations)
         frames = [self._read(x) for x in tested]
-        known = [f[f.run.isin(runs)] for f in frames if f is not None]
+        known = _common([f[f.run.isin(runs)] for f in frames if f is not None])
+        if not runs or (known and known[0].empty):
+            return None
         if len(known) < len(tested):
             self._complete = False
             means = [x.line.scores(x.modality)[sorted(runs)].mean() for x in tested]
             return np.array(means)[:, None]
         self._groups |= set(known[0].group)
-        return 100 * pooled_scores(known, self.results.config.runs)
+        return 100 * pooled_scores(known, rotations)
 
     def _read(self, tested: _Tested) -> pd.DataFrame | None:
         key = (tested.line.name, tested.modality)
@@ -176,6 +179,22 @@ class _Gap:
             f'{pooled}; in brackets the 95 % interval from {RESAMPLES} resamples of '
             f"the {len(self._groups)} groups in '{column}'."
         )
+
+
+def _whole_seeds(runs: set[int], rotations: int) -> set[int]:
+    """Return the runs of seeds that are complete; all runs while none is."""
+    finished = Counter(run // rotations for run in runs)
+    whole = {run for run in runs if finished[run // rotations] == rotations}
+    return whole or runs
+
+
+def _common(frames: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
+    """Return the rows of those samples that are in all frames."""
+    keys = [pd.MultiIndex.from_frame(f[['run', 'sample']]) for f in frames]
+    if not keys:
+        return []
+    shared = reduce(pd.Index.intersection, keys)
+    return [f[key.isin(shared)] for f, key in zip(frames, keys, strict=True)]
 
 
 def _bracketed(values: NDArray[np.float64], form: str, unit: str = '') -> str:
