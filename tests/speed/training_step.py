@@ -36,6 +36,7 @@ from tests.speed.plain_training import PlainTraining
 from torchgeo_discomkd.datamodules import PairedArraysDataModule
 from torchgeo_discomkd.performance.graphs import BFLOAT16, FLOAT32, GraphedObjective
 from torchgeo_discomkd.performance.memory import keep_freed_memory
+from torchgeo_discomkd.performance.precision import fast_precision
 from torchgeo_discomkd.tasks import DisCoMKD
 
 #: Bands of the modalities, in the order in which they join.
@@ -188,6 +189,11 @@ def flop(step: Callable[[], None]) -> int:
     return counter.get_total_flops()
 
 
+def computes_in_bfloat16(device: torch.device) -> bool:
+    """Return whether bfloat16 is worth timing; imitated, a product takes minutes."""
+    return fast_precision(device)[0] == 'bf16-mixed'
+
+
 def peak(dtype: torch.dtype, device: torch.device, size: int = 4096) -> float:
     """Return the GFLOP/s of the best of five large matrix products."""
     a, b = (torch.rand(size, size, device=device).to(dtype) for _ in range(2))
@@ -233,14 +239,20 @@ def against_plain(options: Namespace, device: torch.device) -> None:
         names += GRAPHED
     else:
         sys.stdout.write('CUDA graphs are for a GPU: left out.\n')
-    names = [n for n in names if n in {'plain', *(options.only or names)}]
+    types = {'float32': torch.float32}
+    if half := computes_in_bfloat16(device):
+        types['bfloat16'] = torch.bfloat16
+    else:
+        sys.stdout.write('No instructions for bfloat16: left out, unless in --only.\n')
+    asked = options.only or [n for n in names if half or 'bf16' not in n]
+    names = [n for n in names if n in {'plain', *asked}]
     arguments = ('--batch-size', options.batch_size, '--device', device.type)
     module = 'tests.speed.training_step'
     found = in_turns(module, names, options.rounds, *arguments)
     rows = rows_of(seconds_of(found), options.batch_size)
     known: dict[str, Any] = {
-        'peak GFLOP/s, float32 product': round(peak(torch.float32, device)),
-        'peak GFLOP/s, bfloat16 product': round(peak(torch.bfloat16, device)),
+        f'peak GFLOP/s, {name} product': round(peak(dtype, device))
+        for name, dtype in types.items()
     }
     for row in rows:
         figures = found[row.name][0]
@@ -256,15 +268,16 @@ def against_plain(options: Namespace, device: torch.device) -> None:
 def by_modalities(options: Namespace, device: torch.device) -> None:
     """Compare our best step with two, three and more modalities."""
     keep_freed_memory()
+    best = BEST if computes_in_bfloat16(device) else 'float32 + channels_last'
     steps = {}
     for number in options.modalities:
         batch = random_batch(number, options.batch_size, device)
-        step = our_step(batch, ROUTES[BEST], device)
+        step = our_step(batch, ROUTES[best], device)
         steps[f'{number} modalities'] = repeated(step, device)
     samples = steps_in_a_row(device) * options.batch_size
     rows = compare(steps, samples, options.rounds)
     title = f'Our step by modalities, {device.type}, batches of {options.batch_size}'
-    report(title, rows, 'samples of each', options.json, route=BEST)
+    report(title, rows, 'samples of each', options.json, route=best)
 
 
 def device_of(name: str) -> torch.device:
