@@ -14,6 +14,20 @@ from torchgeo_discomkd.commands import main
 
 CONFIGS = Path(__file__).parents[2] / 'configs' / 'benchmark'
 
+#: Event of each scene of OMBRIA: 0 to 3 belong to E01, 4 to E02 and so on.
+EVENTS = {
+    f's{scene:02}': f'E{event:02}'
+    for event, scenes in enumerate(
+        (
+            *(range(4), range(4, 5), range(5, 6), range(6, 7), range(7, 18)),
+            *(range(18, 22), range(22, 23), range(23, 31), range(31, 32)),
+            range(32, 36),
+        ),
+        1,
+    )
+    for scene in scenes
+}
+
 #: One run of the fewest trainings that touch every kind of task.
 REDUCED = [
     *('--methods', '[MLKD]', '--variants', '[ORIG]', '--ablations', '[]'),
@@ -61,29 +75,31 @@ def write_data(config: str, root: Path) -> list[str]:
                 for i in range(1, 11)
             ]
             (root / 'index.csv').write_text('\n'.join(['file,class,block,fold', *rows]))
-        case 'landcover_transfer':
-            text = (CONFIGS / 'landcover_transfer.yaml').read_text()
-            runs = yaml.safe_load(text)['run_data']
-            blocks = sorted(
-                {block for run in runs for part in run.values() for block in part}
+        case 'landcover_transfer' | 'floods_transfer':
+            settings = yaml.safe_load((CONFIGS / f'{config}.yaml').read_text())
+            runs = settings['run_data']
+            groups = sorted(
+                {group for run in runs for part in run.values() for group in part}
             )
             shapes = {'ms': (3, 4, 4), 'sar': (1, 4, 4)}
-            classes = [f'class{i}' for i in range(5)]
+            classes = [f'class{i}' for i in range(settings['num_classes'])]
             folders = {'ms': 'S2', 'sar': 'S1'}
-            write_pairs(root, classes, len(blocks), shapes, folders)
+            write_pairs(root, classes, len(groups), shapes, folders)
+            column = settings['data']['init_args']['group_column']
             rows = [
-                f'{name}_{i}.tif,{name},{block}'
+                f'{name}_{i}.tif,{name},{group},{EVENTS.get(group)}'
                 for name in classes
-                for i, block in enumerate(blocks, 1)
+                for i, group in enumerate(groups, 1)
             ]
-            (root / 'index.csv').write_text('\n'.join(['file,class,block', *rows]))
+            header = f'file,class,{column},event'
+            (root / 'index.csv').write_text('\n'.join([header, *rows]))
     return []
 
 
 @pytest.mark.parametrize(
     'name',
     [
-        *('eurosat', 'floods', 'landcover', 'landcover_transfer'),
+        *('eurosat', 'floods', 'floods_transfer', 'landcover', 'landcover_transfer'),
         *('sunrgbd', 'tristar'),
         # simulates its data
         pytest.param('quick', marks=pytest.mark.slow),
@@ -95,8 +111,8 @@ def test_config_reads_the_data_that_it_describes(name: str, tmp_path: Path) -> N
     config = read_config(CONFIGS / f'{name}.yaml', args)
     check_data(config)
     assert {path.stem for path in CONFIGS.glob('*.yaml')} == {
-        *('eurosat', 'floods', 'landcover', 'landcover_transfer', 'quick'),
-        *('sunrgbd', 'tristar'),
+        *('eurosat', 'floods', 'floods_transfer', 'landcover', 'landcover_transfer'),
+        *('quick', 'sunrgbd', 'tristar'),
     }
 
 
@@ -155,6 +171,30 @@ def test_a_change_of_place_scores_nothing_that_training_saw() -> None:
     # the blocks to validate on are of the place that is the target of the other way
     assert there['val_groups'] < back['test_groups'] | back['unlabelled_groups']
     assert back['val_groups'] < there['test_groups'] | there['unlabelled_groups']
+
+
+def test_new_floods_score_nothing_that_training_saw() -> None:
+    config = read_config(CONFIGS / 'floods_transfer.yaml')
+    assert config.run_data is not None
+    scored: list[str] = []
+    new: list[str] = []
+    for run in config.run_data:
+        named = [scene for part in run.values() for scene in part]
+        assert len(named) == len(set(named))
+        val, test, left = (
+            {EVENTS[scene] for scene in run[f'{part}_groups']}
+            for part in ('val', 'test', 'unlabelled')
+        )
+        # all scenes of these events are named: none of them is left for training
+        events = val | test | left
+        assert set(named) == {s for s, event in EVENTS.items() if event in events}
+        assert not val & (test | left)
+        # some of the pairs without labels are of an event that is scored
+        assert test & left
+        new += sorted(test | left)
+        scored += run['test_groups']
+    assert len(scored) == len(set(scored))
+    assert sorted(new) == sorted(set(EVENTS.values()))
 
 
 @pytest.mark.parametrize('name', ['floods', 'landcover'])
