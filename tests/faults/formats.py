@@ -1,9 +1,8 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""The formats that are read, a small valid file of each, and what reads it."""
+"""Formats of images, data sets and texts, a small valid file of each, its reader."""
 
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,16 +13,14 @@ import numpy as np
 import rasterio
 import yaml
 
-from tests.export.classifiers import write_classifier
 from tests.fakes import write_pairs, write_tile
 from torchgeo_discomkd.benchmark import read_config
 from torchgeo_discomkd.classify.scene.reader import open_scene
 from torchgeo_discomkd.commands.old_distillation import refuse_old_distillation
 from torchgeo_discomkd.commands.pack import _configured
-from torchgeo_discomkd.datasets import PairedArrays, PairedFolders, write_pack
+from torchgeo_discomkd.datasets import PairedArrays, PairedFolders
 from torchgeo_discomkd.datasets.splits import read_groups
 from torchgeo_discomkd.errors import CorruptFileError, UserError
-from torchgeo_discomkd.models import load_classifier
 from torchgeo_discomkd.rasters import find_images, read_header, read_image
 from torchgeo_discomkd.rasters.finding import ImageFiles
 from torchgeo_discomkd.rasters.tiles import TileSpec, read_tile
@@ -182,15 +179,6 @@ def _read_yaml(path: Path) -> None:
     read_config(path)
 
 
-def _pack(folder: Path) -> None:
-    write_pack(PairedFolders(str(_pairs(folder))), folder / 'a.safetensors')
-    shutil.rmtree(folder / 'pairs')
-
-
-def _read_pack(path: Path) -> None:
-    PairedFolders(str(path))[0]
-
-
 IMAGES = ('.tif', '.png', '.jpg', '.npy')
 DEFLATE = {'compress': 'deflate', 'predictor': 2, 'tiled': True}
 
@@ -203,21 +191,13 @@ FORMATS = {
     'cog': Format(_tiff(driver='COG', size=64), '*.tif', _read_image),
     'sidecars': Format(_with_sidecars, 'a.t*[!f]*', _read_image),
     'png': Format(_grey('a.png'), '*.png', _read_grey, _command),
-    'jpg': Format(_grey('a.jpg'), '*.jpg', _read_grey),
-    'npy': Format(lambda d: np.save(d / 'a.npy', _image()), '*.npy', _read_image),
+    'jpg': Format(_grey('a.jpg'), '*.jpg', _read_grey, _command),
+    'npy': Format(
+        lambda d: np.save(d / 'a.npy', _image()), '*.npy', _read_image, _command
+    ),
     'folders': Format(_pairs, 'pairs/*/*/*1.tif', _read_pairs),
     'arrays': Format(_arrays, '*.npy', _read_arrays),
     'groups': Format(_groups, '*.csv', _read_groups),
     'list': Format(_list, '*.txt', lambda path: find_images([path])),
     'yaml': Format(_yaml, '*.yaml', _read_yaml),
-}
-
-#: Formats whose metadata are not checked in all respects; only run on request.
-OTHERS = {
-    'pack': Format(_pack, '*.safetensors', _read_pack),
-    'classifier': Format(
-        lambda d: write_classifier(d / 'a.safetensors'),
-        '*.safetensors',
-        load_classifier,
-    ),
 }

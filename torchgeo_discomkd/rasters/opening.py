@@ -20,15 +20,17 @@ from rasterio.io import DatasetReader
 
 from ..errors import CorruptFileError, UserError
 from .aliases import utf8_name
+from .grids import refuse_grids
 from .trust import (
     allowed_drivers,
     check_regular,
+    find_erdas,
     find_sidecars,
     images_among,
     is_virtual,
     plain,
-    refuse_disguised,
     refuse_references,
+    texts_among,
 )
 
 # For a JPEG that ends early GDAL only warns and fills the rest with grey; its own PNG
@@ -203,11 +205,14 @@ def _checked_sidecars(path: str) -> list[str]:
     """Return the files next to an image that GDAL may read along with it.
 
     Raises:
-        CorruptFileError: If one is not what its name says.
+        CorruptFileError: If one is not what its name says, or the coordinate reference
+            system names another file.
     """
     sidecars = find_sidecars(path)
+    texts = texts_among(sidecars)
     if sidecars:
-        refuse_disguised(path)
+        texts += find_erdas(path)
+    refuse_grids(path, texts)
     for image in images_among(sidecars):
         # which may have sidecars of its own
         with open_raster(image):

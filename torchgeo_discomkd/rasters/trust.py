@@ -119,24 +119,35 @@ def images_among(sidecars: list[str]) -> list[str]:
     return [name for name in sidecars if name.endswith(_IMAGES)]
 
 
-def refuse_disguised(path: str) -> None:
-    """Refuse a file next to an image that only pretends to be one of ERDAS.
+def texts_among(sidecars: list[str]) -> list[str]:
+    """Return the sidecars that are texts, which may say where an image lies.
+
+    Args:
+        sidecars: Files next to an image.
+    """
+    return [name for name in sidecars if name.endswith(('.xml', '.tab', '.TAB'))]
+
+
+def find_erdas(path: str) -> list[str]:
+    """Return the files of ERDAS next to an image, and refuse what only pretends.
 
     Args:
         path: The image.
 
     Raises:
-        CorruptFileError: If there is one.
+        CorruptFileError: If a file with such a name is something else.
     """
     stem = os.path.splitext(path)[0]  # noqa: PTH122
-    for name in (f'{s}{a}' for s in (stem, path) for a in ('.aux', '.AUX')):
-        if os.path.exists(name):  # noqa: PTH110
-            check_regular(name)
-            with open(name, 'rb') as file:  # noqa: PTH123
-                if file.read(len(_ERDAS)) != _ERDAS:
-                    raise CorruptFileError(
-                        f'{name} is not what its name says, a file of ERDAS: remove it.'
-                    )
+    names = [f'{s}{a}' for s in (stem, path) for a in ('.aux', '.AUX')]
+    found = [name for name in names if os.path.exists(name)]  # noqa: PTH110
+    for name in found:
+        check_regular(name)
+        with open(name, 'rb') as file:  # noqa: PTH123
+            if file.read(len(_ERDAS)) != _ERDAS:
+                raise CorruptFileError(
+                    f'{name} is not what its name says, a file of ERDAS: remove it.'
+                )
+    return found
 
 
 def refuse_references(file: DatasetReader, path: str | Path) -> None:

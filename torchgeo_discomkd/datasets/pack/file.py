@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 
 from ...errors import PackError
 from ...files import CHECKSUM
+from ...rasters.grids import grid_path
 from .format import KEY, PackMetadata
 from .integrity import ImageChecks, check_form, pack_checksum, small_tensors
 
@@ -158,6 +159,13 @@ class PackFile:
     @cached_property
     def systems(self) -> list[CRS]:
         """Coordinate reference systems of the tiles."""
+        for text in self.metadata.crs:
+            if (grid := grid_path(text)) is not None:
+                raise PackError(
+                    f'{self.path} has a coordinate reference system that names another '
+                    f'file, {grid}, which is not read: pack the data again in a system '
+                    'without one.'
+                )
         try:
             return [CRS.from_user_input(text) for text in self.metadata.crs]
         except CRSError as error:
