@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from ..datasets import DatasetSource, MultiModalDataset, PairedDatasets
 from ..datasets.opened import OpenedSource, open_source
+from ..metadata import LabelTask
 from .base import MultiModalDataModule
 
 
@@ -51,6 +52,7 @@ class PairedDatasetsDataModule(MultiModalDataModule):
         missing: Literal['error', 'skip', 'keep'] = 'error',
         run: int = 0,
         missing_values: Literal['mean', 'error'] = 'mean',
+        task: LabelTask = 'multiclass',
         **kwargs: Any,
     ) -> None:
         """Initialize a new PairedDatasetsDataModule instance.
@@ -65,6 +67,8 @@ class PairedDatasetsDataModule(MultiModalDataModule):
             run: Number of the repetition, if no source has splits.
             missing_values: What to do with missing pixels: 'mean' replaces them by the
                 band mean in the classifier, 'error' refuses the tile.
+            task: Kind of labels: 'multiclass'; 'multilabel', any number of labels in a
+                sample; or 'binary', of two classes. That of the model must be the same.
             **kwargs: Arguments of :class:`MultiModalDataModule`.
         """
         dataset_kwargs = {
@@ -74,6 +78,7 @@ class PairedDatasetsDataModule(MultiModalDataModule):
             'missing': missing,
             'run': run,
             'missing_values': missing_values,
+            'task': task,
         }
         super().__init__(PairedDatasets, dataset_kwargs, **kwargs)
         self._opened: dict[str, OpenedSource] = {}
@@ -90,5 +95,6 @@ class PairedDatasetsDataModule(MultiModalDataModule):
         """
         if not self._opened:
             sources = self.kwargs['sources']
-            self._opened = {m: open_source(m, s) for m, s in sources.items()}
+            task = self.kwargs['task']
+            self._opened = {m: open_source(m, s, task) for m, s in sources.items()}
         return super().make_dataset(split, **{'sources': self._opened} | kwargs)

@@ -13,7 +13,13 @@ from .pairedfolders import PairedFolders
 from .profile import image_profile
 from .sartiles import SARTiles
 from .simulatedmssar import SimulatedMSSAR
-from .sources import DatasetSource, file_stems, positions, sample_labels
+from .sources import (
+    DatasetSource,
+    file_stems,
+    positions,
+    sample_label_rows,
+    sample_labels,
+)
 from .statistics import (
     BandStatistics,
     band_statistics,
@@ -42,6 +48,7 @@ __all__ = (
     'file_stems',
     'image_profile',
     'positions',
+    'sample_label_rows',
     'sample_labels',
     'statistics_rows',
     'write_pack',

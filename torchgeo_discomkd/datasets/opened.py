@@ -21,6 +21,8 @@ from ..errors import (
     SettingError,
     SplitError,
 )
+from ..metadata import LabelTask
+from .multilabel import check_label_names, check_label_rows, label_names
 from .naming import nfc
 from .sources import DatasetSource, file_names, file_stems
 from .splits import SPLITS
@@ -39,7 +41,8 @@ class OpenedSource:
         datasets: Its data sets, one for each split.
         rows: Data set and position of every sample, by key.
         splits: Split of every sample; empty if the source has none.
-        labels: Class of every sample, by key; None if the source does not say.
+        labels: Class of every sample, by key, or the names of its labels in the order
+            of *classes*; None if the source does not say.
         classes: Names of the classes; None if the source does not say.
     """
 
@@ -47,7 +50,7 @@ class OpenedSource:
     datasets: list[Dataset[Any]]
     rows: dict[str, tuple[int, int]]
     splits: dict[str, str]
-    labels: dict[str, str] | None
+    labels: dict[str, str] | dict[str, tuple[str, ...]] | None
     classes: tuple[str, ...] | None
 
     @property
@@ -99,15 +102,19 @@ class OpenedSource:
         return digest.hexdigest()[:16]
 
 
-def open_source(modality: str, source: DatasetSource) -> OpenedSource:
+def open_source(
+    modality: str, source: DatasetSource, task: LabelTask = 'multiclass'
+) -> OpenedSource:
     """Open the data sets of a source and name their samples.
 
     Args:
         modality: Its modality, for messages.
         source: What to open.
+        task: Kind of labels.
 
     Raises:
-        LabelError: If a class has no name, or a sample has several.
+        LabelError: If a class has no name, or a sample has several although *task* is
+            not 'multilabel'.
         PairingError: If several samples have the same key.
         SettingError: If the data set does not take the arguments, or what the
             functions of the source return has another length.
@@ -120,7 +127,7 @@ def open_source(modality: str, source: DatasetSource) -> OpenedSource:
             f'of {source.dataset.__name__}, another one for each of {list(SPLITS)}.'
         )
     opened = OpenedSource(source, [], {}, {}, {}, None)
-    labels: dict[str, str] | None = {}
+    labels: dict[str, Any] | None = {}
     classes: tuple[str, ...] | None = None
     for split, theirs in (source.splits or {'': ''}).items():
         dataset = _open(source, {'split': theirs} if split else {})
@@ -136,8 +143,9 @@ def open_source(modality: str, source: DatasetSource) -> OpenedSource:
         if found is None or labels is None:
             labels = None
             continue
+        several = task == 'multilabel'
         classes = _class_names(source, dataset, found, classes)
-        named = _named(modality, found, classes)
+        named = (_several if several else _named)(modality, found, classes)
         labels.update(zip(keys, named, strict=True))
     return OpenedSource(
         source, opened.datasets, opened.rows, opened.splits, labels, classes
@@ -203,8 +211,11 @@ def _class_names(
     before: tuple[str, ...] | None,
 ) -> tuple[str, ...]:
     names = source.classes or getattr(dataset, 'classes', None)
-    if names is None and all(isinstance(label, str) for label in labels):
-        names = sorted({*map(str, labels), *(before or ())})
+    if names is None:
+        # one name for each sample, or several
+        flat = [x for y in labels for x in ([y] if np.ndim(y) == 0 else y)]
+        if all(isinstance(label, str) for label in flat):
+            names = sorted({*map(str, flat), *(before or ())})
     if names is None:
         raise LabelError(
             f'{source.dataset.__name__} does not name its classes: give its source '
@@ -218,7 +229,7 @@ def _named(modality: str, labels: Sequence[Any], classes: Sequence[str]) -> list
     if several := [label for label in labels if np.ndim(label)]:
         raise LabelError(
             f"'{modality}' has samples with several labels (such as {several[0]}): "
-            'each needs one class.'
+            "each needs one class, or set task='multilabel' (--data.task multilabel)."
         )
     names = [
         nfc(label)
@@ -234,3 +245,32 @@ def _named(modality: str, labels: Sequence[Any], classes: Sequence[str]) -> list
             f'{list(classes)}: correct labels= or classes= of its source.'
         )
     return names
+
+
+def _several(
+    modality: str, labels: Sequence[Any], classes: Sequence[str]
+) -> list[tuple[str, ...]]:
+    """Return the names of the labels of each sample, in the order of the classes."""
+    check_label_names(classes)
+    if single := [label for label in labels if np.ndim(label) != 1]:
+        raise LabelError(
+            f"'{modality}' has samples with one label (such as {single[0]!r}): with "
+            "task='multilabel' each needs a list of names, or one 0 or 1 for each of "
+            f'{len(classes)} labels.'
+        )
+    if all(isinstance(name, str) for label in labels for name in label):
+        named = [{nfc(name) for name in label} for label in labels]
+        if unknown := sorted(set().union(*named) - set(classes)):
+            raise LabelError(
+                f"'{modality}' has samples of {unknown}, but its labels are "
+                f'{list(classes)}: correct labels= or classes= of its source.'
+            )
+        return [tuple(n for n in classes if n in label) for label in named]
+    lengths = {len(label) for label in labels}
+    if lengths != {len(classes)}:
+        raise LabelError(
+            f"'{modality}' has samples of {sorted(lengths)} labels, but {len(classes)} "
+            f'are named: give one 0 or 1 for each of {first_few(classes)}.'
+        )
+    rows = check_label_rows(np.array([list(map(int, x)) for x in labels]), modality)
+    return [tuple(label_names(row, classes)) for row in rows]

@@ -5,19 +5,22 @@
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torchgeo.datasets.utils import Sample
 
 from ..errors import BandError, LabelError, PairingError, SettingError
+from ..metadata import LabelTask
 from ..rasters import FolderCounts
 from ..rasters.decoding import missing_to_nan
 from ..rasters.plausibility import Options
 from .base import MultiModalDataset, check_modalities
+from .classes import check_two
 from .encoding import Encoding, make_encoding
 from .matching import complete_samples, describe_incomplete
+from .multilabel import check_label_split, rows_of_names
 from .opened import OpenedSource, open_source
 from .sources import DatasetSource, image_bands
 from .splits import check_split, check_split_name, stratified_split
@@ -26,7 +29,7 @@ from .stores import Key, first_few
 
 
 class PairedDatasets(MultiModalDataset):
-    """Data sets with one label per sample, one for each sensor, joined into pairs.
+    """Data sets of labelled samples, one for each sensor, joined into pairs.
 
     Samples are joined by key and classes by name, whatever their numbers: TorchGeo's
     EuroSAT and its counterpart of Sentinel-1 number them differently. No image is read
@@ -81,6 +84,7 @@ class PairedDatasets(MultiModalDataset):
         run: int = 0,
         missing_values: Literal['mean', 'error'] = 'mean',
         transforms: Callable[[Sample], Sample] | None = None,
+        task: LabelTask = 'multiclass',
     ) -> None:
         """Initialize a new PairedDatasets instance.
 
@@ -98,11 +102,14 @@ class PairedDatasets(MultiModalDataset):
             missing_values: 'mean' passes missing pixels on as NaN, which a classifier
                 replaces by the band mean; 'error' refuses such a tile.
             transforms: A function that takes a sample and returns a transformed one.
+            task: Kind of labels: 'multiclass'; 'multilabel', any number of labels in a
+                sample, on which all sources must agree; or 'binary', of two classes.
 
         Raises:
             BandError: If a band is unknown, or the number of names is wrong.
             LabelError: If a class has no name or is unknown to the first source, or
-                sources give the same sample different ones.
+                sources give the same sample different ones; or it has several, or
+                one, although *task* says otherwise.
             ModalityError: If a modality is unknown.
             PairingError: If samples exist in some sources only, or keys twice.
             SettingError: If no source has labels, or a data set refuses its arguments.
@@ -110,9 +117,11 @@ class PairedDatasets(MultiModalDataset):
                 a class.
 
         Warns:
-            UserWarning: If the validation or test split lacks a class.
+            UserWarning: If the validation or test split lacks a class, or any split a
+                label of several.
         """
         check_split_name(split)
+        self.task = task
         self.modalities = check_modalities(
             list(sources) if modalities is None else modalities, list(sources)
         )
@@ -121,15 +130,24 @@ class PairedDatasets(MultiModalDataset):
         self.missing_values = missing_values
         self.transforms = transforms
         self._opened = {
-            m: source if isinstance(source, OpenedSource) else open_source(m, source)
-            for m, source in sources.items()
+            m: s if isinstance(s, OpenedSource) else open_source(m, s, task)
+            for m, s in sources.items()
         }
         self.classes = _class_list(self._opened)
         names = _join_labels(self._opened, self.classes)
-        self._keys = self._select(names, split, run)
-        rank = {name: label for label, name in enumerate(self.classes)}
-        self.labels = torch.tensor([rank[name] for name, _ in self._keys]).long()
-        check_split(self.labels, self.classes, split)
+        several = {k: v for k, v in names.items() if not isinstance(v, str)}
+        single = {k: v if isinstance(v, str) else '' for k, v in names.items()}
+        self._keys = self._select(single, split, run)
+        if task == 'multilabel':
+            own = (several[key] for _, key in self._keys)
+            self.labels = rows_of_names(own, self.classes)
+            check_label_split(self.labels, self.classes, split)
+        else:
+            rank = {name: label for label, name in enumerate(self.classes)}
+            self.labels = torch.tensor([rank[name] for name, _ in self._keys]).long()
+            check_split(self.labels, self.classes, split)
+        if task == 'binary':
+            check_two(self.classes)
         self._set_bands()
 
     def load(self, index: int, modality: str) -> Tensor:
@@ -160,11 +178,13 @@ class PairedDatasets(MultiModalDataset):
         return torch.from_numpy(encoding.decode(values))
 
     def identifier(self, index: int) -> str:
-        """Return '<Class>/<key>' of a sample.
+        """Return '<Class>/<key>' of a sample; '<key>' with several labels.
 
         Args:
             index: Position in this split.
         """
+        if self.task == 'multilabel':
+            return self._keys[index][1]
         return '/'.join(self._keys[index])
 
     def fingerprint(self) -> str:
@@ -244,7 +264,8 @@ class PairedDatasets(MultiModalDataset):
                 'them keys=.'
             )
         self._count(tiles, usable)
-        rank = {name: label for label, name in enumerate(self.classes)}
+        # samples with several labels are of one class without a name
+        rank = {name: label for label, name in enumerate(self.classes)} | {'': 0}
         known = {key for held in tiles.values() for key in held if key[1] in names}
         keys = sorted(known, key=lambda k: (rank[k[0]], k[1]))
         splits = _join_first([o.splits for o in self._opened.values()])
@@ -258,7 +279,7 @@ class PairedDatasets(MultiModalDataset):
         for modality in self.modalities:
             own = tiles[modality].keys()
             line = FolderCounts(modality, len(own & usable))
-            line.classes = len({name for name, _ in own & usable})
+            line.classes = len({name for name, _ in own & usable} - {''}) or None
             line.place = self._opened[modality].place
             line.leave('not in every modality, or of no class', len(own - usable))
             counts.append(line)
@@ -302,16 +323,27 @@ def _class_list(opened: Mapping[str, OpenedSource]) -> tuple[str, ...]:
 
 def _join_labels(
     opened: Mapping[str, OpenedSource], classes: Sequence[str]
-) -> dict[str, str]:
-    """Return the class of every sample, on which all sources must agree."""
-    names: dict[str, str] = {}
+) -> dict[str, str | tuple[str, ...]]:
+    """Return class or labels of every sample, on which all sources must agree."""
+    names: dict[str, str | tuple[str, ...]] = {}
+    order = {name: i for i, name in enumerate(classes)}
     for modality, source in opened.items():
-        labels = source.labels or {}
-        if unknown := sorted(set(labels.values()) - set(classes)):
+        labels: dict[str, Any] = dict(source.labels or {})
+        found = {
+            name
+            for label in labels.values()
+            for name in ([label] if isinstance(label, str) else label)
+        }
+        if unknown := sorted(found - set(classes)):
             raise LabelError(
                 f"'{modality}' has samples of {unknown}, but the classes are "
                 f'{list(classes)}: rename them with classes= of its source.'
             )
+        # sources may list the labels in another order
+        labels = {
+            k: v if isinstance(v, str) else tuple(sorted(v, key=order.__getitem__))
+            for k, v in labels.items()
+        }
         differ = [k for k, name in labels.items() if names.get(k, name) != name]
         if differ:
             examples = (f'{k}: {names[k]}, not {labels[k]}' for k in differ)
