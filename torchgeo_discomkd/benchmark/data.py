@@ -5,7 +5,10 @@
 
 import inspect
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any
+
+from jsonargparse import ArgumentError, ArgumentParser
 
 from .. import datamodules
 from ..datamodules import MultiModalDataModule
@@ -77,10 +80,15 @@ def open_data(config: BenchmarkConfig, download: bool = True) -> MultiModalDataM
     args = data_config(config, 0, {'modalities': list(config.modalities)})['init_args']
     if not download and 'download' in inspect.signature(data_type).parameters:
         args['download'] = False
+    # like fit: data sets in them are named by their import paths
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(data_type, 'init_args')
     try:
-        datamodule = data_type(**args)
-    except TypeError as error:
-        raise SettingError(f'data.init_args: {error}.') from error
+        # it changes what it is given
+        settings = parser.parse_object({'init_args': deepcopy(args)})
+    except ArgumentError as error:
+        raise SettingError(f'data: {error}') from error
+    datamodule = parser.instantiate(settings).init_args
     datamodule.setup('fit')
     return datamodule
 
