@@ -1,6 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,24 @@ def test_a_folder_in_which_nothing_was_won(folder: Path) -> None:
     fit(folder / 'run')
     with pytest.raises(RunFolderExistsError):
         check_run_folder(folder / 'run', None)
+
+
+def test_stopped_before_the_end_of_the_first_epoch(folder: Path) -> None:
+    fit(folder / 'run')
+    with pytest.raises(RunFolderExistsError) as whole:
+        check_run_folder(folder / 'run', None)
+    assert 'remove' not in str(whole.value)
+    # what is written at the end of an epoch
+    for name in ('last.ckpt', 'manifest.json'):
+        (folder / 'run' / name).unlink()
+    best = folder / 'run' / 'best'
+    advice = rf'nothing can be resumed.* remove {best} and train again'
+    with pytest.raises(RunFolderExistsError, match=advice):
+        fit(folder / 'run')
+    assert list(best.iterdir())
+    shutil.rmtree(best)
+    fit(folder / 'run')
+    assert (folder / 'run' / 'last.ckpt').exists()
 
 
 def test_fast_dev_run_makes_no_folder(folder: Path) -> None:

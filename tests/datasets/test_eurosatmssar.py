@@ -248,6 +248,14 @@ def test_broken_archive(tmp_path: Path, released: Path) -> None:
     path.write_bytes((released / path.name).read_bytes()[:1000])
     with pytest.raises(CorruptFileError, match=r'eurosat_s1\.zip is not an archive'):
         EuroSATMSSAR(str(tmp_path), modalities=['sar'], checksum=False)
+    # all entries would begin before the file
+    content = bytearray((released / path.name).read_bytes())
+    end = content.rindex(b'PK\x05\x06') + 16
+    start = int.from_bytes(content[end : end + 4], 'little') + 1000
+    content[end : end + 4] = start.to_bytes(4, 'little')
+    path.write_bytes(content)
+    with pytest.raises(CorruptFileError, match=r'eurosat_s1\.zip is not an archive'):
+        EuroSATMSSAR(str(tmp_path), modalities=['sar'], checksum=False)
     shutil.copy(released / 'EuroSATallBands.zip', path)
     with pytest.raises(CorruptFileError, match='a folder eurosat_s1/all_imgs'):
         EuroSATMSSAR(str(tmp_path), modalities=['sar'], checksum=False)

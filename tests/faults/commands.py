@@ -186,9 +186,9 @@ class Fit(Command):
         if again and (run / 'last.ckpt').exists():
             last = str(run / 'last.ckpt')
             return ['fit', '--config', str(run / 'config.yaml'), '--ckpt_path', last]
-        if again and run.exists():
-            # the first epoch was not complete: nothing to resume
-            shutil.rmtree(run)
+        if again and (run / 'best').exists():
+            # as the error says if the first epoch was not complete
+            shutil.rmtree(run / 'best')
         args = ['fit', '--model', 'DisCoMKD', '--model.num_classes', '2', *TINY]
         args += ['--data', 'PairedFoldersDataModule', '--data.batch_size', '8']
         args += ['--data.root', str(self.data / 'pairs'), '--trainer.max_epochs', '3']

@@ -171,11 +171,18 @@ def check_run_folder(folder: Path, checkpoint: str | Path | None) -> None:
         return
     if holds_run(folder):
         last = folder / 'last.ckpt'
-        resume = f', or resume: --config {folder}/config.yaml --ckpt_path {last}'
+        if last.exists():
+            more = f', or resume: --config {folder}/config.yaml --ckpt_path {last}.'
+        else:
+            # killed between the first classifier file and the end of the first epoch
+            more = (
+                f'. Without {last} nothing can be resumed: if this run was stopped in '
+                f'its first epoch, remove {folder / "best"} and train again.'
+            )
         raise RunFolderExistsError(
             f'{folder} already holds a run. Choose another folder with '
             '--trainer.default_root_dir (in Python, default_root_dir or a new logger '
-            f'for each run){resume if last.exists() else ""}.'
+            f'for each run){more}'
         )
 
 

@@ -3,8 +3,10 @@
 
 """EuroSAT paired with its Sentinel-1 counterpart, EuroSAT-SAR."""
 
+import errno
 import hashlib
 import stat
+import struct
 import tempfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -39,6 +41,17 @@ class EuroSATNotFoundError(LayoutError, DatasetNotFoundError):
             message: What is missing and how to get it.
         """
         FileNotFoundError.__init__(self, message)
+
+
+# What systems say about a place that is not in an archive.
+_NOT_THERE = (errno.ENOENT, errno.EINVAL)
+
+# What is raised for a broken archive; RuntimeError covers methods of compression that
+# Python does not know, OSError a place in the file that cannot be.
+_BROKEN = (
+    *(BadZipFile, EOFError, OSError, RuntimeError, ValueError),
+    *(struct.error, zlib.error),
+)
 
 
 class EuroSATMSSAR(PairedFolders):
@@ -207,8 +220,10 @@ class EuroSATMSSAR(PairedFolders):
                 target = Path(self.root) / folder
                 target.parent.mkdir(parents=True, exist_ok=True)
                 Path(name, folder).rename(target)
-            # RuntimeError covers methods of compression that Python does not know
-            except (BadZipFile, FileNotFoundError, RuntimeError, zlib.error) as error:
+            except _BROKEN as error:
+                # a disk that is full or read-only says nothing about the archive
+                if isinstance(error, OSError) and error.errno not in _NOT_THERE:
+                    raise
                 raise CorruptFileError(
                     f'{path} is not an archive with a folder {folder} ({error}): '
                     'remove it and fetch it again.'
