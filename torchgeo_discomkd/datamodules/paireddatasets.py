@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from ..datasets import DatasetSource, MultiModalDataset, PairedDatasets
 from ..datasets.opened import OpenedSource, open_source
+from ..datasets.pack.format import is_pack
 from .base import MultiModalDataModule
 
 
@@ -51,6 +52,8 @@ class PairedDatasetsDataModule(MultiModalDataModule):
         missing: Literal['error', 'skip', 'keep'] = 'error',
         run: int = 0,
         missing_values: Literal['mean', 'error'] = 'mean',
+        task: Literal['multiclass', 'multilabel'] = 'multiclass',
+        bands: dict[str, list[str]] | None = None,
         **kwargs: Any,
     ) -> None:
         """Initialize a new PairedDatasetsDataModule instance.
@@ -59,12 +62,16 @@ class PairedDatasetsDataModule(MultiModalDataModule):
             sources: The data set of each modality: its class (dataset), its arguments
                 without split (kwargs), and what else DatasetSource takes.
             modalities: Modalities to load. Default: all.
-            root: Folder for statistics. It must not be a folder of images.
+            root: Folder for statistics, which must not be a folder of images; or a pack
+                of the same data sets, which are then not opened.
             missing: What to do with samples that some sources lack: 'error', 'skip'
                 them, or 'keep' them for unpaired training.
             run: Number of the repetition, if no source has splits.
             missing_values: What to do with missing pixels: 'mean' replaces them by the
                 band mean in the classifier, 'error' refuses the tile.
+            task: 'multilabel' if a sample may have several classes.
+            bands: Bands to load for each modality, by name. Default: those that its
+                source names, or all.
             **kwargs: Arguments of :class:`MultiModalDataModule`.
         """
         dataset_kwargs = {
@@ -74,6 +81,8 @@ class PairedDatasetsDataModule(MultiModalDataModule):
             'missing': missing,
             'run': run,
             'missing_values': missing_values,
+            'task': task,
+            'bands': bands,
         }
         super().__init__(PairedDatasets, dataset_kwargs, **kwargs)
         self._opened: dict[str, OpenedSource] = {}
@@ -88,7 +97,11 @@ class PairedDatasetsDataModule(MultiModalDataModule):
         Raises:
             UserError: If the data cannot be used.
         """
+        if is_pack(self.kwargs['root']):
+            return super().make_dataset(split, **kwargs)
         if not self._opened:
-            sources = self.kwargs['sources']
-            self._opened = {m: open_source(m, s) for m, s in sources.items()}
+            several = self.kwargs['task'] == 'multilabel'
+            self._opened = {
+                m: open_source(m, s, several) for m, s in self.kwargs['sources'].items()
+            }
         return super().make_dataset(split, **{'sources': self._opened} | kwargs)

@@ -13,13 +13,17 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
+from torchgeo.datasets import DatasetNotFoundError
+from torchgeo.datasets.errors import DependencyNotFoundError
 
 from ..errors import (
     CorruptFileError,
     LabelError,
+    LayoutError,
     PairingError,
     SettingError,
     SplitError,
+    UserError,
 )
 from .naming import nfc
 from .sources import DatasetSource, file_names, file_stems
@@ -28,6 +32,9 @@ from .stores import first_few
 
 # Number of images whose content a fingerprint covers.
 _SAMPLES = 8
+
+# What readers raise if a file is missing, damaged or not what they expect.
+_UNREADABLE = (OSError, ValueError, LookupError, RuntimeError)
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +46,8 @@ class OpenedSource:
         datasets: Its data sets, one for each split.
         rows: Data set and position of every sample, by key.
         splits: Split of every sample; empty if the source has none.
-        labels: Class of every sample, by key; None if the source does not say.
+        labels: Names of the classes of every sample that has some, by key; None if the
+            source does not say.
         classes: Names of the classes; None if the source does not say.
     """
 
@@ -47,7 +55,7 @@ class OpenedSource:
     datasets: list[Dataset[Any]]
     rows: dict[str, tuple[int, int]]
     splits: dict[str, str]
-    labels: dict[str, str] | None
+    labels: dict[str, tuple[str, ...]] | None
     classes: tuple[str, ...] | None
 
     @property
@@ -69,18 +77,20 @@ class OpenedSource:
             CorruptFileError: If it cannot be read, or is not one image.
         """
         number, row = self.rows[key]
-        name = self.source.dataset.__name__
+        name, field = self.source.dataset.__name__, self.source.image
         try:
-            image = self.datasets[number][row].get('image')
-        except OSError as error:
+            image = self.datasets[number][row].get(field)
+        except UserError:
+            raise
+        except _UNREADABLE as error:
             raise CorruptFileError(
                 f'{key} of {name} cannot be read ({error}): fetch its file again.'
             ) from error
         if not isinstance(image, Tensor) or image.ndim != 3:
             found = tuple(image.shape) if isinstance(image, Tensor) else type(image)
             raise CorruptFileError(
-                f"{key} of {name} has no 'image' of shape (C, H, W), but {found}: use "
-                'the transforms of the data set, in kwargs, to make one.'
+                f"{key} of {name} has no '{field}' of shape (C, H, W), but {found}: "
+                'use the transforms of the data set, in kwargs, to make one.'
             )
         return image
 
@@ -90,7 +100,8 @@ class OpenedSource:
         keys = sorted(self.rows)
         digest = hashlib.sha256(self.source.dataset.__name__.encode())
         for key in keys:
-            digest.update(f'{key}\t{(self.labels or {}).get(key)}\n'.encode())
+            labels = (self.labels or {}).get(key, ('None',))
+            digest.update(f'{key}\t{"|".join(labels)}\n'.encode())
         paths = {name for d in self.datasets for name in file_names(d) or ()}
         for path in sorted(path for path in map(Path, paths) if path.is_file()):
             digest.update(f'{path.name}\t{path.stat().st_size}\n'.encode())
@@ -99,18 +110,24 @@ class OpenedSource:
         return digest.hexdigest()[:16]
 
 
-def open_source(modality: str, source: DatasetSource) -> OpenedSource:
+def open_source(
+    modality: str, source: DatasetSource, several: bool = False
+) -> OpenedSource:
     """Open the data sets of a source and name their samples.
 
     Args:
         modality: Its modality, for messages.
         source: What to open.
+        several: Whether a sample may have several classes.
 
     Raises:
-        LabelError: If a class has no name, or a sample has several.
+        CorruptFileError: If the data set cannot read its own files.
+        LabelError: If a class has no name, or a sample has several unexpectedly.
+        LayoutError: If the data set is not on disk.
         PairingError: If several samples have the same key.
-        SettingError: If the data set does not take the arguments, or what the
-            functions of the source return has another length.
+        SettingError: If the data set does not take the arguments, needs a library that
+            is not installed, or what the functions of the source return has another
+            length.
         SplitError: If a split is unknown, or named for two.
     """
     names = [*source.splits.values()]
@@ -120,7 +137,7 @@ def open_source(modality: str, source: DatasetSource) -> OpenedSource:
             f'of {source.dataset.__name__}, another one for each of {list(SPLITS)}.'
         )
     opened = OpenedSource(source, [], {}, {}, {}, None)
-    labels: dict[str, str] | None = {}
+    labels: dict[str, tuple[str, ...]] | None = {}
     classes: tuple[str, ...] | None = None
     for split, theirs in (source.splits or {'': ''}).items():
         dataset = _open(source, {'split': theirs} if split else {})
@@ -131,29 +148,62 @@ def open_source(modality: str, source: DatasetSource) -> OpenedSource:
         opened.datasets.append(dataset)
         opened.rows.update((key, (first, row)) for row, key in enumerate(keys))
         if split:
-            opened.splits.update(dict.fromkeys(keys, split))
-        found = _labels(source, dataset)
+            own = _splits(source, dataset, split, keys)
+            opened.splits.update(zip(keys, own, strict=True))
+        found = _labels(modality, source, dataset, several)
         if found is None or labels is None:
             labels = None
             continue
         classes = _class_names(source, dataset, found, classes)
         named = _named(modality, found, classes)
-        labels.update(zip(keys, named, strict=True))
+        labels.update((k, n) for k, n in zip(keys, named, strict=True) if n is not None)
     return OpenedSource(
         source, opened.datasets, opened.rows, opened.splits, labels, classes
     )
 
 
 def _open(source: DatasetSource, split: Mapping[str, str]) -> Dataset[Any]:
+    name = source.dataset.__name__
     try:
         return source.dataset(**source.kwargs, **split)
     except (AssertionError, TypeError) as error:
         given = dict(source.kwargs) | dict(split)
         raise SettingError(
-            f'{source.dataset.__name__} cannot be opened with {given} '
+            f'{name} cannot be opened with {given} '
             f'({type(error).__name__}: {error}): correct kwargs and splits of its '
             'source; splits are empty for a data set without the argument split.'
         ) from error
+    except DependencyNotFoundError as error:
+        raise SettingError(f'{name} cannot be opened: {error}') from error
+    except DatasetNotFoundError as error:
+        raise LayoutError(
+            f'{name}: {error} Its page in the documentation of TorchGeo says which '
+            'files it needs.'
+        ) from error
+    except FileNotFoundError as error:
+        raise LayoutError(
+            f'{name} lacks a file ({error}): its page in the documentation of TorchGeo '
+            'says which files it needs.'
+        ) from error
+    except _UNREADABLE as error:
+        raise CorruptFileError(
+            f'{name} cannot be opened ({type(error).__name__}: {error}): fetch its '
+            'files again.'
+        ) from error
+
+
+def _splits(
+    source: DatasetSource, dataset: Dataset[Any], split: str, keys: Sequence[str]
+) -> list[str]:
+    """Return the split of every sample of one of the data sets."""
+    if split != 'train' or 'val' in source.splits or source.groups is None:
+        return [split] * len(keys)
+    groups = [str(group) for group in source.groups(dataset)]
+    _check_length('groups', groups, dataset)
+    # the order of hashes is random, but the same everywhere
+    order = sorted(set(groups), key=lambda g: hashlib.sha256(g.encode()).digest())
+    held_out = set(order[: max(1, round(len(order) / 10))])
+    return ['val' if group in held_out else 'train' for group in groups]
 
 
 def _check_length(name: str, values: Sequence[Any], dataset: Dataset[Any]) -> None:
@@ -184,27 +234,49 @@ def _check_unique(
         )
 
 
-def _labels(source: DatasetSource, dataset: Dataset[Any]) -> list[Any] | None:
+def _labels(
+    modality: str, source: DatasetSource, dataset: Dataset[Any], several: bool
+) -> list[tuple[Any, ...] | None] | None:
     """Return the labels of a data set without reading images; None if it has none."""
-    if source.labels is not None:
-        labels = list(source.labels(dataset))
-    elif hasattr(dataset, 'targets'):
-        labels = list(dataset.targets)  # ty: ignore[invalid-argument-type]
-    else:
+    if source.labels is None and not hasattr(dataset, 'targets'):
         return None
+    try:
+        labels = list(
+            dataset.targets if source.labels is None else source.labels(dataset)  # ty: ignore[unresolved-attribute]
+        )
+    except UserError:
+        raise
+    except _UNREADABLE as error:
+        raise LabelError(
+            f'the labels of {source.dataset.__name__} cannot be read '
+            f'({type(error).__name__}: {error}): fetch its files again, or correct '
+            'labels= of its source.'
+        ) from error
     _check_length('labels', labels, dataset)
-    return labels
+    wrong = [x for x in labels if x is not None and bool(np.ndim(x)) != several]
+    if wrong and several:
+        raise LabelError(
+            f"'{modality}' has samples with one label (such as {wrong[0]}): with "
+            "task='multilabel', labels= returns a list of classes for each sample."
+        )
+    if wrong:
+        raise LabelError(
+            f"'{modality}' has samples with several labels (such as {wrong[0]}): "
+            "each needs one class, unless task='multilabel'."
+        )
+    return [None if x is None else tuple(x) if several else (x,) for x in labels]
 
 
 def _class_names(
     source: DatasetSource,
     dataset: Dataset[Any],
-    labels: Sequence[Any],
+    labels: Sequence[tuple[Any, ...] | None],
     before: tuple[str, ...] | None,
 ) -> tuple[str, ...]:
     names = source.classes or getattr(dataset, 'classes', None)
-    if names is None and all(isinstance(label, str) for label in labels):
-        names = sorted({*map(str, labels), *(before or ())})
+    found = {label for own in labels for label in own or ()}
+    if names is None and all(isinstance(label, str) for label in found):
+        names = sorted({*map(str, found), *(before or ())})
     if names is None:
         raise LabelError(
             f'{source.dataset.__name__} does not name its classes: give its source '
@@ -213,24 +285,25 @@ def _class_names(
     return tuple(nfc(str(name)) for name in names)
 
 
-def _named(modality: str, labels: Sequence[Any], classes: Sequence[str]) -> list[str]:
-    """Return the class of each label, a name or a number."""
-    if several := [label for label in labels if np.ndim(label)]:
-        raise LabelError(
-            f"'{modality}' has samples with several labels (such as {several[0]}): "
-            'each needs one class.'
-        )
+def _named(
+    modality: str, labels: Sequence[tuple[Any, ...] | None], classes: Sequence[str]
+) -> list[tuple[str, ...] | None]:
+    """Return the classes of each sample, given as names or numbers."""
     names = [
-        nfc(label)
-        if isinstance(label, str)
-        else classes[int(label)]
-        if 0 <= int(label) < len(classes)
-        else str(int(label))
-        for label in labels
+        None if own is None else tuple(_name(label, classes) for label in own)
+        for own in labels
     ]
-    if unknown := sorted(set(names) - set(classes)):
+    found = {name for own in names for name in own or ()}
+    if unknown := sorted(found - set(classes)):
         raise LabelError(
             f"'{modality}' has samples of {unknown}, but its classes are "
             f'{list(classes)}: correct labels= or classes= of its source.'
         )
     return names
+
+
+def _name(label: Any, classes: Sequence[str]) -> str:
+    if isinstance(label, str):
+        return nfc(label)
+    number = int(label)
+    return classes[number] if 0 <= number < len(classes) else str(number)
