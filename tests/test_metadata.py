@@ -74,7 +74,7 @@ def test_contradiction(changes: dict[str, Any], message: str) -> None:
         replace(METADATA, **changes)
 
 
-@pytest.mark.parametrize('version', [None, 0, 3, '1'])
+@pytest.mark.parametrize('version', [None, 0, 4, '1'])
 def test_unknown_format_version(version: Any) -> None:
     values = json.loads(METADATA.to_json()) | {'format_version': version}
     with pytest.raises(ClassifierFileError, match=f'format version {version}, but'):

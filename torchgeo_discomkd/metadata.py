@@ -11,14 +11,21 @@ from typing import Annotated, Any, Literal, Self, cast
 
 from .errors import ClassifierFileError
 
+#: Kind of labels, as in TorchGeo's ``Classification``: one of several classes, any
+#: number of labels, or one of two classes by a single logit.
+type LabelTask = Literal['multiclass', 'multilabel', 'binary']
+
 #: Key of the metadata in the header of a file.
 KEY = 'torchgeo_discomkd'
 
 #: Version of the layout of the metadata; a change that old readers misread raises it.
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
-#: Versions that can be read: the first has no profiles.
-READABLE_VERSIONS = (1, 2)
+#: Version of files of one class for each sample, which earlier readers understand.
+MULTICLASS_VERSION = 2
+
+#: Versions that can be read: the first has no profiles, the second no kind of labels.
+READABLE_VERSIONS = (1, 2, 3)
 
 #: Quantiles of the pixel values that a profile keeps.
 QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
@@ -136,6 +143,11 @@ class ClassifierMetadata:
         split_hash: Hash of the samples of the training split.
         seed: Seed of the training; None if unknown.
         version: Version of torchgeo_discomkd that wrote the file.
+        task: Kind of labels. With 'binary' the last layer has one output, the logit of
+            the second class; with 'multilabel' one for each label, independent of the
+            others.
+        thresholds: With 'multilabel', the probability above which a tile has the label,
+            for each of *classes*; None for 0.5.
 
     Example:
         >>> from torchgeo_discomkd.models import ClassifierMetadata, ModalityMetadata
@@ -171,6 +183,8 @@ class ClassifierMetadata:
     split_hash: Name
     seed: int | None
     version: Name
+    task: LabelTask = 'multiclass'
+    thresholds: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         """Check that the fields agree with each other.
@@ -190,6 +204,16 @@ class ClassifierMetadata:
             'a classifier has one class or more': not self.classes,
             f'temperature={self.temperature} is not positive': not (
                 self.temperature > 0 and isfinite(self.temperature)
+            ),
+            "task='binary' has two classes": self.task == 'binary'
+            and len(self.classes) != 2,
+            f'thresholds={self.thresholds} are not one from 0 to 1 for each label': (
+                self.thresholds is not None
+                and not (
+                    self.task == 'multilabel'
+                    and len(self.thresholds) == len(self.classes)
+                    and all(0 <= t <= 1 for t in self.thresholds)
+                )
             ),
         } | {
             f"'{name}' has {m.in_channels} channels but bands {list(m.bands)}": (
@@ -215,9 +239,23 @@ class ClassifierMetadata:
                 f'The metadata of a classifier contradict themselves: {found}.'
             )
 
+    @property
+    def decision_thresholds(self) -> tuple[float, ...] | None:
+        """Probability above which a tile has each label; None if it has one class."""
+        if self.task != 'multilabel':
+            return None
+        return self.thresholds or (0.5,) * len(self.classes)
+
     def to_json(self) -> str:
-        """Return the metadata as one JSON object, with the version of the format."""
-        return json.dumps({'format_version': FORMAT_VERSION, **asdict(self)})
+        """Return the metadata as one JSON object, with the version of the format.
+
+        Without what is new in a version, the object is one of the version before.
+        """
+        values, version = asdict(self), FORMAT_VERSION
+        if self.task == 'multiclass':
+            del values['task'], values['thresholds']
+            version = MULTICLASS_VERSION
+        return json.dumps({'format_version': version, **values})
 
     @classmethod
     def from_json(cls, text: str) -> Self:

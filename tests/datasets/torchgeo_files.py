@@ -156,10 +156,7 @@ def write_sen12ms(root: Path, size: int = 8) -> Path:
 
 
 def write_treesatai(root: Path, size: int = 16) -> Path:
-    """Write 20 tiles for training and 5 for test.
-
-    Tile n lacks each fifth genus, from n. Radar of the first tile has a missing pixel.
-    """
+    """Write 20 tiles for training and 5 for test; tile n lacks genera n, n + 5, ..."""
     rng = np.random.default_rng(0)
     labels = {}
     for split, count in (('train', 20), ('test', 5)):
@@ -174,10 +171,8 @@ def write_treesatai(root: Path, size: int = 16) -> Path:
                 ('s1', 'sar', 3, 6),
                 ('s2', 'ms', 12, 6),
             ):
-                values = image(modality, bands, pixels, rng)
-                if modality == 'sar' and labels.keys() == {file}:
-                    values[1, 0, 0] = -9999
-                write_tile(root / folder / '60m' / file, values)
+                path = root / folder / '60m' / file
+                write_tile(path, image(modality, bands, pixels, rng))
     path = root / 'labels' / 'TreeSatBA_v9_60m_multi_labels.json'
     path.parent.mkdir()
     path.write_text(json.dumps(labels))

@@ -5,17 +5,23 @@
 
 import logging
 from collections.abc import Generator
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import RunningStage
 from lightning.pytorch.utilities import CombinedLoader
 from torch import Tensor
-from torchmetrics.functional.classification import multiclass_calibration_error
+from torchmetrics.functional.classification import (
+    binary_calibration_error,
+    multiclass_calibration_error,
+    multilabel_f1_score,
+)
 
+from ..errors import SettingError
 from ..models import (
     LoadedClassifier,
+    choose_thresholds,
     fit_temperature,
     load_classifier,
     store_temperature,
@@ -38,6 +44,10 @@ class Calibration(Callback):
     leaves uncalibrated files behind, with a temperature of 1; a resumed run starts
     again from the logits.
 
+    With several labels in a sample the error is that of all decisions, and a file also
+    gets its thresholds: for each label the probability above which a sample has it,
+    with the highest F1 on the same samples, as ``val_F1Score_thresholds``.
+
     With several processes, the first one calibrates on its share of the split.
 
     Attributes:
@@ -58,8 +68,23 @@ class Calibration(Callback):
         0.01
     """
 
-    def __init__(self) -> None:
-        """Initialize a new Calibration instance."""
+    def __init__(
+        self, thresholds: Literal['validation', 'half'] = 'validation'
+    ) -> None:
+        """Initialize a new Calibration instance.
+
+        Args:
+            thresholds: With several labels in a sample: 'validation' chooses a
+                threshold for each label, 'half' keeps 0.5 for all.
+
+        Raises:
+            SettingError: If *thresholds* is unknown.
+        """
+        if thresholds not in {'validation', 'half'}:
+            raise SettingError(
+                f"thresholds={thresholds!r}: use 'validation' or 'half'."
+            )
+        self.thresholds = thresholds
         self.results: dict[str, dict[str, float]] = {}
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -77,14 +102,19 @@ class Calibration(Callback):
         for name, (logits, labels) in self._classify(trainer, classifiers).items():
             result = calibrate(logits, labels)
             scores = {k: v for k, v in result.items() if k != 'temperature'}
-            store_temperature(paths[name], result['temperature'], scores)
+            chosen = None
+            if labels.ndim == 2 and self.thresholds == 'validation':
+                chosen, score = _thresholds(logits / result['temperature'], labels)
+                scores['val_F1Score_thresholds'] = score
+                result = {'temperature': result['temperature'], **scores}
+            store_temperature(paths[name], result['temperature'], scores, chosen)
             self.results[name] = result
         self._log(trainer)
 
     def _classify(
         self, trainer: Trainer, classifiers: dict[str, LoadedClassifier]
     ) -> dict[str, tuple[Tensor, Tensor]]:
-        """Return logits (N, K) and labels (N,) of the validation split by name."""
+        """Return logits (N, K) and labels of the validation split by name."""
         found: dict[str, list[tuple[Tensor, Tensor]]] = {n: [] for n in classifiers}
         for classifier in classifiers.values():
             classifier.to(trainer.strategy.root_device)
@@ -99,7 +129,7 @@ class Calibration(Callback):
                     with torch.inference_mode():
                         logits = classifier(images).cpu()
                     labels = batch['label'].cpu()
-                    labelled = labels != -1
+                    labelled = (labels != -1).reshape(len(labels), -1).any(dim=1)
                     found[name].append((logits[labelled], labels[labelled]))
         results = {}
         for name, batches in found.items():
@@ -129,7 +159,7 @@ def calibrate(logits: Tensor, labels: Tensor) -> dict[str, float]:
 
     Args:
         logits: Logits before calibration, shape (N, K).
-        labels: int64 (N,).
+        labels: int64 (N,) or, with several labels in a sample, (N, K).
 
     Returns:
         'temperature', and the expected calibration error of the same samples, in
@@ -147,6 +177,11 @@ def calibrate(logits: Tensor, labels: Tensor) -> dict[str, float]:
         return {'temperature': temperature}
 
     def error(divisor: float) -> float:
+        if labels.ndim == 2:
+            probabilities = (logits / divisor).sigmoid()
+            return float(
+                binary_calibration_error(probabilities, labels, ignore_index=-1)
+            )
         probabilities = (logits / divisor).softmax(dim=1)
         return float(
             multiclass_calibration_error(probabilities, labels, logits.shape[1])
@@ -157,6 +192,20 @@ def calibrate(logits: Tensor, labels: Tensor) -> dict[str, float]:
         'val_CalibrationError': error(1.0),
         'val_CalibrationError_calibrated': error(temperature),
     }
+
+
+def _thresholds(logits: Tensor, labels: Tensor) -> tuple[tuple[float, ...], float]:
+    """Return the best threshold of each label, and the weighted F1 with them."""
+    finite = logits.isfinite().all(dim=1)
+    probabilities, labels = logits[finite].float().sigmoid(), labels[finite]
+    chosen = choose_thresholds(probabilities, labels)
+    if not len(labels):
+        return chosen, 0.0
+    decisions = (probabilities > torch.tensor(chosen)).long()
+    score = multilabel_f1_score(
+        decisions, labels, labels.shape[1], average='weighted', ignore_index=-1
+    )
+    return chosen, float(score)
 
 
 def validation_batches(trainer: Trainer) -> Generator[dict[str, Any]]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from ..datasets import PairedArrays
+from ..metadata import LabelTask
 from .base import MultiModalDataModule
 
 
@@ -42,6 +43,7 @@ class PairedArraysDataModule(MultiModalDataModule):
         nodata: dict[str, float] | None = None,
         missing_values: Literal['mean', 'error'] = 'mean',
         unlabelled: str | None = None,
+        task: LabelTask = 'multiclass',
         **kwargs: Any,
     ) -> None:
         """Initialize a new PairedArraysDataModule instance.
@@ -64,6 +66,9 @@ class PairedArraysDataModule(MultiModalDataModule):
                 band mean in the classifier, 'error' refuses the tile.
             unlabelled: Name of the index file of samples without labels, for training,
                 e.g. unlabelled_idx. Default: none.
+            task: Kind of labels: 'multiclass'; 'multilabel', one row of 0 and 1 for
+                each sample; or 'binary', of two classes. That of the model must be the
+                same.
             **kwargs: Arguments of :class:`MultiModalDataModule`.
         """
         dataset_kwargs = {
@@ -78,5 +83,6 @@ class PairedArraysDataModule(MultiModalDataModule):
             'nodata': nodata,
             'missing_values': missing_values,
             'unlabelled': unlabelled,
+            'task': task,
         }
         super().__init__(PairedArrays, dataset_kwargs, **kwargs)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from ..datasets import DatasetSource, MultiModalDataset, PairedDatasets
 from ..datasets.opened import OpenedSource, open_source
 from ..datasets.pack.format import is_pack
+from ..metadata import LabelTask
 from .base import MultiModalDataModule
 
 
@@ -52,7 +53,7 @@ class PairedDatasetsDataModule(MultiModalDataModule):
         missing: Literal['error', 'skip', 'keep'] = 'error',
         run: int = 0,
         missing_values: Literal['mean', 'error'] = 'mean',
-        task: Literal['multiclass', 'multilabel'] = 'multiclass',
+        task: LabelTask = 'multiclass',
         bands: dict[str, list[str]] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -69,7 +70,8 @@ class PairedDatasetsDataModule(MultiModalDataModule):
             run: Number of the repetition, if no source has splits.
             missing_values: What to do with missing pixels: 'mean' replaces them by the
                 band mean in the classifier, 'error' refuses the tile.
-            task: 'multilabel' if a sample may have several classes.
+            task: Kind of labels: 'multiclass'; 'multilabel', any number of labels in a
+                sample; or 'binary', of two classes. That of the model must be the same.
             bands: Bands to load for each modality, by name. Default: those that its
                 source names, or all.
             **kwargs: Arguments of :class:`MultiModalDataModule`.
@@ -100,8 +102,6 @@ class PairedDatasetsDataModule(MultiModalDataModule):
         if is_pack(self.kwargs['root']):
             return super().make_dataset(split, **kwargs)
         if not self._opened:
-            several = self.kwargs['task'] == 'multilabel'
-            self._opened = {
-                m: open_source(m, s, several) for m, s in self.kwargs['sources'].items()
-            }
+            sources, task = self.kwargs['sources'], self.kwargs['task']
+            self._opened = {m: open_source(m, s, task) for m, s in sources.items()}
         return super().make_dataset(split, **{'sources': self._opened} | kwargs)

@@ -17,7 +17,13 @@ from .sartiles import SARTiles
 from .sen12ms import PairedSEN12MS
 from .simulatedmssar import SimulatedMSSAR
 from .so2sat import PairedSo2Sat
-from .sources import DatasetSource, file_stems, positions, sample_labels
+from .sources import (
+    DatasetSource,
+    file_stems,
+    positions,
+    sample_label_rows,
+    sample_labels,
+)
 from .statistics import (
     BandStatistics,
     band_statistics,
@@ -52,6 +58,7 @@ __all__ = (
     'file_stems',
     'image_profile',
     'positions',
+    'sample_label_rows',
     'sample_labels',
     'statistics_rows',
     'write_pack',

@@ -21,19 +21,22 @@ from torchgeo.datasets import NonGeoDataset
 from torchgeo.datasets.utils import Sample
 
 from ..errors import MissingValueError, ModalityError, TileSizeError
+from ..metadata import LabelTask
 from ..rasters import FolderCounts
 from ..rasters.plausibility import Options, options_of
 from .classes import labels_by_name, same_classes
+from .multilabel import labels_in_columns
 from .plotting import plot_sample
 from .splits import NO_LABEL
 
 
 class MultiModalDataset(NonGeoDataset, ABC):
-    """Tiles of the same places seen by several sensors, with one label each.
+    """Tiles of the same places seen by several sensors, with one label or several.
 
     A sample is the flat dictionary ``{'image_<modality>': float32 (C, H, W), ...,
     'label': int64 (), 'index': int64 ()}`` for every modality in
-    *modalities*. Pixels hold raw physical values; missing pixels (nodata, NaN,
+    *modalities*; with several labels in a sample the label is int64 (C,), one 0 or 1
+    for each. Pixels hold raw physical values; missing pixels (nodata, NaN,
     infinite) are NaN, which a classifier's normalisation replaces by the band mean.
 
     Subclasses set these attributes before the first sample is read.
@@ -41,11 +44,14 @@ class MultiModalDataset(NonGeoDataset, ABC):
     Attributes:
         root: Folder of the data, as given by the user.
         classes: Class names; a label is a position in this tuple.
+        task: Kind of labels: one class for each sample ('multiclass', and 'binary' for
+            one of two) or, with 'multilabel', any number of them.
         modalities: Modalities that samples hold, in this order.
         bands: Names of the bands that samples hold, in order, for each modality.
         units: Unit of the pixel values for each modality: 'dB', 'linear' or any text.
         labels: int64 labels of this split, shape (N,); -1 for samples without a label,
-            which only the split 'unlabelled' of some data sets has.
+            which only the split 'unlabelled' of some data sets has. With several labels
+            in a sample, shape (N, C): 1 for each that it has, else 0, or -1 everywhere.
         unlabelled_samples: Number of samples of that split that have all *modalities*,
             known to the split for training; None without such a split.
         missing_values: What to do with missing pixels: 'mean' passes them on as NaN,
@@ -78,6 +84,7 @@ class MultiModalDataset(NonGeoDataset, ABC):
 
     root: str
     classes: tuple[str, ...]
+    task: LabelTask = 'multiclass'
     modalities: tuple[str, ...]
     bands: dict[str, tuple[str, ...]]
     units: dict[str, str]
@@ -199,8 +206,12 @@ class MultiModalDataset(NonGeoDataset, ABC):
         """
         if not same_classes(classes, self.classes):
             self._own_split_hash = self.split_hash()
-            joined = labels_by_name(self.classes, classes)[self.labels]
-            self.labels = joined.where(self.labels != NO_LABEL, NO_LABEL)
+            positions = labels_by_name(self.classes, classes)
+            if self.task == 'multilabel':
+                self.labels = labels_in_columns(self.labels, positions, len(classes))
+            else:
+                joined = positions[self.labels]
+                self.labels = joined.where(self.labels != NO_LABEL, NO_LABEL)
             self.classes = tuple(classes)
 
     def split_hash(self) -> str:

@@ -150,7 +150,7 @@ def _labels_v1(dataset: BigEarthNet) -> list[list[int]]:
         dataset.root,
         name,
         _keys_v1(dataset),
-        lambda i: dataset._load_target(i).nonzero().flatten().tolist(),
+        lambda i: dataset._load_target(i).tolist(),
     )
 
 

@@ -65,5 +65,21 @@ def labels_by_name(own: Sequence[str], known: Sequence[str]) -> Tensor:
     return torch.tensor([positions[name] for name in names])
 
 
+def check_two(classes: Sequence[str]) -> None:
+    """Check the classes of a binary data set.
+
+    Args:
+        classes: Their names.
+
+    Raises:
+        LabelError: If there are not two.
+    """
+    if len(classes) != 2:
+        raise LabelError(
+            f"task='binary' has two classes, but the data have {len(classes)} "
+            f"({', '.join(classes)}): use task='multiclass'."
+        )
+
+
 def _composed(name: str) -> str:
     return unicodedata.normalize('NFC', name)

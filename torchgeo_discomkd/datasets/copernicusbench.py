@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Literal
 
-import numpy as np
 from torchgeo.datasets import (
     CopernicusBenchBigEarthNetS1,
     CopernicusBenchBigEarthNetS2,
@@ -16,7 +15,6 @@ from torchgeo.datasets import (
 )
 from torchgeo.datasets.utils import Sample
 
-from ..errors import LabelError
 from .paireddatasets import PairedDatasets
 from .sources import DatasetSource
 
@@ -141,11 +139,4 @@ def _patches(dataset: _BigEarthNet) -> list[str]:
 
 
 def _label_columns(dataset: _BigEarthNet) -> list[list[int]]:
-    columns = dataset.files.iloc[:, 2:].to_numpy()
-    if columns.shape[1] != len(dataset.classes) or not np.isin(columns, (0, 1)).all():
-        raise LabelError(
-            f'the table of the {dataset.split} split in {dataset.root} must have '
-            f'{len(dataset.classes)} columns of labels 0 or 1 after two of files, but '
-            f'has {columns.shape[1]}: fetch it again.'
-        )
-    return [np.flatnonzero(row).tolist() for row in columns]
+    return dataset.files.iloc[:, 2:].to_numpy().tolist()

@@ -67,6 +67,7 @@ class JoinedDataset(MultiModalDataset):
         self.unlabelled = unlabelled
         self.root = labelled.root
         self.classes = labelled.classes
+        self.task = labelled.task
         self.modalities = labelled.modalities
         self.bands = labelled.bands
         self.units = labelled.units

@@ -25,6 +25,8 @@ from ..errors import (
     SplitError,
     UserError,
 )
+from ..metadata import LabelTask
+from .multilabel import check_label_names, check_label_rows, label_names
 from .naming import nfc
 from .sources import DatasetSource, file_names, file_stems
 from .splits import SPLITS
@@ -111,18 +113,19 @@ class OpenedSource:
 
 
 def open_source(
-    modality: str, source: DatasetSource, several: bool = False
+    modality: str, source: DatasetSource, task: LabelTask = 'multiclass'
 ) -> OpenedSource:
     """Open the data sets of a source and name their samples.
 
     Args:
         modality: Its modality, for messages.
         source: What to open.
-        several: Whether a sample may have several classes.
+        task: Kind of labels.
 
     Raises:
         CorruptFileError: If the data set cannot read its own files.
-        LabelError: If a class has no name, or a sample has several unexpectedly.
+        LabelError: If a class has no name, or a sample has several although *task* is
+            not 'multilabel'.
         LayoutError: If the data set is not on disk.
         PairingError: If several samples have the same key.
         SettingError: If the data set does not take the arguments, needs a library that
@@ -150,12 +153,13 @@ def open_source(
         if split:
             own = _splits(source, dataset, split, keys)
             opened.splits.update(zip(keys, own, strict=True))
-        found = _labels(modality, source, dataset, several)
+        found = _labels(source, dataset)
         if found is None or labels is None:
             labels = None
             continue
         classes = _class_names(source, dataset, found, classes)
-        named = _named(modality, found, classes)
+        several = task == 'multilabel'
+        named = (_several if several else _named)(modality, found, classes)
         labels.update((k, n) for k, n in zip(keys, named, strict=True) if n is not None)
     return OpenedSource(
         source, opened.datasets, opened.rows, opened.splits, labels, classes
@@ -234,16 +238,13 @@ def _check_unique(
         )
 
 
-def _labels(
-    modality: str, source: DatasetSource, dataset: Dataset[Any], several: bool
-) -> list[tuple[Any, ...] | None] | None:
+def _labels(source: DatasetSource, dataset: Dataset[Any]) -> list[Any] | None:
     """Return the labels of a data set without reading images; None if it has none."""
-    if source.labels is None and not hasattr(dataset, 'targets'):
+    read = source.labels
+    if read is None and not hasattr(dataset, 'targets'):
         return None
     try:
-        labels = list(
-            dataset.targets if source.labels is None else source.labels(dataset)  # ty: ignore[unresolved-attribute]
-        )
+        labels = list(dataset.targets if read is None else read(dataset))  # ty: ignore[missing-attribute]
     except UserError:
         raise
     except _UNREADABLE as error:
@@ -253,30 +254,22 @@ def _labels(
             'labels= of its source.'
         ) from error
     _check_length('labels', labels, dataset)
-    wrong = [x for x in labels if x is not None and bool(np.ndim(x)) != several]
-    if wrong and several:
-        raise LabelError(
-            f"'{modality}' has samples with one label (such as {wrong[0]}): with "
-            "task='multilabel', labels= returns a list of classes for each sample."
-        )
-    if wrong:
-        raise LabelError(
-            f"'{modality}' has samples with several labels (such as {wrong[0]}): "
-            "each needs one class, unless task='multilabel'."
-        )
-    return [None if x is None else tuple(x) if several else (x,) for x in labels]
+    return labels
 
 
 def _class_names(
     source: DatasetSource,
     dataset: Dataset[Any],
-    labels: Sequence[tuple[Any, ...] | None],
+    labels: Sequence[Any],
     before: tuple[str, ...] | None,
 ) -> tuple[str, ...]:
     names = source.classes or getattr(dataset, 'classes', None)
-    found = {label for own in labels for label in own or ()}
-    if names is None and all(isinstance(label, str) for label in found):
-        names = sorted({*map(str, found), *(before or ())})
+    if names is None:
+        # one name for each sample, or several
+        known = [label for label in labels if label is not None]
+        flat = [x for y in known for x in ([y] if np.ndim(y) == 0 else y)]
+        if all(isinstance(label, str) for label in flat):
+            names = sorted({*map(str, flat), *(before or ())})
     if names is None:
         raise LabelError(
             f'{source.dataset.__name__} does not name its classes: give its source '
@@ -286,20 +279,21 @@ def _class_names(
 
 
 def _named(
-    modality: str, labels: Sequence[tuple[Any, ...] | None], classes: Sequence[str]
+    modality: str, labels: Sequence[Any], classes: Sequence[str]
 ) -> list[tuple[str, ...] | None]:
-    """Return the classes of each sample, given as names or numbers."""
-    names = [
-        None if own is None else tuple(_name(label, classes) for label in own)
-        for own in labels
-    ]
-    found = {name for own in names for name in own or ()}
-    if unknown := sorted(found - set(classes)):
+    """Return the class of each label, a name or a number."""
+    if several := [label for label in labels if np.ndim(label)]:
+        raise LabelError(
+            f"'{modality}' has samples with several labels (such as {several[0]}): "
+            "each needs one class, or set task='multilabel' (--data.task multilabel)."
+        )
+    names = [None if label is None else _name(label, classes) for label in labels]
+    if unknown := sorted({*names} - {None, *classes}, key=str):
         raise LabelError(
             f"'{modality}' has samples of {unknown}, but its classes are "
             f'{list(classes)}: correct labels= or classes= of its source.'
         )
-    return names
+    return [None if name is None else (name,) for name in names]
 
 
 def _name(label: Any, classes: Sequence[str]) -> str:
@@ -307,3 +301,38 @@ def _name(label: Any, classes: Sequence[str]) -> str:
         return nfc(label)
     number = int(label)
     return classes[number] if 0 <= number < len(classes) else str(number)
+
+
+def _several(
+    modality: str, labels: Sequence[Any], classes: Sequence[str]
+) -> list[tuple[str, ...] | None]:
+    """Return the names of the labels of each sample, in the order of the classes."""
+    check_label_names(classes)
+    known = [label for label in labels if label is not None]
+    if single := [label for label in known if np.ndim(label) != 1]:
+        raise LabelError(
+            f"'{modality}' has samples with one label (such as {single[0]!r}): with "
+            "task='multilabel' each needs a list of names, or one 0 or 1 for each of "
+            f'{len(classes)} labels.'
+        )
+    if all(isinstance(name, str) for label in known for name in label):
+        named = [None if x is None else {nfc(name) for name in x} for x in labels]
+        if unknown := sorted(set().union(*(filter(None, named))) - set(classes)):
+            raise LabelError(
+                f"'{modality}' has samples of {unknown}, but its labels are "
+                f'{list(classes)}: correct labels= or classes= of its source.'
+            )
+        return [
+            None if x is None else tuple(n for n in classes if n in x) for x in named
+        ]
+    lengths = {len(label) for label in known}
+    if lengths != {len(classes)}:
+        raise LabelError(
+            f"'{modality}' has samples of {sorted(lengths)} labels, but {len(classes)} "
+            f'are named: give one 0 or 1 for each of {first_few(classes)}.'
+        )
+    rows = check_label_rows(np.array([list(map(int, x)) for x in known]), modality)
+    found = iter(rows.tolist())
+    return [
+        None if x is None else tuple(label_names(next(found), classes)) for x in labels
+    ]

@@ -16,8 +16,11 @@ from numpy.typing import NDArray
 from torchgeo.datasets.utils import Sample
 
 from ..errors import LabelError, LayoutError, PairingError, SplitError
+from ..metadata import LabelTask
 from ..rasters.opening import reading
 from .arrays import LABELS
+from .classes import check_two
+from .multilabel import check_label_names, check_label_rows, check_label_split
 from .splits import NO_LABEL, UNLABELLED, check_split
 from .stored import StoredDataset
 from .stores import StoredImages, first_few
@@ -32,7 +35,8 @@ class PairedArrays(StoredDataset):
 
     * ``<PREFIX>_data_normalized.npy``: numbers of shape (S, C, H, W), one file for
       each modality; C, H and W may differ between modalities;
-    * ``labels.npy``: integers of shape (S,), from 0 to the number of classes - 1;
+    * ``labels.npy``: integers of shape (S,), from 0 to the number of classes - 1; or,
+      with any number of labels in a sample, of 0 and 1, shape (S, labels);
     * ``train_idx.npy``, ``valid_idx.npy``, ``test_idx.npy``: rows of each split, or
       ``train_idx_<run>.npy`` and so on for several repetitions;
     * with *unlabelled*, a file of the rows without labels, which are the split
@@ -71,6 +75,7 @@ class PairedArrays(StoredDataset):
         missing_values: Literal['mean', 'error'] = 'mean',
         transforms: Callable[[Sample], Sample] | None = None,
         unlabelled: str | None = None,
+        task: LabelTask = 'multiclass',
     ) -> None:
         """Initialize a new PairedArrays instance.
 
@@ -98,11 +103,16 @@ class PairedArrays(StoredDataset):
             unlabelled: Name of the index file of samples without labels, such as
                 'unlabelled_idx', to which ``_<run>.npy`` or ``.npy`` is added. They are
                 in no other split, and what ``labels.npy`` holds for them is not used.
+            task: Kind of labels: 'multiclass'; 'multilabel', whose ``labels.npy`` holds
+                one row of 0 and 1 for each sample; or 'binary', of two classes. It is
+                never guessed.
 
         Raises:
             BandError: If a band is unknown or the number of bands is wrong.
             CorruptFileError: If a file is truncated, not an array or needs unpickling.
-            LabelError: If labels are not integers from 0 to the number of classes - 1.
+            LabelError: If labels are not integers from 0 to the number of classes - 1
+                or, with several in a sample, not rows of 0 and 1; or there are not two
+                classes with 'binary'.
             LayoutError: If a file is missing or its array has the wrong shape.
             ModalityError: If a modality is unknown.
             PairingError: If arrays and labels differ in length.
@@ -111,9 +121,11 @@ class PairedArrays(StoredDataset):
                 class.
 
         Warns:
-            UserWarning: If the validation or test split lacks a class.
+            UserWarning: If the validation or test split lacks a class, or any split a
+                label of several.
         """
         self.root = root
+        self.task = task
         self.split = split
         self.run = run
         self.missing_values = missing_values
@@ -130,7 +142,8 @@ class PairedArrays(StoredDataset):
         self._rows = self._read_rows(len(labels))
         self.labels = torch.from_numpy(labels[self._rows])
         if split != UNLABELLED:
-            check_split(self.labels, self.classes, split)
+            check = check_label_split if task == 'multilabel' else check_split
+            check(self.labels, self.classes, split)
         for modality, prefix in needed.items():
             if modality not in self.images:
                 raise self.store.absence('', modality, prefix)
@@ -140,11 +153,13 @@ class PairedArrays(StoredDataset):
         self._hold(rows, first, band_names, bands, units, nodata)
 
     def identifier(self, index: int) -> str:
-        """Return '<class>/<row in the arrays>' of a sample.
+        """Return '<class>/<row in the arrays>', with several labels '<row>'.
 
         Args:
             index: Position in this split.
         """
+        if self.task == 'multilabel':
+            return str(self._rows[index])
         label = int(self.labels[index])
         name = UNLABELLED if label == NO_LABEL else self.classes[label]
         return f'{name}/{self._rows[index]}'
@@ -170,7 +185,7 @@ class PairedArrays(StoredDataset):
     def _read_labels(self, classes: Sequence[str] | None) -> NDArray[np.int64]:
         """Set the classes; return the label of every row, -1 of those without one."""
         labels, known = self._read(LABELS), ...
-        if self._has_unlabelled and labels.ndim == 1:
+        if self._has_unlabelled and labels.ndim in (1, 2):
             unlabelled = self._read_index(self._index_file(UNLABELLED), len(labels))
             if not len(unlabelled):
                 raise SplitError(
@@ -179,8 +194,14 @@ class PairedArrays(StoredDataset):
                 )
             self.unlabelled_samples = len(unlabelled)
             known = np.delete(np.arange(len(labels)), unlabelled)
+        found = np.full(labels.shape, NO_LABEL)
+        if self.task == 'multilabel':
+            found[known] = check_label_rows(labels[known], LABELS)
+            self.classes = check_columns(labels.shape[1], classes)
+            return found
         self.classes = check_labels(labels[known], classes, self.split)
-        found = np.full(len(labels), NO_LABEL)
+        if self.task == 'binary':
+            check_two(self.classes)
         found[known] = labels[known]
         if classes is None:
             found[known] = np.unique(labels[known], return_inverse=True)[1]
@@ -228,7 +249,8 @@ def check_labels(
     if labels.ndim != 1 or labels.dtype.kind not in 'iu':
         raise LabelError(
             f'labels.npy holds {labels.dtype} values of shape {labels.shape}: it must '
-            'hold one integer for each sample.'
+            'hold one integer for each sample, or one row of 0 and 1 with '
+            "task='multilabel' (--data.task multilabel)."
         )
     found = np.unique(labels)
     count = len(found) if classes is None else len(classes)
@@ -240,6 +262,29 @@ def check_labels(
             f'{first_few(wrong)}: labels must be 0 to {count - 1} for {count} classes.'
         )
     return tuple(map(str, found)) if classes is None else tuple(classes)
+
+
+def check_columns(number: int, classes: Sequence[str] | None) -> tuple[str, ...]:
+    """Name the columns of labels.
+
+    Args:
+        number: Number of columns.
+        classes: Names of all labels; None for '0', '1', ...
+
+    Returns:
+        The names.
+
+    Raises:
+        LabelError: If there is not one name for each column, or names are unsuitable.
+    """
+    names = tuple(map(str, range(number))) if classes is None else tuple(classes)
+    if len(names) != number:
+        raise LabelError(
+            f'{LABELS} has {number} columns, but {len(names)} labels are named '
+            f'({first_few(names)}): name one for each column.'
+        )
+    check_label_names(names)
+    return names
 
 
 def check_index(rows: NDArray[Any], path: str, length: int) -> NDArray[np.int64]:

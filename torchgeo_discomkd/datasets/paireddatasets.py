@@ -9,14 +9,16 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 from torchgeo.datasets.utils import Sample
 
 from ..errors import PackError, PairingError
+from ..metadata import LabelTask
 from ..rasters import FolderCounts
 from ..rasters.plausibility import Options
 from .base import check_modalities
+from .classes import check_two
 from .matching import complete_samples, describe_incomplete, sample_text
+from .multilabel import check_label_split
 from .opened import OpenedSource, open_source
 from .pack.format import is_pack
 from .pack.reader import open_store
@@ -84,7 +86,7 @@ class PairedDatasets(StoredDataset):
         run: int = 0,
         missing_values: Literal['mean', 'error'] = 'mean',
         transforms: Callable[[Sample], Sample] | None = None,
-        task: Literal['multiclass', 'multilabel'] = 'multiclass',
+        task: LabelTask = 'multiclass',
         bands: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         """Initialize a new PairedDatasets instance.
@@ -104,9 +106,8 @@ class PairedDatasets(StoredDataset):
             missing_values: 'mean' passes missing pixels on as NaN, which a classifier
                 replaces by the band mean; 'error' refuses such a tile.
             transforms: A function that takes a sample and returns a transformed one.
-            task: 'multilabel' if a sample may have several classes. Its label is then
-                int64 of shape (classes,), 1 for each of its classes and 0 for the
-                others.
+            task: Kind of labels: 'multiclass'; 'multilabel', any number of labels in a
+                sample, on which all sources must agree; or 'binary', of two classes.
             bands: Names of the bands to read for each modality, instead of those that
                 its source names.
 
@@ -114,7 +115,8 @@ class PairedDatasets(StoredDataset):
             BandError: If a band is unknown, or the number of names is wrong.
             CorruptFileError: If a data set cannot read its own files.
             LabelError: If a class has no name or is unknown to the first source, or
-                sources give the same sample different ones.
+                sources give the same sample different ones; or it has several, or
+                one, although *task* says otherwise.
             LayoutError: If a data set is not on disk.
             ModalityError: If a modality is unknown.
             PackError: If *root* is a pack that cannot be read.
@@ -124,7 +126,8 @@ class PairedDatasets(StoredDataset):
                 a class.
 
         Warns:
-            UserWarning: If the validation or test split lacks a class.
+            UserWarning: If the validation or test split lacks a class, or any split a
+                label of several.
         """
         check_split_name(split)
         self.modalities = check_modalities(
@@ -140,8 +143,7 @@ class PairedDatasets(StoredDataset):
         samples = self._open_sources(sources)
         self.classes = samples.classes
         self._keys = self._select(samples, split, run)
-        self.labels, positions = self._labels(samples)
-        check_split(positions, self.classes, split)
+        self._set_labels(samples)
         check_keys(sources, bands)
         self._hold_sources(sources, bands or {})
 
@@ -178,9 +180,7 @@ class PairedDatasets(StoredDataset):
             self._check_pack(samples, {m: _source(s) for m, s in sources.items()})
         else:
             opened = {
-                m: s
-                if isinstance(s, OpenedSource)
-                else open_source(m, s, self.task == 'multilabel')
+                m: s if isinstance(s, OpenedSource) else open_source(m, s, self.task)
                 for m, s in sources.items()
             }
             self._places = {m: o.place for m, o in opened.items()}
@@ -206,16 +206,18 @@ class PairedDatasets(StoredDataset):
                 'pack the data again.'
             )
 
-    def _labels(self, samples: Samples) -> tuple[Tensor, Tensor]:
-        """Return the labels of this split, and the positions of all their classes."""
+    def _set_labels(self, samples: Samples) -> None:
         found = [samples.labels[key] for _, key in self._keys]
-        positions = torch.tensor([i for own in found for i in own]).long()
-        if self.task == 'multiclass':
-            return positions, positions
-        labels = torch.zeros(len(found), len(self.classes), dtype=torch.int64)
-        for row, own in enumerate(found):
-            labels[row, list(own)] = 1
-        return labels, positions
+        if self.task == 'multilabel':
+            self.labels = torch.zeros(len(found), len(self.classes), dtype=torch.int64)
+            for row, own in zip(self.labels, found, strict=True):
+                row[list(own)] = 1
+            check_label_split(self.labels, self.classes, self.split)
+        else:
+            self.labels = torch.tensor([label for (label,) in found]).long()
+            check_split(self.labels, self.classes, self.split)
+        if self.task == 'binary':
+            check_two(self.classes)
 
     def _select(self, samples: Samples, split: str, run: int) -> list[Key]:
         """Return class and key of the samples of a split, and set their rows."""
@@ -269,9 +271,7 @@ class PairedDatasets(StoredDataset):
         for modality in self.modalities:
             own = tiles[modality].keys()
             line = FolderCounts(modality, len(own & usable))
-            line.classes = len(self.classes)
-            if self.task == 'multiclass':
-                line.classes = len({name for name, _ in own & usable})
+            line.classes = len({name for name, _ in own & usable} - {''}) or None
             line.place = self._places.get(modality, self.root)
             line.leave('not in every modality, or of no class', len(own - usable))
             counts.append(line)

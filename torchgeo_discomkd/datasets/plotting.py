@@ -14,6 +14,7 @@ from torch import Tensor
 from torchgeo.datasets.utils import Sample
 
 from ..rasters.scale import convert_scale, guess_scale
+from .multilabel import label_names
 
 type Values = NDArray[np.float64]
 
@@ -146,12 +147,17 @@ def _title(
     lines = [modality]
     label = sample.get(f'label_{modality}', sample.get('label'))
     if label is not None:
-        # -1 would be the last class
-        name = 'none' if int(label) < 0 else classes[int(label)]
-        lines.append(f'Label: {name}')
+        lines.append(f'Label: {_name(label, classes)}')
     prediction: Any = sample.get('prediction')
     if isinstance(prediction, Mapping):
         prediction = prediction.get(modality)
     if prediction is not None:
-        lines.append(f'Prediction: {classes[int(prediction)]}')
+        lines.append(f'Prediction: {_name(prediction, classes)}')
     return '\n'.join(lines)
+
+
+def _name(label: Any, classes: Sequence[str]) -> str:
+    if getattr(label, 'ndim', 0):
+        return '; '.join(label_names(label, classes)) or 'none'
+    # -1 would be the last class
+    return 'none' if int(label) < 0 else classes[int(label)]

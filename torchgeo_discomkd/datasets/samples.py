@@ -6,9 +6,9 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal
 
 from ..errors import LabelError, PackError, SettingError
+from ..metadata import LabelTask
 from .opened import OpenedSource
 from .splits import SPLITS
 from .stores import first_few
@@ -22,14 +22,14 @@ class Samples:
     """Classes and splits of the samples of joined data sets, by key.
 
     Attributes:
-        task: 'multilabel' if a sample may have several classes, else 'multiclass'.
+        task: Kind of labels.
         classes: Names of the classes.
         labels: Ascending positions in *classes*; samples of no class are left out.
         splits: Split of every sample that one is known of.
         sources: Description of the data set of each modality.
     """
 
-    task: Literal['multiclass', 'multilabel']
+    task: LabelTask
     classes: tuple[str, ...]
     labels: dict[str, tuple[int, ...]]
     splits: dict[str, str]
@@ -73,14 +73,12 @@ class Samples:
         return samples
 
 
-def join_samples(
-    opened: Mapping[str, OpenedSource], task: Literal['multiclass', 'multilabel']
-) -> Samples:
+def join_samples(opened: Mapping[str, OpenedSource], task: LabelTask) -> Samples:
     """Join what the sources say about their samples.
 
     Args:
         opened: The sources by modality.
-        task: 'multilabel' if a sample may have several classes.
+        task: Kind of labels.
 
     Raises:
         LabelError: If sources disagree about a sample, or the first one with classes

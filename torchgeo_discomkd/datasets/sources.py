@@ -30,10 +30,10 @@ class DatasetSource:
             it has none and takes no argument *split*.
         keys: Returns a name for every sample of the data set it is given, which the
             same sample has in the other sources. Default: the stems of its files.
-        labels: Returns a class for every sample, as a name or a number; with several
-            labels per sample, a list of them; None for a sample that is left. Default:
-            the labels of data sets in class folders; others need not have any if one
-            source has.
+        labels: Returns a class for every sample, as a name or a number. Default: the
+            labels of data sets in class folders; others need not have any if one
+            source has. With several labels in a sample it returns for each a list of
+            names, or one 0 or 1 for each of *classes*. None leaves a sample out.
         classes: Names of its classes by number. Default: what the data set says. Names
             that differ between sources are renamed here.
         bands: Names of the bands that samples hold. Default: all.
@@ -178,10 +178,41 @@ def sample_labels(dataset: Dataset[Any]) -> list[int]:
             raise LabelError(
                 f'sample {i} of {type(dataset).__name__} has {found}: each needs one '
                 'class. Give its source labels=, a function that takes the data set '
-                'and returns a class for each sample.'
+                'and returns a class for each sample (sample_label_rows reads several '
+                "labels, with task='multilabel')."
             )
         labels.append(int(label))
     return labels
+
+
+def sample_label_rows(dataset: Dataset[Any]) -> list[list[int]]:
+    """Return the 'label' of every sample, one 0 or 1 for each label.
+
+    It reads all images: data sets with many samples should be given a function that
+    reads their table of labels.
+
+    Args:
+        dataset: Any data set with several labels for each sample.
+
+    Raises:
+        LabelError: If a sample has no label, or one class.
+
+    Example:
+        >>> import torch
+        >>> image = torch.zeros(2, 8, 8)
+        >>> sample_label_rows([{'image': image, 'label': torch.tensor([1, 0, 1])}])
+        [[1, 0, 1]]
+    """
+    rows = []
+    for i in range(len(dataset)):  # ty: ignore[invalid-argument-type]
+        label = dataset[i].get('label')
+        if getattr(label, 'ndim', 0) != 1:
+            raise LabelError(
+                f'sample {i} of {type(dataset).__name__} has the label {label}: with '
+                "task='multilabel' each needs one 0 or 1 for each label."
+            )
+        rows.append(label.tolist())
+    return rows
 
 
 def image_bands(dataset: Dataset[Any]) -> tuple[str, ...] | None:

@@ -16,8 +16,9 @@ from .distillation import DistillationLoss, Preset, standardize_logits
 from .dkd import DKD, dkd_terms
 from .gradient_reversal import gradient_reversal
 from .kd import KD, kd_loss
-from .labelled import LabelledCrossEntropy
+from .labelled import LabelledBinaryCrossEntropy, LabelledCrossEntropy
 from .mlkd import MLKD, OfficialMLKD, batch_consistency_loss, class_consistency_loss
+from .multilabel import binary_cross_entropy_rows, binary_kd_loss
 from .rows import labelled_cross_entropy
 from .transfer import embedding_transfer_loss, prediction_transfer_loss
 
@@ -27,12 +28,15 @@ __all__ = (
     'KD',
     'MLKD',
     'DistillationLoss',
+    'LabelledBinaryCrossEntropy',
     'LabelledCrossEntropy',
     'OfficialMLKD',
     'Preset',
     'adversarial_loss',
     'auxiliary_loss',
     'batch_consistency_loss',
+    'binary_cross_entropy_rows',
+    'binary_kd_loss',
     'class_consistency_loss',
     'classification_loss',
     'curriculum_lambda',

@@ -53,10 +53,13 @@ def classification_loss(
     Args:
         logits: Unnormalised scores, shape (B_m, C) for each modality.
         labels: Class indices, int64, shape (B_m,) for each modality, -1 for a sample
-            without a label; or class probabilities, float, shape (B_m, C).
+            without a label; or class probabilities, float, shape (B_m, C); or, for any
+            number of labels in a sample, int64 of 0 and 1, shape (B_m, C), whose binary
+            cross-entropy is averaged over labels, -1 everywhere without labels.
         reduction: How rows and modalities are combined.
         class_weights: Weight of each class, 0 or more, shape (C,); every mean is then
-            the weighted one, in which a row counts by the weight of its class.
+            the weighted one, in which a row counts by the weight of its class. With
+            several labels in a sample: the weight of the samples that have it.
             Default: 1.
         label_smoothing: Share of the target that all classes have equally, in [0, 1].
 

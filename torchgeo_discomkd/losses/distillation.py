@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 from torch import Tensor, nn
 
 from ..errors import SettingError
+from ..metadata import LabelTask
 from .logits import check_logits, widen
 
 Preset = Literal['default', 'authors', 'official']
@@ -68,6 +69,8 @@ class DistillationLoss(nn.Module, ABC):
             repository uses instead, for CIFAR-100 if it has that) and
             'official_standardized' (what the repository of LSKD changes on top).
         NEEDS: Condition on each setting. Default: numbers are 0 or more.
+        TASKS: Kinds of labels that it is defined for.
+        task: Kind of labels of the student.
         cross_entropy_weight: Weight of the cross-entropy.
         distillation_weight: Weight of the distillation loss.
         standardize: Whether the logits are standardised before they are compared
@@ -95,6 +98,8 @@ class DistillationLoss(nn.Module, ABC):
     MONITORED: ClassVar[tuple[str, ...]] = ()
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     NEEDS: ClassVar[Mapping[str, Need]] = {}
+    TASKS: ClassVar[tuple[LabelTask, ...]] = ('multiclass', 'binary')
+    task: ClassVar[LabelTask] = 'multiclass'
     cross_entropy_weight: float = 1.0
     distillation_weight: float = 1.0
     standardize: bool = False
@@ -142,6 +147,29 @@ class DistillationLoss(nn.Module, ABC):
         Args:
             num_classes: Number of classes of the student.
         """
+
+    def adopt(self, task: LabelTask) -> None:
+        """Take the form that the method has for a kind of labels.
+
+        Args:
+            task: Kind of labels of the student.
+
+        Raises:
+            SettingError: If the method has no such form.
+        """
+        name = type(self).__name__
+        if task not in self.TASKS:
+            raise SettingError(
+                f'{name} compares softmax probabilities of classes and has no '
+                f'published form for task={task!r}: use --model.loss KD, or '
+                'FusionClassification without a teacher.'
+            )
+        if task == 'multilabel' and self.standardize:
+            raise SettingError(
+                'standardize=True (LSKD) subtracts the mean over classes, which only '
+                "a softmax ignores: leave it out with task='multilabel'."
+            )
+        vars(self)['task'] = task
 
     @abstractmethod
     def forward(

@@ -5,7 +5,8 @@
 
 Source: Hinton et al., 2015, https://arxiv.org/abs/1503.02531. KDv1 and KDv2 (Xue et
 al., ICLR 2023, https://arxiv.org/abs/2206.06487) weigh it against the cross-entropy,
-alpha * CE + (1 - alpha) * KD, with alpha 0 and 0.5.
+alpha * CE + (1 - alpha) * KD, with alpha 0 and 0.5. With several labels in a sample it
+compares Bernoulli distributions, see :mod:`.multilabel`.
 """
 
 from collections.abc import Hashable
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from .distillation import FRACTION, POSITIVE, DistillationLoss
 from .logits import check_logits, check_temperature, kl_divergence, log_probabilities
+from .multilabel import binary_kd_loss
 
 
 def kd_loss(
@@ -78,6 +80,8 @@ def kd_loss(
 class KD(DistillationLoss):
     """alpha * cross-entropy + (1 - alpha) * :func:`kd_loss`.
 
+    With several labels in a sample both are binary, see :func:`binary_kd_loss`.
+
     Please cite https://arxiv.org/abs/1503.02531 and https://arxiv.org/abs/2206.06487.
 
     Args:
@@ -102,6 +106,7 @@ class KD(DistillationLoss):
     temperature: float = 4.0
     standardize: bool = False
 
+    TASKS: ClassVar = ('multiclass', 'multilabel', 'binary')
     NEEDS: ClassVar = {'alpha': FRACTION, 'temperature': POSITIVE}
     PRESETS: ClassVar = {
         'official': {'temperature': 1.0},
@@ -141,5 +146,7 @@ class KD(DistillationLoss):
         Raises:
             ValueError: If shapes differ.
         """
+        if self.task == 'multilabel':
+            return binary_kd_loss(student_logits, teacher_logits, self.temperature)
         logits = self.comparable(student_logits, teacher_logits)
         return kd_loss(*logits, self.temperature)

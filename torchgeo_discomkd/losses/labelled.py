@@ -1,7 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""The cross-entropy of the classes, with the options that TorchGeo's has."""
+"""The cross-entropies of the labels, with the options that TorchGeo's have."""
 
 import math
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import SettingError
+from .multilabel import binary_cross_entropy_rows
 from .rows import counts_of, labelled_cross_entropy
 
 
@@ -92,6 +93,70 @@ class LabelledCrossEntropy(nn.Module):
         """
         # in half precision, sums of many batches would not grow any more
         return counts_of(labels, self.weight).sum(dtype=torch.float32)
+
+
+class LabelledBinaryCrossEntropy(LabelledCrossEntropy):
+    """Binary cross-entropy of any number of labels, skipping labels of -1.
+
+    It is what ``nn.BCEWithLogitsLoss`` is in TorchGeo's multi-label task, and averages
+    over samples and labels; see :func:`binary_cross_entropy_rows`.
+
+    Attributes:
+        weight: Weight of the positive samples of each label (``pos_weight``), float32
+            (C,), or None.
+        label_smoothing: Share of each target that 0 and 1 have equally.
+
+    Example:
+        >>> import torch
+        >>> from torchgeo_discomkd.losses import LabelledBinaryCrossEntropy
+        >>> criterion = LabelledBinaryCrossEntropy()
+        >>> labels = torch.tensor([[1, 0], [-1, -1]])
+        >>> criterion(torch.zeros(2, 2), labels)  # ln 2
+        tensor(0.6931)
+        >>> criterion.count(labels)
+        tensor(1.)
+    """
+
+    def __init__(
+        self,
+        class_weights: Sequence[float] | None = None,
+        label_smoothing: float = 0.0,
+        num_classes: int | None = None,
+    ) -> None:
+        """Initialize a new LabelledBinaryCrossEntropy instance.
+
+        Args:
+            class_weights: Weight of the samples that have a label, for each label: what
+                TorchGeo calls ``pos_weight``. Default: 1.
+            label_smoothing: 0 to 1.
+            num_classes: Number of labels, to check the weights.
+
+        Raises:
+            SettingError: If a number is out of range, or there is not one weight for
+                each label.
+        """
+        super().__init__(class_weights, label_smoothing, num_classes)
+        if self.weight is not None and not self.weight.all():
+            raise SettingError(
+                f'class_weights={list(class_weights or ())}: with several labels they '
+                'weigh the samples that have a label, so 0 would make the answer '
+                "'always' right. Give positive numbers."
+            )
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Compute the mean over all known labels.
+
+        Args:
+            logits: Shape (B, C).
+            labels: int64 (B, C) of 0 and 1, -1 for what is not known.
+
+        Returns:
+            Scalar; 0 if no label is known.
+        """
+        options = self.weight, self.label_smoothing
+        rows = binary_cross_entropy_rows(logits, labels, *options)
+        total = counts_of(labels).sum(dtype=rows.dtype)
+        return rows.sum() / torch.where(total > 0, total, 1)
 
 
 def _check_weights(weights: Sequence[float], num_classes: int | None) -> None:

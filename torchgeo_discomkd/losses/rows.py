@@ -10,11 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .multilabel import UNLABELLED, binary_cross_entropy_rows, is_multilabel
+
 type Rows = Mapping[str, Tensor]
 type Reduction = Literal['sum_of_means', 'mean_of_rows']
-
-#: Label of a sample that has none.
-UNLABELLED = -1
 
 
 def labelled_cross_entropy(
@@ -89,7 +88,9 @@ def cross_entropy_rows(
 
     Args:
         logits: Shape (B_m, C) for each modality.
-        labels: int64 (B_m,), or class probabilities (B_m, C), for each modality.
+        labels: int64 (B_m,), or class probabilities (B_m, C), for each modality; or,
+            for several labels in a sample, int64 (B_m, C) of 0 and 1, see
+            :func:`~.multilabel.binary_cross_entropy_rows`.
         class_weights: Weight of each class, shape (C,). Default: 1.
         label_smoothing: As for :func:`labelled_cross_entropy`.
 
@@ -99,6 +100,10 @@ def cross_entropy_rows(
     found = []
     for modality, rows in logits.items():
         weight = class_weights
+        if is_multilabel(labels[modality]):
+            options = weight, label_smoothing
+            found.append(binary_cross_entropy_rows(rows, labels[modality], *options))
+            continue
         if weight is not None:
             # the weights are not rounded to half precision
             rows = rows.to(torch.promote_types(rows.dtype, weight.dtype))
@@ -120,13 +125,15 @@ def counts_of(labels: Tensor, class_weights: Tensor | None = None) -> Tensor:
     """Return how much each row counts in a mean.
 
     Args:
-        labels: int64 (B,), or class probabilities (B, C).
+        labels: int64 (B,), or class probabilities (B, C), or int64 (B, C) of 0 and 1.
         class_weights: Weight of each class, shape (C,). Default: 1.
 
     Returns:
         Shape (B,): the weight of the row's class, 0 without a label; for probabilities
-        1, as in PyTorch.
+        1, as in PyTorch; for several labels the share of them that is known.
     """
+    if is_multilabel(labels):
+        return (labels != UNLABELLED).float().mean(dim=1)
     # of probabilities, which are never -1, the first column will do
     known = labels.reshape(len(labels), -1)[:, 0] != UNLABELLED
     if class_weights is None or labels.ndim > 1:

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from .kd import kd_loss
+from .multilabel import binary_kd_loss
 from .rows import Rows, cosine
 
 
 def prediction_transfer_loss(
-    logits: Rows, guide: str, temperature: float = 4.0
+    logits: Rows, guide: str, temperature: float = 4.0, multilabel: bool = False
 ) -> Tensor:
     """T^2 KL(softmax(guide / T) || softmax(own / T)), summed over the other modalities.
 
@@ -27,6 +28,8 @@ def prediction_transfer_loss(
             modalities or more.
         guide: The modality that the others imitate; no gradient reaches it.
         temperature: T > 0.
+        multilabel: Whether each column is a decision of its own, so that the divergence
+            is one of Bernoulli distributions, see :func:`binary_kd_loss`.
 
     Returns:
         Scalar, 0 or more up to rounding: a mean over samples for each modality but the
@@ -48,7 +51,8 @@ def prediction_transfer_loss(
         True
     """
     others = _guided(logits, guide)
-    losses = [kd_loss(rows, logits[guide], temperature) for rows in others]
+    divergence = binary_kd_loss if multilabel else kd_loss
+    losses = [divergence(rows, logits[guide], temperature) for rows in others]
     return torch.stack(losses).sum()
 
 

@@ -23,6 +23,7 @@ from .discomkd import (
 from .encoder import create_encoder
 from .fusion import FusionClassifier
 from .normalization import Normalization
+from .thresholds import choose_thresholds
 
 __all__ = (
     'ClassifierMetadata',
@@ -36,6 +37,7 @@ __all__ = (
     'LoadedClassifier',
     'ModalityMetadata',
     'Normalization',
+    'choose_thresholds',
     'create_encoder',
     'fit_temperature',
     'load_classifier',

@@ -3,11 +3,12 @@
 
 """Temperature scaling: a probability of 0.8 should be right 8 times out of 10."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import exp, log
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from ..errors import LabelError
@@ -41,7 +42,8 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     Args:
         logits: Logits before calibration, shape (N, K); samples with a logit that is
             not finite are ignored.
-        labels: int64 (N,), from 0 to K - 1.
+        labels: int64 (N,), from 0 to K - 1; or, with several labels in a sample, (N, K)
+            of 0 and 1, -1 for what is not known, whose probabilities are sigmoids.
 
     Returns:
         The temperature, in [0.01, 100]; 1 if there is no sample or nothing to choose.
@@ -58,14 +60,21 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
         >>> round(fit_temperature(logits, labels), 2)
         1.73
     """
-    if logits.ndim != 2 or labels.shape != logits.shape[:1]:
+    several = labels.ndim == 2
+    if logits.ndim != 2 or labels.shape != logits.shape[: labels.ndim]:
         raise LabelError(
             f'logits of shape {tuple(logits.shape)} and labels of shape '
-            f'{tuple(labels.shape)}: give (N, K) and (N,).'
+            f'{tuple(labels.shape)}: give (N, K) and (N,), or (N, K) with several '
+            'labels.'
         )
     finite = logits.isfinite().all(dim=1).cpu()
     z = logits.detach().cpu()[finite].double()
     y = labels.cpu()[finite].long()
+    if several:
+        # every label is one of two classes, of the logits 0 and z
+        known = y != -1
+        z, y = z[known], y[known]
+        z = torch.stack([torch.zeros_like(z), z], dim=1)
     if not len(y):
         return 1.0
     if not 0 <= int(y.min()) <= int(y.max()) < z.shape[1]:
@@ -97,9 +106,12 @@ def _minimize(loss: Callable[[float], float], low: float, high: float) -> float:
 
 
 def store_temperature(
-    path: str | Path, temperature: float, scores: Mapping[str, float]
+    path: str | Path,
+    temperature: float,
+    scores: Mapping[str, float],
+    thresholds: Sequence[float] | None = None,
 ) -> ClassifierMetadata:
-    """Write a temperature and scores into a classifier file.
+    """Write a temperature and scores into a classifier file, and thresholds of labels.
 
     The tensors stay the same, bit for bit. The file is never left half-written.
 
@@ -107,13 +119,15 @@ def store_temperature(
         path: The file.
         temperature: Divisor of the logits; it replaces the one in the file.
         scores: Scores to add to those in the file.
+        thresholds: Of a file with several labels, the probability above which a sample
+            has each label; they replace those in the file.
 
     Returns:
         The new metadata.
 
     Raises:
-        ClassifierFileError: If it is not a classifier file, or *temperature* is not
-            positive.
+        ClassifierFileError: If it is not a classifier file, *temperature* is not
+            positive, or there is not one threshold from 0 to 1 for each label.
         OSError: If the file cannot be written.
 
     Example:
@@ -130,7 +144,12 @@ def store_temperature(
         (1.5, {'val_CalibrationError': 0.1})
     """
     old = load_metadata(path)
-    new = replace(old, temperature=temperature, scores={**old.scores, **scores})
+    new = replace(
+        old,
+        temperature=temperature,
+        scores={**old.scores, **scores},
+        thresholds=None if thresholds is None else tuple(thresholds),
+    )
     if new != old:
         write_tensors(path, read_tensors(path), new)
     return new

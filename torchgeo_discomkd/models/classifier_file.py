@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ClassifierFileError, NonFiniteError, UserError
-from ..metadata import KEY, ClassifierMetadata
+from ..metadata import KEY, ClassifierMetadata, LabelTask
 from .discomkd import DisentangledClassifier, Head
 from .finite import not_finite
 from .fusion import FusionClassifier
+from .heads import last_layer, to_probabilities
 from .modalities import check_present
 from .tensor_file import read_header, read_tensors, write_tensors
 
@@ -103,13 +104,15 @@ class LoadedClassifier(nn.Module):
             images: As for :meth:`forward`.
 
         Returns:
-            Probabilities, shape (B, K), each row with sum 1.
+            Probabilities, shape (B, K): each row with sum 1 or, with several labels,
+            each of its own.
 
         Raises:
             BandError: If the number of bands is wrong.
             ModalityError: If a modality is missing.
         """
-        return (self(images) / self.metadata.temperature).softmax(dim=1)
+        logits = self(images) / self.metadata.temperature
+        return to_probabilities(logits, self.metadata.task)
 
 
 def save_classifier(
@@ -229,7 +232,7 @@ def load_classifier(path: str | Path) -> LoadedClassifier:
     auxiliary = {k: tensors.pop(k) for k in list(tensors) if k.startswith(AUXILIARY)}
     try:
         classifier = restore_classifier(metadata, tensors)
-        head = _linear(auxiliary) if auxiliary else None
+        head = _linear(auxiliary, metadata.task) if auxiliary else None
         return LoadedClassifier(classifier, metadata, head)
     except ClassifierFileError as error:
         raise ClassifierFileError(f'{path}: {error}') from error
@@ -311,13 +314,15 @@ def _build(metadata: ClassifierMetadata) -> DisentangledClassifier | FusionClass
     channels = {m: value.in_channels for m, value in metadata.modalities.items()}
     number = len(metadata.classes)
     if metadata.kind == 'fusion':
-        return FusionClassifier(channels, number, metadata.model)
+        return FusionClassifier(channels, number, metadata.model, task=metadata.task)
     (in_channels,) = channels.values()
     head = cast(Head, metadata.head)
-    return DisentangledClassifier(in_channels, number, metadata.model, head)
+    return DisentangledClassifier(
+        in_channels, number, metadata.model, head, task=metadata.task
+    )
 
 
-def _linear(tensors: Mapping[str, Tensor]) -> nn.Linear:
+def _linear(tensors: Mapping[str, Tensor], task: LabelTask) -> nn.Linear:
     shapes = {k.removeprefix(AUXILIARY): tuple(v.shape) for k, v in tensors.items()}
     match shapes:
         case {'weight': (outputs, inputs), 'bias': (biases,)} if (
@@ -329,7 +334,7 @@ def _linear(tensors: Mapping[str, Tensor]) -> nn.Linear:
     try:
         weight = tensors[f'{AUXILIARY}weight']
         with torch.random.fork_rng(devices=[]):
-            linear = nn.Linear(weight.shape[1], weight.shape[0])
+            linear = last_layer(weight.shape[1], weight.shape[0], task)
         linear.load_state_dict(
             {k.removeprefix(AUXILIARY): v for k, v in tensors.items()}
         )
@@ -353,9 +358,10 @@ def _check_description(
         )
     described = {m: value.in_channels for m, value in metadata.modalities.items()}
     found = (kind, channels, classifier.classifier.out_features)
-    expected = (metadata.kind, described, len(metadata.classes))
+    outputs = 1 if metadata.task == 'binary' else len(metadata.classes)
+    expected = (metadata.kind, described, outputs)
     if found != expected:
         raise ClassifierFileError(
             'The metadata describe another classifier: kind, channels and number of '
-            f'classes are {found}, but the metadata have {expected}.'
+            f'outputs are {found}, but the metadata have {expected}.'
         )

@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 from ..errors import ModalityError, WeightsError
 from ..losses import gradient_reversal
+from ..metadata import LabelTask
 from .encoder import create_encoder
+from .heads import last_layer
 from .modalities import check_known, check_names
 from .normalization import Normalization
 from .weights import ModalityWeights, Weights, weights_by_modality
@@ -147,6 +149,7 @@ class DisentangledClassifier(nn.Module):
         model: str = 'resnet18',
         head: Head = 'linear_bn_relu',
         weights: Weights = None,
+        task: LabelTask = 'multiclass',
     ) -> None:
         """Initialize a new DisentangledClassifier instance.
 
@@ -156,6 +159,8 @@ class DisentangledClassifier(nn.Module):
             model: Name of a timm model.
             head: As for :class:`DisentangledEncoder`.
             weights: As for :func:`create_encoder`.
+            task: Kind of labels: 'multiclass', 'multilabel' (K independent labels), or
+                'binary', whose last layer has one output and whose logits are (0, z).
 
         Raises:
             BandError: If *in_channels* is not positive.
@@ -165,7 +170,8 @@ class DisentangledClassifier(nn.Module):
         super().__init__()
         self.encoder = DisentangledEncoder(in_channels, model, head, weights)
         self.normalization = Normalization(in_channels)
-        self.classifier = nn.Linear(2 * self.encoder.embedding_size, num_classes)
+        size = 2 * self.encoder.embedding_size
+        self.classifier = last_layer(size, num_classes, task)
 
     @property
     def backbones(self) -> list[str]:
@@ -278,6 +284,7 @@ class DisCoMKDNetwork(nn.Module):
         model: str = 'resnet18',
         head: Head = 'linear_bn_relu',
         weights: ModalityWeights = None,
+        task: LabelTask = 'multiclass',
     ) -> None:
         """Initialize a new DisCoMKDNetwork instance.
 
@@ -289,6 +296,7 @@ class DisCoMKDNetwork(nn.Module):
             head: As for :class:`DisentangledEncoder`.
             weights: Pretrained weights, as for :func:`create_encoder`, of all
                 modalities or by modality; one without any starts from random ones.
+            task: As for :class:`DisentangledClassifier`.
 
         Raises:
             BandError: If a number of bands is not positive.
@@ -303,7 +311,7 @@ class DisCoMKDNetwork(nn.Module):
         self.classifiers = nn.ModuleDict(
             {
                 modality: DisentangledClassifier(
-                    channels, num_classes, model, head, own[modality]
+                    channels, num_classes, model, head, own[modality], task
                 )
                 for modality, channels in in_channels.items()
             }
@@ -312,7 +320,7 @@ class DisCoMKDNetwork(nn.Module):
         self.discriminator = nn.Linear(size, len(in_channels))
         self.informative_modality_classifier = nn.Linear(size, len(in_channels))
         self.irrelevant_modality_classifier = nn.Linear(size, len(in_channels))
-        self.auxiliary_classifier = nn.Linear(size, num_classes)
+        self.auxiliary_classifier = last_layer(size, num_classes, task)
 
     @property
     def modalities(self) -> tuple[str, ...]:

@@ -14,7 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ModalityError
+from ..metadata import LabelTask
 from .encoder import create_encoder
+from .heads import last_layer
 from .modalities import check_names, check_present
 from .normalization import Normalization
 from .weights import ModalityWeights, weights_by_modality
@@ -43,6 +45,7 @@ class FusionClassifier(nn.Module):
         num_classes: int,
         model: str = 'resnet18',
         weights: ModalityWeights = None,
+        task: LabelTask = 'multiclass',
     ) -> None:
         """Initialize a new FusionClassifier instance.
 
@@ -52,6 +55,8 @@ class FusionClassifier(nn.Module):
             model: Name of a timm model, used for all modalities.
             weights: Pretrained weights, as for :func:`create_encoder`, of all
                 modalities or by modality; one without any starts from random ones.
+            task: Kind of labels: 'multiclass', 'multilabel' (K independent labels), or
+                'binary', whose last layer has one output and whose logits are (0, z).
 
         Raises:
             BandError: If a number of bands is not positive.
@@ -72,7 +77,7 @@ class FusionClassifier(nn.Module):
             }
         )
         encoder = next(iter(self.encoders.values()))
-        self.classifier = nn.Linear(cast(int, encoder.num_features), num_classes)
+        self.classifier = last_layer(cast(int, encoder.num_features), num_classes, task)
 
     @property
     def modalities(self) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from .discomkd import DisCoMKD
 from .distillation import Distillation
 from .fusion import FusionClassification
 from .metrics import classification_metrics
+from .multilabel_metrics import multilabel_metrics
 from .pretrained import PretrainedClassification
 from .training import MultiModalTrainingTask
 
@@ -19,4 +20,5 @@ __all__ = (
     'MultiModalTrainingTask',
     'PretrainedClassification',
     'classification_metrics',
+    'multilabel_metrics',
 )

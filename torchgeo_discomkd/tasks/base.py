@@ -19,9 +19,11 @@ from torchmetrics import MetricCollection
 from ..datamodules import MultiModalDataModule
 from ..datasets import MultiModalDataset
 from ..errors import BandError, LabelError, ModalityError
-from ..losses import LabelledCrossEntropy
+from ..losses import LabelledBinaryCrossEntropy, LabelledCrossEntropy
+from ..metadata import LabelTask
+from ..models.heads import to_probabilities
 from .epoch_means import EpochMeans
-from .labels import labels_of
+from .labels import check_data_task, check_task, labels_of
 from .metrics import HeldScores, classification_metrics, draw_confusion
 
 
@@ -38,7 +40,7 @@ class MultiModalTask(BaseTask):
         trained_classes: Class names that the classifiers were trained with; empty if
             that is not known.
         in_channels: Number of bands of each modality of the task.
-        criterion: Cross-entropy of the classes.
+        criterion: Cross-entropy of the classes, or binary one of the labels.
 
     Example:
         >>> import torch
@@ -122,9 +124,10 @@ class MultiModalTask(BaseTask):
 
         Raises:
             BandError: If a modality has the wrong number of bands.
-            LabelError: If the number of classes disagrees.
+            LabelError: If the kind of labels or the number of classes disagrees.
             ModalityError: If modalities are missing.
         """
+        check_data_task(self.task, dataset)
         if training:
             self._check_number(dataset)
         in_channels = self.in_channels
@@ -154,15 +157,44 @@ class MultiModalTask(BaseTask):
                 f'--model.num_classes {len(dataset.classes)}.'
             )
 
+    @property
+    def task(self) -> LabelTask:
+        """Kind of labels."""
+        return self.hparams.get('task', 'multiclass')
+
+    @property
+    def unknown_chance(self) -> bool:
+        """Whether the loss of equal probabilities depends on how frequent labels are.
+
+        Weights of positive samples do not cancel in a mean, as those of classes do.
+        """
+        return self.task == 'multilabel' and self.criterion.weight is not None
+
+    def thresholds(self, name: str) -> tuple[float, ...] | None:
+        """Return the probabilities above which a sample has each label.
+
+        Args:
+            name: Name of a classifier.
+
+        Returns:
+            0.5 for every label; None if a sample has one class.
+        """
+        number = self.hparams['num_classes']
+        return (0.5,) * number if self.task == 'multilabel' else None
+
     def configure_losses(self) -> None:
         """Initialize the cross-entropy of training, validation and test.
 
         Raises:
+            LabelError: If *task* is 'binary' and there are not two classes.
             SettingError: If *class_weights* or *label_smoothing* are out of range, or
-                there is not one weight for each class.
+                there is not one weight for each class, or *task* is unknown.
         """
         settings = self.hparams
-        self.criterion = LabelledCrossEntropy(
+        check_task(self.task, settings['num_classes'])
+        multilabel = self.task == 'multilabel'
+        create = LabelledBinaryCrossEntropy if multilabel else LabelledCrossEntropy
+        self.criterion = create(
             settings.get('class_weights'),
             settings.get('label_smoothing', 0.0),
             settings['num_classes'],
@@ -186,7 +218,9 @@ class MultiModalTask(BaseTask):
         names = [*self.classifier_names(), *self.comparison_names()]
         self.metrics = nn.ModuleDict(
             {
-                f'{split}_{name}': classification_metrics(num_classes, self.classes)
+                f'{split}_{name}': classification_metrics(
+                    num_classes, self.classes, self.task
+                )
                 for split in ('val', 'test')
                 for name in names
             }
@@ -316,18 +350,31 @@ class MultiModalTask(BaseTask):
             dataloader_idx: Index of the current dataloader.
 
         Returns:
-            Probabilities (B, classes) by name of classifier.
+            Probabilities (B, classes) by name of classifier; with 'multilabel' each is
+            independent of the others.
         """
         logits = self.evaluate(batch, 'predict')
         names = set(self.classifier_names())
-        return {n: z.float().softmax(1) for n, z in logits.items() if n in names}
+        return {
+            n: to_probabilities(z.float(), self.task)
+            for n, z in logits.items()
+            if n in names
+        }
+
+    def _decisions(self, name: str, logits: Tensor) -> Tensor:
+        """Move the thresholds of the labels to 0.5, where scores have them."""
+        if (thresholds := self.thresholds(name)) is None:
+            return logits
+        return (logits - logits.new_tensor(thresholds).logit()).sigmoid()
 
     def _score(self, batch: Sample, split: str) -> None:
-        labels, losses = labels_of(batch), {}
+        number = self.hparams['num_classes']
+        labels, losses = labels_of(batch, None, self.task, number), {}
         for name, logits in self.evaluate(batch, split).items():
             key = f'{split}_{name}'
             metrics = cast(MetricCollection, self.metrics[key])
-            self._held.add(key, metrics, logits.float(), labels)
+            decisions = self._decisions(name, logits.float())
+            self._held.add(key, metrics, decisions, labels)
             losses[name] = self.criterion(logits.float(), labels)
         own = [losses[n] for n in self.classifier_names() if n in losses]
         found = {f'{split}_{name}_loss': loss for name, loss in losses.items()}
@@ -354,7 +401,8 @@ class MultiModalTask(BaseTask):
             self._held.flush(key, metrics)
             if metrics['F1Score'].update_called:
                 scores = metrics.compute()
-                self._log_confusion(key, metrics, scores.pop('ConfusionMatrix'))
+                if (matrix := scores.pop('ConfusionMatrix', None)) is not None:
+                    self._log_confusion(key, metrics, matrix)
                 # a class without samples has no F1: it is left out
                 scores = {f'{key}_{k}': v for k, v in scores.items() if not v.isnan()}
                 prog_bar = key.removeprefix(f'{split}_') in names

@@ -20,6 +20,7 @@ from ..losses import (
     modality_loss,
     orthogonality_loss,
 )
+from ..metadata import LabelTask
 from ..models import (
     DisCoMKDNetwork,
     DisCoMKDOutput,
@@ -102,6 +103,7 @@ class DisCoMKD(GuidedTask):
         class_weights: Tensor | Sequence[float] | None = None,
         label_smoothing: float = 0.0,
         freeze_backbone: bool | dict[str, bool] = False,
+        task: LabelTask = 'multiclass',
     ) -> None:
         """Initialize a new DisCoMKD instance.
 
@@ -148,15 +150,21 @@ class DisCoMKD(GuidedTask):
                 embeddings.
             class_weights: Weight of each class, in the order of the labels, in Eq. 2,
                 Eq. 5, the students' cross-entropies and the losses of validation and
-                test, whose means are the weighted ones.
+                test, whose means are the weighted ones. With 'multilabel': the weight
+                of the samples that have a label (TorchGeo's ``pos_weight``), for each.
             label_smoothing: Share of the target that all classes have equally, 0 to 1,
                 in the same terms.
             freeze_backbone: Whether the encoders, also those of the students, keep
                 their initial weights and statistics; of all modalities or by modality.
+            task: Kind of labels, as in TorchGeo's ``Classification``: 'multiclass', one
+                of *num_classes* classes; 'multilabel', any of *num_classes* labels,
+                with a sigmoid and the binary cross-entropy of each; or 'binary', one of
+                two classes by a single logit.
 
         Raises:
             ModalityError: If there are fewer than two modalities, or *weights*,
                 *transfer_guide* or *freeze_backbone* name an unknown one.
+            LabelError: If *task* is 'binary' and *num_classes* is not 2.
             SettingError: If *formulation* is 'released' with three modalities or more,
                 a setting of *transfer* is out of range, or set without it, or
                 *class_weights* or *label_smoothing* are out of range or too many.
@@ -194,7 +202,8 @@ class DisCoMKD(GuidedTask):
     def configure_models(self) -> None:
         """Initialize the network and, if requested, what it is compared with."""
         settings = {
-            name: self.hparams[name] for name in ('num_classes', 'model', 'head')
+            name: self.hparams[name]
+            for name in ('num_classes', 'model', 'head', 'task')
         }
         settings['weights'] = self.weights
         self.model = DisCoMKDNetwork(self.in_channels, **settings)
@@ -327,7 +336,8 @@ class DisCoMKD(GuidedTask):
         count, classes = len(self.modalities), self.hparams['num_classes']
         scores = {m: torch.zeros(1, count) for m in self.modalities}
         logits = {m: torch.zeros(1, classes) for m in self.modalities}
-        labels = {m: torch.zeros(1, dtype=torch.long) for m in self.modalities}
+        shape = (1, classes) if self.task == 'multilabel' else (1,)
+        labels = {m: torch.zeros(shape, dtype=torch.long) for m in self.modalities}
         if self.hparams['formulation'] == 'released':
             # equal probabilities are what its soft targets ask for
             terms = {
@@ -341,10 +351,12 @@ class DisCoMKD(GuidedTask):
                 'modality': modality_loss(scores, scores),
                 'auxiliary': auxiliary_loss(logits, logits, labels),
             }
+        unknown = self.unknown_chance
         return {
             f'{name}_loss': float(term)
             for name, term in terms.items()
             if self.hparams[f'{name}_weight']
+            and not (unknown and name in {'classification', 'auxiliary'})
         }
 
     def term_names(self) -> list[str]:
@@ -361,7 +373,7 @@ class DisCoMKD(GuidedTask):
 
         Args:
             output: Output of the network for the batch.
-            labels: int64 (B,) for each modality.
+            labels: int64 (B,) or, with several labels, (B, C) for each modality.
 
         Returns:
             'classification', 'adversarial', 'modality', 'auxiliary', 'orthogonality'.

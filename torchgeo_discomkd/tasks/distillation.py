@@ -3,7 +3,6 @@
 
 """Task for the competitors of DisCoM-KD: a student that learns from a teacher."""
 
-import math
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -16,11 +15,12 @@ from ..datamodules.sampling import seeded_generator
 from ..datasets import MultiModalDataset
 from ..errors import CheckpointError, LabelError, ModalityError
 from ..losses import KD, DistillationLoss
+from ..metadata import LabelTask
 from ..models import LoadedClassifier, Normalization
 from ..models.weights import Weights
 from ..transforms import RandomStrongView
 from .fusion import FusionClassification
-from .labels import plain_numbers
+from .labels import chance_entropy, plain_numbers
 from .teacher import Teacher
 
 
@@ -94,6 +94,7 @@ class Distillation(FusionClassification):
         class_weights: Tensor | Sequence[float] | None = None,
         label_smoothing: float = 0.0,
         freeze_backbone: bool | dict[str, bool] = False,
+        task: LabelTask = 'multiclass',
     ) -> None:
         """Initialize a new Distillation instance.
 
@@ -114,16 +115,23 @@ class Distillation(FusionClassification):
             labels: Class names, for data modules that do not provide them.
             lr: Learning rate of Adam.
             class_weights: Weight of each class, in the order of the labels, in the
-                cross-entropy, but not in the distillation loss.
+                cross-entropy, but not in the distillation loss; as for
+                :class:`FusionClassification`.
             label_smoothing: Share of the target that all classes have equally, 0 to 1,
                 in the same terms.
             freeze_backbone: Whether the student's encoder keeps its initial weights and
                 statistics; the teacher's always do.
+            task: Kind of labels of teacher and student, as for
+                :class:`FusionClassification`. With 'multilabel' the loss is
+                :class:`~torchgeo_discomkd.losses.KD`, which then compares Bernoulli
+                distributions; other methods compare softmax probabilities.
 
         Raises:
             ModalityError: If *in_channels* has not exactly one modality, or *weights*
                 or *freeze_backbone* name another one.
-            SettingError: If the class of *loss* is unknown, or *class_weights* or
+            LabelError: If *task* is 'binary' and *num_classes* is not 2.
+            SettingError: If the class of *loss* is unknown, or it has no form for
+                *task*, or *class_weights* or
                 *label_smoothing* are out of range or too many.
             WeightsError: If *model* or *weights* are unknown, do not fit together or
                 cannot be reached.
@@ -142,8 +150,10 @@ class Distillation(FusionClassification):
             class_weights=class_weights,
             label_smoothing=label_smoothing,
             freeze_backbone=freeze_backbone,
+            task=task,
         )
         self.loss: DistillationLoss = KD() if loss is None else loss
+        self.loss.adopt(task)
         self.loss.prepare(num_classes)
         # a checkpoint can be read without unpickling
         self.save_hyperparameters({'loss': self.loss.config()})
@@ -172,6 +182,7 @@ class Distillation(FusionClassification):
             self.hparams['num_classes'],
             self.hparams['labels'],
             self.hparams['teacher_in_training_mode'],
+            self.task,
         )
         teacher.classifier.to(self.device)
         self._teacher = teacher
@@ -332,8 +343,11 @@ class Distillation(FusionClassification):
 
     def chance_levels(self) -> dict[str, float]:
         """Return the cross-entropy of equal probabilities, of all views together."""
+        if self.unknown_chance:
+            return {}
         views = 2 if self.loss.two_views else 1
-        return {'classification_loss': views * math.log(self.hparams['num_classes'])}
+        chance = chance_entropy(self.task, self.hparams['num_classes'])
+        return {'classification_loss': views * chance}
 
     def term_names(self) -> list[str]:
         """Return the names of the scalars that :meth:`objective` returns."""
@@ -399,7 +413,7 @@ class Distillation(FusionClassification):
     def _check_labels(self, labels: Tensor) -> None:
         # reading values on another device would stall it
         number = self.hparams['num_classes']
-        if labels.device.type != 'cpu':
+        if labels.device.type != 'cpu' or self.task == 'multilabel':
             return
         wrong = labels[(labels < 0) | (labels >= number)]
         if len(wrong):

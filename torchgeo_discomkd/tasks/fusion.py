@@ -3,7 +3,6 @@
 
 """Task for plain classifiers of one modality or several: STUDENT and TEACHER."""
 
-import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -12,9 +11,10 @@ from torch import Tensor, nn
 from torchgeo.datasets.utils import Sample
 
 from ..errors import ModalityError, SettingError
+from ..metadata import LabelTask
 from ..models import FusionClassifier, Normalization, save_classifier
 from ..models.weights import Weights
-from .labels import plain_numbers
+from .labels import chance_entropy, plain_numbers
 from .students import (
     Classifier,
     classify,
@@ -62,6 +62,7 @@ class FusionClassification(MultiModalTrainingTask):
         class_weights: Tensor | Sequence[float] | None = None,
         label_smoothing: float = 0.0,
         freeze_backbone: bool | dict[str, bool] = False,
+        task: LabelTask = 'multiclass',
     ) -> None:
         """Initialize a new FusionClassification instance.
 
@@ -84,14 +85,20 @@ class FusionClassification(MultiModalTrainingTask):
                 one modality.
             class_weights: Weight of each class, in the order of the labels, in the
                 cross-entropy of training, validation and test, whose means are the
-                weighted ones.
+                weighted ones. With 'multilabel': the weight of the
+                samples that have a label (TorchGeo's ``pos_weight``), for each label.
             label_smoothing: Share of the target that all classes have equally, 0 to 1,
                 in the same cross-entropies.
             freeze_backbone: Whether the encoders keep their initial weights and
                 statistics; of all modalities or by modality.
+            task: Kind of labels, as in TorchGeo's ``Classification``: 'multiclass', one
+                of *num_classes* classes; 'multilabel', any of *num_classes* labels,
+                with a sigmoid and the binary cross-entropy of each; or 'binary', one of
+                two classes by a single logit.
 
         Raises:
             ModalityError: If *weights* or *freeze_backbone* name an unknown modality.
+            LabelError: If *task* is 'binary' and *num_classes* is not 2.
             SettingError: If *network* is unknown, or 'same_size' with several
                 modalities, or *class_weights* or *label_smoothing* are out of range or
                 too many.
@@ -122,7 +129,9 @@ class FusionClassification(MultiModalTrainingTask):
             case unknown:
                 raise SettingError(f'network={unknown!r}: use plain or same_size.')
         number, model = self.hparams['num_classes'], self.hparams['model']
-        self.model = create(self.in_channels, number, model, self.weights)
+        self.model = create(
+            self.in_channels, number, model, self.weights, task=self.task
+        )
 
     def classifier_names(self) -> list[str]:
         """Return the modality, or 'fusion' if there are several."""
@@ -192,7 +201,9 @@ class FusionClassification(MultiModalTrainingTask):
 
     def chance_levels(self) -> dict[str, float]:
         """Return the cross-entropy of equal probabilities."""
-        return {'loss': math.log(self.hparams['num_classes'])}
+        if self.unknown_chance:
+            return {}
+        return {'loss': chance_entropy(self.task, self.hparams['num_classes'])}
 
     def evaluate(self, batch: Sample, stage: str) -> dict[str, Tensor]:
         """Classify a batch that has all modalities of the classifier.

@@ -1,35 +1,52 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""The labels of a batch: one class for each sample, and nothing else."""
+"""The labels of a batch: one class for each sample, or any number of labels."""
 
+import math
 from collections.abc import Sequence
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 from torchgeo.datasets.utils import Sample
 
-from ..errors import LabelError
+from ..datasets import MultiModalDataset
+from ..errors import LabelError, SettingError
+from ..metadata import LabelTask
 
 SUPPORTED = (
     'one class for each sample is supported, int64 of shape (B,), and -1 for none. For '
-    "several classes per image use TorchGeo's Classification(task='multilabel'), for "
-    'masks its Segmentation; or derive one class, such as the most frequent.'
+    'several labels in a sample set --model.task multilabel, for masks use '
+    "TorchGeo's Segmentation; or derive one class, such as the most frequent."
+)
+
+SEVERAL = (
+    "task='multilabel' takes int64 of shape (B, {}): 1 for each label that a sample "
+    'has, 0 for the others, and -1 everywhere for a sample without labels.'
 )
 
 
-def labels_of(batch: Sample, modality: str | None = None) -> Tensor:
+def labels_of(
+    batch: Sample,
+    modality: str | None = None,
+    task: LabelTask = 'multiclass',
+    num_classes: int | None = None,
+) -> Tensor:
     """Return the labels of a batch.
 
     Args:
         batch: A batch with 'label' or, if it is unpaired, 'label_<modality>'.
         modality: The modality, if batches may be unpaired.
+        task: Kind of labels.
+        num_classes: Number of labels C, if there are several in a sample.
 
     Returns:
-        int64 (B,).
+        int64 (B,) or, with 'multilabel', (B, C).
 
     Raises:
-        LabelError: If there are none, or they are not one class for each sample.
+        LabelError: If there are none, or they are of another kind or number. On the
+            CPU the values of several labels are checked, too.
     """
     names = ['label'] if modality is None else ['label', f'label_{modality}']
     name = next((n for n in names if n in batch), None)
@@ -38,6 +55,8 @@ def labels_of(batch: Sample, modality: str | None = None) -> Tensor:
             f'the batch has {sorted(batch)}, but no {" or ".join(names)}: {SUPPORTED}'
         )
     labels = batch[name]
+    if task == 'multilabel':
+        return _several(name, labels, num_classes)
     if not isinstance(labels, Tensor):
         raise LabelError(f'{name} is a {type(labels).__name__}: {SUPPORTED}')
     fractions = labels.is_floating_point() or labels.dtype == torch.bool
@@ -47,6 +66,85 @@ def labels_of(batch: Sample, modality: str | None = None) -> Tensor:
             f'{SUPPORTED}'
         )
     return labels.long()
+
+
+def _several(name: str, labels: Any, number: int | None) -> Tensor:
+    if not isinstance(labels, Tensor):
+        found = f'is a {type(labels).__name__}'
+    elif (
+        labels.ndim != 2
+        or number not in {None, labels.shape[1]}
+        or labels.is_floating_point()
+    ):
+        found = f'has shape {tuple(labels.shape)} and type {labels.dtype}'
+    else:
+        labels = labels.long()
+        # reading values on another device would stall it
+        wrong = labels[:0]
+        if labels.device.type == 'cpu':
+            wrong = labels[(labels < -1) | (labels > 1)]
+        if not wrong.numel():
+            return labels
+        found = f'holds {wrong[0].item()}'
+    raise LabelError(f'{name} {found}: {SEVERAL.format(number or "labels")}')
+
+
+def check_task(task: LabelTask, num_classes: int) -> None:
+    """Check the kind of labels of a task.
+
+    Args:
+        task: Kind of labels.
+        num_classes: Number of classes.
+
+    Raises:
+        LabelError: If there are not two classes for 'binary'.
+        SettingError: If *task* is unknown.
+    """
+    if task not in get_args(LabelTask.__value__):
+        raise SettingError(
+            f'task={task!r}: use --model.task multiclass, multilabel or binary.'
+        )
+    if task == 'binary' and num_classes != 2:
+        raise LabelError(
+            f"task='binary' has two classes, but num_classes={num_classes}: set "
+            '--model.num_classes 2, or use --model.task multiclass.'
+        )
+
+
+def check_data_task(task: LabelTask, dataset: MultiModalDataset) -> None:
+    """Check that data has the kind of labels of a task.
+
+    Args:
+        task: Kind of labels of the task. One of two classes may be learned with
+            'binary', too.
+        dataset: The data.
+
+    Raises:
+        LabelError: If they differ.
+    """
+    own = dataset.task
+    if own == task or (own, task) == ('multiclass', 'binary'):
+        return
+    kinds = {
+        'multiclass': 'one of its classes for each sample',
+        'multilabel': 'any number of labels for each sample',
+        'binary': 'one of two classes for each sample',
+    }
+    raise LabelError(
+        f'the data has {kinds[own]} (task={own!r}), but the classifier is of '
+        f'task={task!r}: set --model.task {own}, or give other data (arrays and joined '
+        f'data sets: --data.task {task}) or another classifier.'
+    )
+
+
+def chance_entropy(task: LabelTask, num_classes: int) -> float:
+    """Return the cross-entropy of equal probabilities.
+
+    Args:
+        task: Kind of labels.
+        num_classes: Number of classes.
+    """
+    return math.log(2 if task == 'multilabel' else num_classes)
 
 
 def plain_numbers(values: Tensor | Sequence[float] | None) -> list[float] | None:

@@ -1,7 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Scores of single-label classification."""
+"""Scores of classifications: of one class for each sample, or several labels."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -19,7 +19,9 @@ from torchmetrics.classification import (
 )
 from torchmetrics.wrappers import ClasswiseWrapper
 
-from ..losses.rows import UNLABELLED
+from ..losses.multilabel import UNLABELLED
+from ..metadata import LabelTask
+from .multilabel_metrics import multilabel_metrics
 
 
 class PresentAccuracy(MulticlassAccuracy):
@@ -63,7 +65,7 @@ class HeldScores:
             key: Name of the metrics.
             metrics: The metrics.
             logits: Shape (B, C).
-            labels: int64 (B,).
+            labels: int64 (B,) or (B, C).
         """
         batches = self._batches[key]
         batches.append((logits.detach(), labels))
@@ -79,7 +81,7 @@ class HeldScores:
         """
         if batches := self._batches.pop(key, []):
             logits, labels = map(torch.cat, zip(*batches, strict=True))
-            labelled = labels != UNLABELLED
+            labelled = (labels != UNLABELLED).reshape(len(labels), -1).any(dim=1)
             if labelled.any():
                 metrics.update(logits[labelled], labels[labelled])
 
@@ -88,12 +90,16 @@ class HeldScores:
         self._batches.clear()
 
 
-def classification_metrics(num_classes: int, labels: Sequence[str]) -> MetricCollection:
+def classification_metrics(
+    num_classes: int, labels: Sequence[str], task: LabelTask = 'multiclass'
+) -> MetricCollection:
     """Return the scores that every classifier of this package reports.
 
     Args:
         num_classes: Number of classes C.
         labels: C class names.
+        task: Kind of labels. With 'binary' the scores are those of two classes; for
+            'multilabel' see :func:`multilabel_metrics`.
 
     Returns:
         F1Score (weighted by class frequency, the paper's score), OverallAccuracy,
@@ -110,6 +116,8 @@ def classification_metrics(num_classes: int, labels: Sequence[str]) -> MetricCol
         >>> scores['OverallAccuracy'], scores['ClasswiseF1Score_river']
         (tensor(0.7500), tensor(0.8000))
     """
+    if task == 'multilabel':
+        return multilabel_metrics(num_classes, labels)
     classwise = PresentF1Score(num_classes, average='none')
     return MetricCollection(
         {

@@ -53,6 +53,8 @@ class MonitoredTask(MultiModalTask):
         if not self.trainer.enable_validation:
             return names
         scores = ['loss', 'F1Score', 'OverallAccuracy', 'AverageAccuracy']
+        if self.task == 'multilabel':
+            scores += ['MicroF1Score', 'MacroF1Score', 'MeanAveragePrecision']
         scores += [f'ClasswiseF1Score_{name}' for name in self.classes]
         classifiers = self.validated_names()
         names |= {f'val_{name}_{score}' for name in classifiers for score in scores}

@@ -76,6 +76,10 @@ class PretrainedClassification(MultiModalTask):
         self.classes = self.trained_classes = next(iter(classes.values()))
         if any(other != self.classes for other in classes.values()):
             raise ClassifierFileError(f'the files have different classes: {classes}.')
+        tasks = {name: c.metadata.task for name, c in loaded.items()}
+        if len(set(tasks.values())) > 1:
+            raise ClassifierFileError(f'the files have different labels: task={tasks}.')
+        self.hparams['task'] = next(iter(tasks.values()))
         self.hparams['num_classes'] = len(self.classes)
         self.hparams['labels'] = list(self.classes)
 
@@ -85,6 +89,21 @@ class PretrainedClassification(MultiModalTask):
     def classifier_names(self) -> list[str]:
         """Return the names of the files."""
         return [name for name, _ in self._files()]
+
+    def thresholds(self, name: str) -> tuple[float, ...] | None:
+        """Return the probabilities above which a sample has each label.
+
+        Args:
+            name: Name of a classifier, or of a read-out, which has those of its file.
+
+        Returns:
+            Those of the file; None if a sample has one class.
+        """
+        own = next(n for n in self.classifier_names() if name in self._scored(n))
+        return self.model[own].metadata.decision_thresholds
+
+    def _scored(self, name: str) -> list[str]:
+        return [name, *(f'{name}_{embedding}' for embedding in READ_OUTS)]
 
     def comparison_names(self) -> list[str]:
         """Return the read-outs of files that have an auxiliary task classifier."""

@@ -9,6 +9,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from ..errors import SettingError
+from ..metadata import LabelTask
 from ..models import DisentangledClassifier, FusionClassifier, Normalization
 from ..models.modalities import check_names
 from ..models.weights import ModalityWeights, weights_by_modality
@@ -23,6 +24,7 @@ def create_same_size(
     model: str,
     weights: ModalityWeights,
     head: Literal['linear_bn_relu', 'linear'] = 'linear_bn_relu',
+    task: LabelTask = 'multiclass',
 ) -> DisentangledClassifier:
     """Return the network that DisCoM-KD deploys for one modality, untrained.
 
@@ -32,6 +34,7 @@ def create_same_size(
         model: Name of the timm encoder.
         weights: Initial weights of the encoders, of all modalities or by modality.
         head: Projection head.
+        task: Kind of labels.
 
     Raises:
         ModalityError: If the name of the modality is illegal, or *weights* names
@@ -47,7 +50,7 @@ def create_same_size(
     check_names(in_channels, minimum=1)
     ((modality, channels),) = in_channels.items()
     own = weights_by_modality(weights, in_channels)[modality]
-    return DisentangledClassifier(channels, num_classes, model, head, own)
+    return DisentangledClassifier(channels, num_classes, model, head, own, task)
 
 
 def create_students(
@@ -57,6 +60,7 @@ def create_students(
     model: str,
     weights: ModalityWeights,
     head: Literal['linear_bn_relu', 'linear'],
+    task: LabelTask = 'multiclass',
 ) -> tuple[nn.ModuleDict, nn.ModuleDict]:
     """Return the classifiers that DisCoM-KD is compared with, untrained.
 
@@ -67,6 +71,7 @@ def create_students(
         model: Name of the timm encoder.
         weights: Initial weights of the encoders, of all modalities or by modality.
         head: Projection head of the networks of equal size.
+        task: Kind of labels.
 
     Returns:
         Plain classifiers and networks of equal size by modality, or empty.
@@ -87,9 +92,11 @@ def create_students(
     }
     # the plain ones are the same with and without those of equal size
     if students in {True, 'plain', 'both'}:
-        plain.update({m: FusionClassifier(*args) for m, args in each.items()})
+        plain.update({m: FusionClassifier(*args, task) for m, args in each.items()})
     if students in {'same_size', 'both'}:
-        same_size.update({m: create_same_size(*args, head) for m, args in each.items()})
+        same_size.update(
+            {m: create_same_size(*args, head, task) for m, args in each.items()}
+        )
     return plain, same_size
 
 

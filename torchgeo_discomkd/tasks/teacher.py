@@ -14,6 +14,7 @@ from torchgeo.datasets.utils import Sample
 from ..datasets import MultiModalDataset
 from ..datasets.classes import same_classes
 from ..errors import ClassifierFileError, ModalityError
+from ..metadata import LabelTask
 from ..models import FusionClassifier, LoadedClassifier, Normalization, load_classifier
 from .pretrained import PretrainedClassification
 
@@ -36,6 +37,7 @@ class Teacher:
         num_classes: int,
         labels: Sequence[str] | None,
         training_mode: bool,
+        task: LabelTask = 'multiclass',
     ) -> None:
         """Initialize a new Teacher instance.
 
@@ -44,13 +46,19 @@ class Teacher:
             num_classes: Number of classes of the student.
             labels: Class names of the student, if known.
             training_mode: Whether its batch normalisation is in training mode.
+            task: Kind of labels of the student.
 
         Raises:
             ClassifierFileError: If there is no such file, it is not a classifier file
-                or it has other classes.
+                or it has other classes or another kind of labels.
         """
         self.path = path
         self.classifier: LoadedClassifier = load_classifier(path)
+        if (own := self.classifier.metadata.task) != task:
+            raise ClassifierFileError(
+                f'the teacher {path} is of task={own!r}, but the student of '
+                f'task={task!r}: set --model.task {own}, or give another teacher.'
+            )
         classes = self.classifier.metadata.classes
         if len(classes) != num_classes or (labels and classes != tuple(labels)):
             raise ClassifierFileError(

@@ -330,6 +330,7 @@ class MultiModalTrainingTask(WatchedTask, FreezingTask):
             split_hash=self.split_hash,
             seed=self.seed,
             version=__version__,
+            task=self.task,
         )
 
     def _modality_metadata(self, modality: str) -> ModalityMetadata:
@@ -353,12 +354,12 @@ class MultiModalTrainingTask(WatchedTask, FreezingTask):
             modality: The modality.
 
         Returns:
-            int64 (B,).
+            int64 (B,) or, with several labels in a sample, (B, C).
 
         Raises:
-            LabelError: If the labels are not one class for each sample.
+            LabelError: If the labels are of another kind, or their number disagrees.
         """
-        return labels_of(batch, modality)
+        return labels_of(batch, modality, self.task, self.hparams['num_classes'])
 
     def images_to_train(self, batch: Sample) -> dict[str, Tensor]:
         """Return the images of a training batch by modality.
@@ -430,6 +431,12 @@ class MultiModalTrainingTask(WatchedTask, FreezingTask):
                 'the checkpoint was trained on another training split: its scores are '
                 'not comparable with those that follow.',
                 stacklevel=2,
+            )
+        saved = checkpoint.get('hyper_parameters', {}).get('task', 'multiclass')
+        if saved != self.task:
+            raise CheckpointError(
+                f'the checkpoint is of task={saved!r}, but the task is {self.task!r}: '
+                f'set --model.task {saved}, as in the configuration of its run.'
             )
         self._check_network(checkpoint)
         super().on_load_checkpoint(checkpoint)

@@ -291,7 +291,7 @@ class GuidedTask(MultiModalTrainingTask):
         temperature = self.hparams['transfer_temperature']
         return {
             'prediction_transfer': prediction_transfer_loss(
-                output.logits, guide, temperature
+                output.logits, guide, temperature, self.task == 'multilabel'
             ),
             'embedding_transfer': embedding_transfer_loss(invariant, guide),
         }
