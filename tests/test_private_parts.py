@@ -21,6 +21,7 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LightningCLI
 from torchgeo.datamodules import NonGeoDataModule
+from torchgeo.datasets import SEN12MS, BigEarthNet
 
 import torchgeo_discomkd
 
@@ -225,6 +226,24 @@ PARTS = [
         seen_in='2.15.0',
         find=lambda: torch.nn.Module()._forward_pre_hooks,
         usable=lambda found: found == {},
+    ),
+    Part(
+        library='torchgeo',
+        name='BigEarthNet._load_target',
+        word='_load_target',
+        used_in=('datasets.bigearthnet',),
+        seen_in='0.10.1',
+        find=lambda: BigEarthNet._load_target,
+        arguments=('self', 0),
+    ),
+    Part(
+        library='torchgeo',
+        name='SEN12MS._load_raster',
+        word='_load_raster',
+        used_in=('datasets.sen12ms',),
+        seen_in='0.10.1',
+        find=lambda: SEN12MS._load_raster,
+        arguments=('self', 'filename', 'lc'),
     ),
     Part(
         library='torchgeo',

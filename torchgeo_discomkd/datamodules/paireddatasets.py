@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from ..datasets import DatasetSource, MultiModalDataset, PairedDatasets
 from ..datasets.opened import OpenedSource, open_source
+from ..datasets.pack.format import is_pack
 from ..metadata import LabelTask
 from .base import MultiModalDataModule
 
@@ -53,6 +54,7 @@ class PairedDatasetsDataModule(MultiModalDataModule):
         run: int = 0,
         missing_values: Literal['mean', 'error'] = 'mean',
         task: LabelTask = 'multiclass',
+        bands: dict[str, list[str]] | None = None,
         **kwargs: Any,
     ) -> None:
         """Initialize a new PairedDatasetsDataModule instance.
@@ -61,7 +63,8 @@ class PairedDatasetsDataModule(MultiModalDataModule):
             sources: The data set of each modality: its class (dataset), its arguments
                 without split (kwargs), and what else DatasetSource takes.
             modalities: Modalities to load. Default: all.
-            root: Folder for statistics. It must not be a folder of images.
+            root: Folder for statistics, which must not be a folder of images; or a pack
+                of the same data sets, which are then not opened.
             missing: What to do with samples that some sources lack: 'error', 'skip'
                 them, or 'keep' them for unpaired training.
             run: Number of the repetition, if no source has splits.
@@ -69,6 +72,8 @@ class PairedDatasetsDataModule(MultiModalDataModule):
                 band mean in the classifier, 'error' refuses the tile.
             task: Kind of labels: 'multiclass'; 'multilabel', any number of labels in a
                 sample; or 'binary', of two classes. That of the model must be the same.
+            bands: Bands to load for each modality, by name. Default: those that its
+                source names, or all.
             **kwargs: Arguments of :class:`MultiModalDataModule`.
         """
         dataset_kwargs = {
@@ -79,6 +84,7 @@ class PairedDatasetsDataModule(MultiModalDataModule):
             'run': run,
             'missing_values': missing_values,
             'task': task,
+            'bands': bands,
         }
         super().__init__(PairedDatasets, dataset_kwargs, **kwargs)
         self._opened: dict[str, OpenedSource] = {}
@@ -93,8 +99,9 @@ class PairedDatasetsDataModule(MultiModalDataModule):
         Raises:
             UserError: If the data cannot be used.
         """
+        if is_pack(self.kwargs['root']):
+            return super().make_dataset(split, **kwargs)
         if not self._opened:
-            sources = self.kwargs['sources']
-            task = self.kwargs['task']
+            sources, task = self.kwargs['sources'], self.kwargs['task']
             self._opened = {m: open_source(m, s, task) for m, s in sources.items()}
         return super().make_dataset(split, **{'sources': self._opened} | kwargs)

@@ -4,6 +4,8 @@
 """Data sets with several modalities, and unlabelled tiles of a single one."""
 
 from .base import MultiModalDataset, collate_samples
+from .bigearthnet import PairedBigEarthNet
+from .copernicusbench import PairedCopernicusBench
 from .eurosatmssar import EuroSATMSSAR
 from .joined import JoinedDataset, check_unlabelled
 from .pack.writer import PackReport, write_pack
@@ -12,7 +14,9 @@ from .paireddatasets import PairedDatasets
 from .pairedfolders import PairedFolders
 from .profile import image_profile
 from .sartiles import SARTiles
+from .sen12ms import PairedSEN12MS
 from .simulatedmssar import SimulatedMSSAR
+from .so2sat import PairedSo2Sat
 from .sources import (
     DatasetSource,
     file_stems,
@@ -27,6 +31,7 @@ from .statistics import (
     statistics_rows,
 )
 from .stored import StoredDataset
+from .treesatai import PairedTreeSatAI
 
 __all__ = (
     'BandStatistics',
@@ -36,8 +41,13 @@ __all__ = (
     'MultiModalDataset',
     'PackReport',
     'PairedArrays',
+    'PairedBigEarthNet',
+    'PairedCopernicusBench',
     'PairedDatasets',
     'PairedFolders',
+    'PairedSEN12MS',
+    'PairedSo2Sat',
+    'PairedTreeSatAI',
     'SARTiles',
     'SimulatedMSSAR',
     'StoredDataset',

@@ -38,9 +38,18 @@ def describe_incomplete(tiles: Mapping[str, Mapping[Key, int]]) -> str | None:
         return None
     count = len(union) - len(complete_samples(tiles))
     parts = [
-        f'{m} lacks {len(keys)} ({first_few(map("/".join, keys))})'
+        f'{m} lacks {len(keys)} ({first_few(map(sample_text, keys))})'
         for m, keys in lacking.items()
     ]
     return f'{count} of {len(union)} samples are not in every modality: ' + '; '.join(
         parts
     )
+
+
+def sample_text(key: Key) -> str:
+    """Return '<Class>/<name>' of a sample; of one with several classes, its name.
+
+    Args:
+        key: Its class, or nothing, and its name.
+    """
+    return '/'.join(filter(None, key))

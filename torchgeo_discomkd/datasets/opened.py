@@ -13,13 +13,17 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
+from torchgeo.datasets import DatasetNotFoundError
+from torchgeo.datasets.errors import DependencyNotFoundError
 
 from ..errors import (
     CorruptFileError,
     LabelError,
+    LayoutError,
     PairingError,
     SettingError,
     SplitError,
+    UserError,
 )
 from ..metadata import LabelTask
 from .multilabel import check_label_names, check_label_rows, label_names
@@ -31,6 +35,9 @@ from .stores import first_few
 # Number of images whose content a fingerprint covers.
 _SAMPLES = 8
 
+# What readers raise if a file is missing, damaged or not what they expect.
+_UNREADABLE = (OSError, ValueError, LookupError, RuntimeError)
+
 
 @dataclass(frozen=True, eq=False)
 class OpenedSource:
@@ -41,8 +48,8 @@ class OpenedSource:
         datasets: Its data sets, one for each split.
         rows: Data set and position of every sample, by key.
         splits: Split of every sample; empty if the source has none.
-        labels: Class of every sample, by key, or the names of its labels in the order
-            of *classes*; None if the source does not say.
+        labels: Names of the classes of every sample that has some, by key; None if the
+            source does not say.
         classes: Names of the classes; None if the source does not say.
     """
 
@@ -50,7 +57,7 @@ class OpenedSource:
     datasets: list[Dataset[Any]]
     rows: dict[str, tuple[int, int]]
     splits: dict[str, str]
-    labels: dict[str, str] | dict[str, tuple[str, ...]] | None
+    labels: dict[str, tuple[str, ...]] | None
     classes: tuple[str, ...] | None
 
     @property
@@ -72,18 +79,20 @@ class OpenedSource:
             CorruptFileError: If it cannot be read, or is not one image.
         """
         number, row = self.rows[key]
-        name = self.source.dataset.__name__
+        name, field = self.source.dataset.__name__, self.source.image
         try:
-            image = self.datasets[number][row].get('image')
-        except OSError as error:
+            image = self.datasets[number][row].get(field)
+        except UserError:
+            raise
+        except _UNREADABLE as error:
             raise CorruptFileError(
                 f'{key} of {name} cannot be read ({error}): fetch its file again.'
             ) from error
         if not isinstance(image, Tensor) or image.ndim != 3:
             found = tuple(image.shape) if isinstance(image, Tensor) else type(image)
             raise CorruptFileError(
-                f"{key} of {name} has no 'image' of shape (C, H, W), but {found}: use "
-                'the transforms of the data set, in kwargs, to make one.'
+                f"{key} of {name} has no '{field}' of shape (C, H, W), but {found}: "
+                'use the transforms of the data set, in kwargs, to make one.'
             )
         return image
 
@@ -93,7 +102,8 @@ class OpenedSource:
         keys = sorted(self.rows)
         digest = hashlib.sha256(self.source.dataset.__name__.encode())
         for key in keys:
-            digest.update(f'{key}\t{(self.labels or {}).get(key)}\n'.encode())
+            labels = (self.labels or {}).get(key, ('None',))
+            digest.update(f'{key}\t{"|".join(labels)}\n'.encode())
         paths = {name for d in self.datasets for name in file_names(d) or ()}
         for path in sorted(path for path in map(Path, paths) if path.is_file()):
             digest.update(f'{path.name}\t{path.stat().st_size}\n'.encode())
@@ -113,11 +123,14 @@ def open_source(
         task: Kind of labels.
 
     Raises:
+        CorruptFileError: If the data set cannot read its own files.
         LabelError: If a class has no name, or a sample has several although *task* is
             not 'multilabel'.
+        LayoutError: If the data set is not on disk.
         PairingError: If several samples have the same key.
-        SettingError: If the data set does not take the arguments, or what the
-            functions of the source return has another length.
+        SettingError: If the data set does not take the arguments, needs a library that
+            is not installed, or what the functions of the source return has another
+            length.
         SplitError: If a split is unknown, or named for two.
     """
     names = [*source.splits.values()]
@@ -127,7 +140,7 @@ def open_source(
             f'of {source.dataset.__name__}, another one for each of {list(SPLITS)}.'
         )
     opened = OpenedSource(source, [], {}, {}, {}, None)
-    labels: dict[str, Any] | None = {}
+    labels: dict[str, tuple[str, ...]] | None = {}
     classes: tuple[str, ...] | None = None
     for split, theirs in (source.splits or {'': ''}).items():
         dataset = _open(source, {'split': theirs} if split else {})
@@ -138,30 +151,63 @@ def open_source(
         opened.datasets.append(dataset)
         opened.rows.update((key, (first, row)) for row, key in enumerate(keys))
         if split:
-            opened.splits.update(dict.fromkeys(keys, split))
+            own = _splits(source, dataset, split, keys)
+            opened.splits.update(zip(keys, own, strict=True))
         found = _labels(source, dataset)
         if found is None or labels is None:
             labels = None
             continue
-        several = task == 'multilabel'
         classes = _class_names(source, dataset, found, classes)
+        several = task == 'multilabel'
         named = (_several if several else _named)(modality, found, classes)
-        labels.update(zip(keys, named, strict=True))
+        labels.update((k, n) for k, n in zip(keys, named, strict=True) if n is not None)
     return OpenedSource(
         source, opened.datasets, opened.rows, opened.splits, labels, classes
     )
 
 
 def _open(source: DatasetSource, split: Mapping[str, str]) -> Dataset[Any]:
+    name = source.dataset.__name__
     try:
         return source.dataset(**source.kwargs, **split)
     except (AssertionError, TypeError) as error:
         given = dict(source.kwargs) | dict(split)
         raise SettingError(
-            f'{source.dataset.__name__} cannot be opened with {given} '
+            f'{name} cannot be opened with {given} '
             f'({type(error).__name__}: {error}): correct kwargs and splits of its '
             'source; splits are empty for a data set without the argument split.'
         ) from error
+    except DependencyNotFoundError as error:
+        raise SettingError(f'{name} cannot be opened: {error}') from error
+    except DatasetNotFoundError as error:
+        raise LayoutError(
+            f'{name}: {error} Its page in the documentation of TorchGeo says which '
+            'files it needs.'
+        ) from error
+    except FileNotFoundError as error:
+        raise LayoutError(
+            f'{name} lacks a file ({error}): its page in the documentation of TorchGeo '
+            'says which files it needs.'
+        ) from error
+    except _UNREADABLE as error:
+        raise CorruptFileError(
+            f'{name} cannot be opened ({type(error).__name__}: {error}): fetch its '
+            'files again.'
+        ) from error
+
+
+def _splits(
+    source: DatasetSource, dataset: Dataset[Any], split: str, keys: Sequence[str]
+) -> list[str]:
+    """Return the split of every sample of one of the data sets."""
+    if split != 'train' or 'val' in source.splits or source.groups is None:
+        return [split] * len(keys)
+    groups = [str(group) for group in source.groups(dataset)]
+    _check_length('groups', groups, dataset)
+    # the order of hashes is random, but the same everywhere
+    order = sorted(set(groups), key=lambda g: hashlib.sha256(g.encode()).digest())
+    held_out = set(order[: max(1, round(len(order) / 10))])
+    return ['val' if group in held_out else 'train' for group in groups]
 
 
 def _check_length(name: str, values: Sequence[Any], dataset: Dataset[Any]) -> None:
@@ -194,12 +240,19 @@ def _check_unique(
 
 def _labels(source: DatasetSource, dataset: Dataset[Any]) -> list[Any] | None:
     """Return the labels of a data set without reading images; None if it has none."""
-    if source.labels is not None:
-        labels = list(source.labels(dataset))
-    elif hasattr(dataset, 'targets'):
-        labels = list(dataset.targets)  # ty: ignore[invalid-argument-type]
-    else:
+    read = source.labels
+    if read is None and not hasattr(dataset, 'targets'):
         return None
+    try:
+        labels = list(dataset.targets if read is None else read(dataset))  # ty: ignore[missing-attribute]
+    except UserError:
+        raise
+    except _UNREADABLE as error:
+        raise LabelError(
+            f'the labels of {source.dataset.__name__} cannot be read '
+            f'({type(error).__name__}: {error}): fetch its files again, or correct '
+            'labels= of its source.'
+        ) from error
     _check_length('labels', labels, dataset)
     return labels
 
@@ -213,7 +266,8 @@ def _class_names(
     names = source.classes or getattr(dataset, 'classes', None)
     if names is None:
         # one name for each sample, or several
-        flat = [x for y in labels for x in ([y] if np.ndim(y) == 0 else y)]
+        known = [label for label in labels if label is not None]
+        flat = [x for y in known for x in ([y] if np.ndim(y) == 0 else y)]
         if all(isinstance(label, str) for label in flat):
             names = sorted({*map(str, flat), *(before or ())})
     if names is None:
@@ -224,53 +278,61 @@ def _class_names(
     return tuple(nfc(str(name)) for name in names)
 
 
-def _named(modality: str, labels: Sequence[Any], classes: Sequence[str]) -> list[str]:
+def _named(
+    modality: str, labels: Sequence[Any], classes: Sequence[str]
+) -> list[tuple[str, ...] | None]:
     """Return the class of each label, a name or a number."""
     if several := [label for label in labels if np.ndim(label)]:
         raise LabelError(
             f"'{modality}' has samples with several labels (such as {several[0]}): "
             "each needs one class, or set task='multilabel' (--data.task multilabel)."
         )
-    names = [
-        nfc(label)
-        if isinstance(label, str)
-        else classes[int(label)]
-        if 0 <= int(label) < len(classes)
-        else str(int(label))
-        for label in labels
-    ]
-    if unknown := sorted(set(names) - set(classes)):
+    names = [None if label is None else _name(label, classes) for label in labels]
+    if unknown := sorted({*names} - {None, *classes}, key=str):
         raise LabelError(
             f"'{modality}' has samples of {unknown}, but its classes are "
             f'{list(classes)}: correct labels= or classes= of its source.'
         )
-    return names
+    return [None if name is None else (name,) for name in names]
+
+
+def _name(label: Any, classes: Sequence[str]) -> str:
+    if isinstance(label, str):
+        return nfc(label)
+    number = int(label)
+    return classes[number] if 0 <= number < len(classes) else str(number)
 
 
 def _several(
     modality: str, labels: Sequence[Any], classes: Sequence[str]
-) -> list[tuple[str, ...]]:
+) -> list[tuple[str, ...] | None]:
     """Return the names of the labels of each sample, in the order of the classes."""
     check_label_names(classes)
-    if single := [label for label in labels if np.ndim(label) != 1]:
+    known = [label for label in labels if label is not None]
+    if single := [label for label in known if np.ndim(label) != 1]:
         raise LabelError(
             f"'{modality}' has samples with one label (such as {single[0]!r}): with "
             "task='multilabel' each needs a list of names, or one 0 or 1 for each of "
             f'{len(classes)} labels.'
         )
-    if all(isinstance(name, str) for label in labels for name in label):
-        named = [{nfc(name) for name in label} for label in labels]
-        if unknown := sorted(set().union(*named) - set(classes)):
+    if all(isinstance(name, str) for label in known for name in label):
+        named = [None if x is None else {nfc(name) for name in x} for x in labels]
+        if unknown := sorted(set().union(*(filter(None, named))) - set(classes)):
             raise LabelError(
                 f"'{modality}' has samples of {unknown}, but its labels are "
                 f'{list(classes)}: correct labels= or classes= of its source.'
             )
-        return [tuple(n for n in classes if n in label) for label in named]
-    lengths = {len(label) for label in labels}
+        return [
+            None if x is None else tuple(n for n in classes if n in x) for x in named
+        ]
+    lengths = {len(label) for label in known}
     if lengths != {len(classes)}:
         raise LabelError(
             f"'{modality}' has samples of {sorted(lengths)} labels, but {len(classes)} "
             f'are named: give one 0 or 1 for each of {first_few(classes)}.'
         )
-    rows = check_label_rows(np.array([list(map(int, x)) for x in labels]), modality)
-    return [tuple(label_names(row, classes)) for row in rows]
+    rows = check_label_rows(np.array([list(map(int, x)) for x in known]), modality)
+    found = iter(rows.tolist())
+    return [
+        None if x is None else tuple(label_names(next(found), classes)) for x in labels
+    ]

@@ -3,32 +3,34 @@
 
 """Data sets of TorchGeo, one for each sensor, joined by the names of their samples."""
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from pathlib import Path
+from typing import Literal
 
+import numpy as np
 import torch
-from torch import Tensor
 from torchgeo.datasets.utils import Sample
 
-from ..errors import BandError, LabelError, PairingError, SettingError
+from ..errors import PackError, PairingError
 from ..metadata import LabelTask
 from ..rasters import FolderCounts
-from ..rasters.decoding import missing_to_nan
 from ..rasters.plausibility import Options
-from .base import MultiModalDataset, check_modalities
+from .base import check_modalities
 from .classes import check_two
-from .encoding import Encoding, make_encoding
-from .matching import complete_samples, describe_incomplete
-from .multilabel import check_label_split, rows_of_names
+from .matching import complete_samples, describe_incomplete, sample_text
+from .multilabel import check_label_split
 from .opened import OpenedSource, open_source
-from .sources import DatasetSource, image_bands
+from .pack.format import is_pack
+from .pack.reader import open_store
+from .samples import TABLE, Samples, join_samples
+from .sources import DatasetSource
+from .sourcestore import SourceStore
 from .splits import check_split, check_split_name, stratified_split
-from .stored import band_positions, check_band_names
-from .stores import Key, first_few
+from .stored import StoredDataset, check_keys
+from .stores import Key
 
 
-class PairedDatasets(MultiModalDataset):
+class PairedDatasets(StoredDataset):
     """Data sets of labelled samples, one for each sensor, joined into pairs.
 
     Samples are joined by key and classes by name, whatever their numbers: TorchGeo's
@@ -85,6 +87,7 @@ class PairedDatasets(MultiModalDataset):
         missing_values: Literal['mean', 'error'] = 'mean',
         transforms: Callable[[Sample], Sample] | None = None,
         task: LabelTask = 'multiclass',
+        bands: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         """Initialize a new PairedDatasets instance.
 
@@ -94,7 +97,8 @@ class PairedDatasets(MultiModalDataset):
             split: 'train', 'val' or 'test'.
             modalities: Modalities that samples hold; all by default. The others are
                 opened, too, so that splits and pairs stay the same.
-            root: Folder for statistics. It must not be a folder of images.
+            root: Folder for statistics, which must not be a folder of images; or a pack
+                of the same data sets, which are then not opened.
             missing: What to do with samples that some sources lack: 'error' refuses
                 them, 'skip' drops them, and 'keep' keeps them in data sets whose own
                 *modalities* all have them.
@@ -104,13 +108,18 @@ class PairedDatasets(MultiModalDataset):
             transforms: A function that takes a sample and returns a transformed one.
             task: Kind of labels: 'multiclass'; 'multilabel', any number of labels in a
                 sample, on which all sources must agree; or 'binary', of two classes.
+            bands: Names of the bands to read for each modality, instead of those that
+                its source names.
 
         Raises:
             BandError: If a band is unknown, or the number of names is wrong.
+            CorruptFileError: If a data set cannot read its own files.
             LabelError: If a class has no name or is unknown to the first source, or
                 sources give the same sample different ones; or it has several, or
                 one, although *task* says otherwise.
+            LayoutError: If a data set is not on disk.
             ModalityError: If a modality is unknown.
+            PackError: If *root* is a pack that cannot be read.
             PairingError: If samples exist in some sources only, or keys twice.
             SettingError: If no source has labels, or a data set refuses its arguments.
             SplitError: If the split is unknown or empty, or the one for training lacks
@@ -121,104 +130,34 @@ class PairedDatasets(MultiModalDataset):
                 label of several.
         """
         check_split_name(split)
-        self.task = task
         self.modalities = check_modalities(
             list(sources) if modalities is None else modalities, list(sources)
         )
         self.root = root
+        self.split = split
+        self._places: dict[str, str] = {}
+        self.task = task
         self.missing = missing
         self.missing_values = missing_values
         self.transforms = transforms
-        self._opened = {
-            m: s if isinstance(s, OpenedSource) else open_source(m, s, task)
-            for m, s in sources.items()
-        }
-        self.classes = _class_list(self._opened)
-        names = _join_labels(self._opened, self.classes)
-        several = {k: v for k, v in names.items() if not isinstance(v, str)}
-        single = {k: v if isinstance(v, str) else '' for k, v in names.items()}
-        self._keys = self._select(single, split, run)
-        if task == 'multilabel':
-            own = (several[key] for _, key in self._keys)
-            self.labels = rows_of_names(own, self.classes)
-            check_label_split(self.labels, self.classes, split)
-        else:
-            rank = {name: label for label, name in enumerate(self.classes)}
-            self.labels = torch.tensor([rank[name] for name, _ in self._keys]).long()
-            check_split(self.labels, self.classes, split)
-        if task == 'binary':
-            check_two(self.classes)
-        self._set_bands()
-
-    def load(self, index: int, modality: str) -> Tensor:
-        """Read one image.
-
-        Args:
-            index: Position in this split.
-            modality: One of *modalities*.
-
-        Returns:
-            Raw values, float32, shape (C, H, W), missing pixels NaN.
-
-        Raises:
-            BandError: If the image has another number of bands than the first one.
-            CorruptFileError: If it cannot be read, or is not one image.
-        """
-        image = self._opened[modality].image(self._keys[index][1])
-        if len(image) != self._counts[modality]:
-            raise BandError(
-                f'{self.identifier(index)} ({modality}) has {len(image)} bands, but '
-                f'{self.identifier(0)} has {self._counts[modality]}: remove it, or '
-                'write it again.'
-            )
-        if (positions := self.band_indexes(modality)) is not None:
-            image = image[positions]
-        encoding = self._encodings[modality]
-        values = missing_to_nan(image.numpy(), encoding.nodata)
-        return torch.from_numpy(encoding.decode(values))
+        samples = self._open_sources(sources)
+        self.classes = samples.classes
+        self._keys = self._select(samples, split, run)
+        self._set_labels(samples)
+        check_keys(sources, bands)
+        self._hold_sources(sources, bands or {})
 
     def identifier(self, index: int) -> str:
-        """Return '<Class>/<key>' of a sample; '<key>' with several labels.
+        """Return '<Class>/<key>' of a sample; its key if it may have several classes.
 
         Args:
             index: Position in this split.
         """
-        if self.task == 'multilabel':
-            return self._keys[index][1]
-        return '/'.join(self._keys[index])
+        return sample_text(self._keys[index])
 
-    def fingerprint(self) -> str:
-        """Return a hash of the samples of all sources and splits.
-
-        It covers keys, classes, sizes of files as far as they are listed, and the
-        content of a few images.
-        """
-        digest = hashlib.sha256()
-        for modality, opened in self._opened.items():
-            digest.update(f'{modality}\t{opened.fingerprint}\n'.encode())
-        return digest.hexdigest()[:16]
-
-    def encoding(self, modality: str) -> str:
-        """Return what is known about the numbers of a modality.
-
-        See :meth:`MultiModalDataset.encoding`.
-
-        Args:
-            modality: One of *modalities*.
-        """
-        return str(self._encodings[modality])
-
-    def number_in_file(self, modality: str, band: int, value: float) -> float:
-        """Return the number that stands for a value in the data set.
-
-        See :meth:`MultiModalDataset.number_in_file`.
-
-        Args:
-            modality: One of *modalities*.
-            band: Position of the band in samples.
-            value: Value in samples.
-        """
-        return self._encodings[modality].encode(value)
+    def table_names(self) -> list[str]:
+        """Return the name of the table of classes and splits that a pack keeps."""
+        return [TABLE]
 
     def options(self, modality: str) -> Options:
         """Return how a user states unit and missing pixels of a modality.
@@ -231,21 +170,64 @@ class PairedDatasets(MultiModalDataset):
             lambda unit: f"unit='{unit}' of the source of '{modality}'",
         )
 
-    def band_indexes(self, modality: str) -> list[int] | None:
-        """Return the positions of the bands that samples hold; None for all.
+    def _open_sources(
+        self, sources: Mapping[str, DatasetSource | OpenedSource]
+    ) -> Samples:
+        """Open the data sets, or a pack of them, and return what they say."""
+        if is_pack(self.root):
+            self.store = open_store(self.root, 'datasets')
+            samples = Samples.from_json(self.store.read_table(TABLE), self.root)
+            self._check_pack(samples, {m: _source(s) for m, s in sources.items()})
+        else:
+            opened = {
+                m: s if isinstance(s, OpenedSource) else open_source(m, s, self.task)
+                for m, s in sources.items()
+            }
+            self._places = {m: o.place for m, o in opened.items()}
+            samples = join_samples(opened, self.task)
+            self.store = SourceStore(Path(self.root), opened, samples)
+        found = self.store.find_folders('', None, list(sources))
+        self.images = self.store.images({m: found[m] for m in sources}, self.bases)
+        return samples
 
-        Args:
-            modality: One of *modalities*.
-        """
-        return self._band_indexes.get(modality)
+    def _check_pack(
+        self, samples: Samples, sources: Mapping[str, DatasetSource]
+    ) -> None:
+        """Refuse a pack of other data sets, or with other arguments."""
+        asked: dict[str, object] = {m: s.described() for m, s in sources.items()}
+        packed: dict[str, object] = {m: samples.sources.get(m) for m in asked}
+        classes = next((s.classes for s in sources.values() if s.classes), None)
+        asked |= {'task': self.task, 'classes': tuple(classes or samples.classes)}
+        packed |= {'task': samples.task, 'classes': samples.classes}
+        if differ := [name for name in asked if asked[name] != packed[name]]:
+            was, now = ({n: d[n] for n in differ} for d in (packed, asked))
+            raise PackError(
+                f'{self.root} was packed with {was}, not {now}: use those settings, or '
+                'pack the data again.'
+            )
 
-    def _select(self, names: Mapping[str, str], split: str, run: int) -> list[Key]:
-        """Return class and key of the samples of a split."""
+    def _set_labels(self, samples: Samples) -> None:
+        found = [samples.labels[key] for _, key in self._keys]
+        if self.task == 'multilabel':
+            self.labels = torch.zeros(len(found), len(self.classes), dtype=torch.int64)
+            for row, own in zip(self.labels, found, strict=True):
+                row[list(own)] = 1
+            check_label_split(self.labels, self.classes, self.split)
+        else:
+            self.labels = torch.tensor([label for (label,) in found]).long()
+            check_split(self.labels, self.classes, self.split)
+        if self.task == 'binary':
+            check_two(self.classes)
+
+    def _select(self, samples: Samples, split: str, run: int) -> list[Key]:
+        """Return class and key of the samples of a split, and set their rows."""
+        names = {key: self._class_of(samples, key) for key in samples.labels}
         tiles = {
             m: {
-                (names.get(key, 'no class'), key): row for row, key in enumerate(o.rows)
+                (names.get(key, 'no class'), key): row
+                for row, key in enumerate(images.paths)
             }
-            for m, o in self._opened.items()
+            for m, images in self.images.items()
         }
         problem = describe_incomplete(tiles)
         if problem and self.missing == 'error':
@@ -260,19 +242,29 @@ class PairedDatasets(MultiModalDataset):
         usable = {key for key in complete_samples(wanted) if key[1] in names}
         if not usable:
             raise PairingError(
-                f'{problem}. The same sample needs the same key in all sources: give '
-                'them keys=.'
+                f'{problem or "no sample has a class"}. The same sample needs the same '
+                'key in all sources: give them keys=.'
             )
         self._count(tiles, usable)
-        # samples with several labels are of one class without a name
-        rank = {name: label for label, name in enumerate(self.classes)} | {'': 0}
         known = {key for held in tiles.values() for key in held if key[1] in names}
-        keys = sorted(known, key=lambda k: (rank[k[0]], k[1]))
-        splits = _join_first([o.splits for o in self._opened.values()])
-        if splits:
-            return [k for k in keys if k in usable and splits.get(k[1]) == split]
-        rows = stratified_split([rank[name] for name, _ in keys], run, split).tolist()
-        return [keys[i] for i in rows if keys[i] in usable]
+        rank = {name: label for label, name in enumerate(self.classes)}
+        keys = sorted(known, key=lambda k: (rank.get(k[0], 0), k[1]))
+        if samples.splits:
+            chosen = [k for k in keys if samples.splits.get(k[1]) == split]
+        else:
+            ranks = [rank.get(name, 0) for name, _ in keys]
+            chosen = [keys[i] for i in stratified_split(ranks, run, split).tolist()]
+        chosen = [key for key in chosen if key in usable]
+        self.rows = {
+            m: np.array([tiles[m][key] for key in chosen], np.int64)
+            for m in self.modalities
+        }
+        return chosen
+
+    def _class_of(self, samples: Samples, key: str) -> str:
+        """Return the class of a sample, or nothing if it may have several."""
+        several = self.task == 'multilabel'
+        return '' if several else samples.classes[samples.labels[key][0]]
 
     def _count(self, tiles: Mapping[str, Mapping[Key, int]], usable: set[Key]) -> None:
         counts = []
@@ -280,77 +272,28 @@ class PairedDatasets(MultiModalDataset):
             own = tiles[modality].keys()
             line = FolderCounts(modality, len(own & usable))
             line.classes = len({name for name, _ in own & usable} - {''}) or None
-            line.place = self._opened[modality].place
+            line.place = self._places.get(modality, self.root)
             line.leave('not in every modality, or of no class', len(own - usable))
             counts.append(line)
         self.counts = counts
 
-    def _set_bands(self) -> None:
-        self.bands, self.units = {}, {}
-        self._counts: dict[str, int] = {}
-        self._encodings: dict[str, Encoding] = {}
-        self._band_indexes: dict[str, list[int]] = {}
-        for modality in self.modalities:
-            opened, key = self._opened[modality], self._keys[0][1]
-            source, count = opened.source, len(opened.image(key))
-            given = source.band_names or image_bands(opened.datasets[0])
-            names = check_band_names(modality, given, count, key)
-            positions = band_positions(modality, source.bands, names)
-            if positions != list(range(count)):
-                self._band_indexes[modality] = positions
-            self.bands[modality] = tuple(names[i] for i in positions)
-            self._counts[modality] = count
-            self._encodings[modality] = make_encoding(source.unit, source.nodata)
-            self.units[modality] = self._encodings[modality].sample_unit
+    def _hold_sources(
+        self,
+        sources: Mapping[str, DatasetSource | OpenedSource],
+        bands: Mapping[str, Sequence[str]],
+    ) -> None:
+        """Set bands and units of the samples."""
+        described = {m: _source(s) for m, s in sources.items()}
+        self._hold(
+            self.rows,
+            {m: int(rows[0]) for m, rows in self.rows.items()},
+            {m: s.band_names for m, s in described.items() if s.band_names},
+            {m: s.bands for m, s in described.items() if s.bands is not None}
+            | dict(bands),
+            {m: s.unit for m, s in described.items()},
+            {m: s.nodata for m, s in described.items() if s.nodata is not None},
+        )
 
 
-def _join_first(parts: Sequence[Mapping[str, str]]) -> dict[str, str]:
-    """Return what the first part says that knows a key."""
-    return {key: value for part in reversed(parts) for key, value in part.items()}
-
-
-def _class_list(opened: Mapping[str, OpenedSource]) -> tuple[str, ...]:
-    for source in opened.values():
-        if source.classes is not None:
-            return source.classes
-    names = ', '.join(o.source.dataset.__name__ for o in opened.values())
-    raise SettingError(
-        f'{names} list no labels: give a source labels=, a function that takes the '
-        'data set and returns a class for each sample (sample_labels reads them with '
-        'the images, which takes as long as reading all of them).'
-    )
-
-
-def _join_labels(
-    opened: Mapping[str, OpenedSource], classes: Sequence[str]
-) -> dict[str, str | tuple[str, ...]]:
-    """Return class or labels of every sample, on which all sources must agree."""
-    names: dict[str, str | tuple[str, ...]] = {}
-    order = {name: i for i, name in enumerate(classes)}
-    for modality, source in opened.items():
-        labels: dict[str, Any] = dict(source.labels or {})
-        found = {
-            name
-            for label in labels.values()
-            for name in ([label] if isinstance(label, str) else label)
-        }
-        if unknown := sorted(found - set(classes)):
-            raise LabelError(
-                f"'{modality}' has samples of {unknown}, but the classes are "
-                f'{list(classes)}: rename them with classes= of its source.'
-            )
-        # sources may list the labels in another order
-        labels = {
-            k: v if isinstance(v, str) else tuple(sorted(v, key=order.__getitem__))
-            for k, v in labels.items()
-        }
-        differ = [k for k, name in labels.items() if names.get(k, name) != name]
-        if differ:
-            examples = (f'{k}: {names[k]}, not {labels[k]}' for k in differ)
-            raise LabelError(
-                f"{len(differ)} samples have another class in '{modality}' than in "
-                f'the sources before it ({first_few(examples)}): correct keys=, '
-                'labels= or classes= of its source.'
-            )
-        names |= labels
-    return names
+def _source(source: DatasetSource | OpenedSource) -> DatasetSource:
+    return source.source if isinstance(source, OpenedSource) else source

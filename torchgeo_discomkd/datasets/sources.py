@@ -3,6 +3,7 @@
 
 """TorchGeo's data sets as sources of one modality each."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
@@ -32,7 +33,7 @@ class DatasetSource:
         labels: Returns a class for every sample, as a name or a number. Default: the
             labels of data sets in class folders; others need not have any if one
             source has. With several labels in a sample it returns for each a list of
-            names, or one 0 or 1 for each of *classes*.
+            names, or one 0 or 1 for each of *classes*. None leaves a sample out.
         classes: Names of its classes by number. Default: what the data set says. Names
             that differ between sources are renamed here.
         bands: Names of the bands that samples hold. Default: all.
@@ -41,6 +42,10 @@ class DatasetSource:
         unit: Unit of the values: 'dB', 'linear' or any text; or 'amplitude', 'db_x10'
             or 'db_x100', which are converted to dB.
         nodata: Number that stands for missing pixels.
+        image: Name of the image in its samples.
+        groups: For a data set without a split for validation, returns a group (scene,
+            event) for every training sample. A tenth of the groups, always the same,
+            becomes the validation split.
 
     Example:
         >>> from torchgeo.datasets import So2Sat
@@ -68,6 +73,18 @@ class DatasetSource:
     band_names: Sequence[str] | None = None
     unit: str = 'unknown'
     nodata: float | None = None
+    image: str = 'image'
+    groups: Callable[[Any], Sequence[str]] | None = None
+
+    def described(self) -> str:
+        """Return the class and the plain arguments that choose what is read."""
+        where = {'root', 'download', 'checksum'}
+        kwargs = {
+            name: value
+            for name, value in self.kwargs.items()
+            if name not in where and isinstance(value, str | int | float | list | tuple)
+        }
+        return f'{self.dataset.__name__} {json.dumps(kwargs, sort_keys=True)}'
 
 
 def file_stems(dataset: Dataset[Any]) -> list[str]:

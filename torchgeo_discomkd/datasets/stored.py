@@ -250,7 +250,7 @@ class StoredDataset(MultiModalDataset):
             list(found) if modalities is None else modalities, list(found)
         )
         if folders is not None or modalities is None:
-            _check_keys(folders or found, *by_modality, patterns)
+            check_keys(folders or found, *by_modality, patterns)
         self.images = self.store.images(found, self.bases, patterns)
         return {m: found[m] for m in self.modalities}
 
@@ -310,7 +310,7 @@ class StoredDataset(MultiModalDataset):
             images.state(replace(images.encoding, unit=unit, assumed=True))
 
 
-def _check_keys(known: Iterable[str], *mappings: Mapping[str, Any] | None) -> None:
+def check_keys(known: Iterable[str], *mappings: Mapping[str, Any] | None) -> None:
     """Check that arguments by modality name only modalities of the data.
 
     Args:

@@ -25,8 +25,8 @@ Key = tuple[str, str]
 #: Folder of each modality, or prefix of its array.
 Folders = Mapping[str, str]
 
-#: How images are stored in a folder.
-Layout = Literal['folders', 'arrays']
+#: How images are stored: in class folders, in arrays, or as data sets of TorchGeo do.
+Layout = Literal['folders', 'arrays', 'datasets']
 
 # Number of examples in a message, and of files that a fingerprint reads in part.
 _EXAMPLES = 5

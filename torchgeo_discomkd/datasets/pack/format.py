@@ -50,7 +50,8 @@ class PackedModality:
     """Description of one modality in a pack.
 
     Attributes:
-        folder: Folder below each base (folders), or prefix of the file (arrays).
+        folder: Folder below each base (folders), prefix of the file (arrays), or class
+            of the data set (datasets).
         descriptions: Names of the bands in the files themselves, in order; None if they
             have none.
         unit: Unit of the values, if it was known when the data were packed.
@@ -82,7 +83,7 @@ class PackMetadata:
         version: Version of the package that wrote the pack.
     """
 
-    layout: Literal['folders', 'arrays']
+    layout: Literal['folders', 'arrays', 'datasets']
     bases: tuple[Text, ...]
     modalities: dict[Name, PackedModality]
     crs: tuple[Text, ...]

@@ -30,6 +30,13 @@ FILES: dict[Layout, type[FolderStore | ArrayStore]] = {
     'arrays': ArrayStore,
 }
 
+# The data set that reads each kind of pack.
+_READERS: dict[Layout, str] = {
+    'folders': 'PairedFolders',
+    'arrays': 'PairedArrays',
+    'datasets': 'PairedDatasets',
+}
+
 
 class PackedImages(StoredImages):
     """The images of one modality in a pack."""
@@ -182,7 +189,7 @@ class PackedImages(StoredImages):
 
 
 class PackStore(Store):
-    """A pack of folders or of arrays."""
+    """A pack of folders, of arrays or of data sets."""
 
     def __init__(self, root: Path, layout: Layout) -> None:
         """Initialize a new PackStore instance.
@@ -196,10 +203,10 @@ class PackStore(Store):
         """
         pack = open_pack(root)
         if pack.metadata.layout != layout:
-            other = 'PairedArrays' if layout == 'folders' else 'PairedFolders'
             raise PackError(
-                f'{root} is a pack of {pack.metadata.layout}: read it with {other}, or '
-                'with the data set that was packed.'
+                f'{root} is a pack of {pack.metadata.layout}: read it with '
+                f'{_READERS[pack.metadata.layout]}, or with the data set that was '
+                'packed.'
             )
         _check_source(pack)
         super().__init__(root)
@@ -346,7 +353,8 @@ def _check_source(pack: PackFile) -> None:
     """Check that the source of a pack, if it still exists, has not changed."""
     metadata = pack.metadata
     source = pack.path.resolve().parent / metadata.source
-    if not source.is_dir():
+    if metadata.layout == 'datasets' or not source.is_dir():
+        # only the data sets themselves know how to read their files
         return
     store = FILES[metadata.layout](source)
     folders = {m: v.folder for m, v in metadata.modalities.items()}

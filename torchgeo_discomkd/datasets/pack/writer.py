@@ -123,7 +123,7 @@ def write_pack(
     if not isinstance(dataset, StoredDataset):
         raise SettingError(
             f'{type(dataset).__name__} is not a StoredDataset and cannot be packed: '
-            'pack PairedFolders, PairedArrays or EuroSATMSSAR.'
+            'pack PairedFolders, PairedArrays, PairedDatasets or a subclass of one.'
         )
     for images in dataset.images.values():
         if images.names is None:
