@@ -11,6 +11,7 @@ from .pairedfolders import PairedFoldersDataModule
 from .sampling import RemainderBatchSampler, SeededSampler, seeded_generator
 from .sartiles import SARTilesDataModule
 from .simulatedmssar import SimulatedMSSARDataModule
+from .simulatedmssarthermal import SimulatedMSSARThermalDataModule
 
 __all__ = (
     'EuroSATMSSARDataModule',
@@ -22,5 +23,6 @@ __all__ = (
     'SARTilesDataModule',
     'SeededSampler',
     'SimulatedMSSARDataModule',
+    'SimulatedMSSARThermalDataModule',
     'seeded_generator',
 )

@@ -5,6 +5,7 @@
 
 from .base import MultiModalDataset, collate_samples
 from .eurosatmssar import EuroSATMSSAR
+from .incomplete import IncompletePairs
 from .joined import JoinedDataset, check_unlabelled
 from .pack.writer import PackReport, write_pack
 from .pairedarrays import PairedArrays
@@ -13,6 +14,7 @@ from .pairedfolders import PairedFolders
 from .profile import image_profile
 from .sartiles import SARTiles
 from .simulatedmssar import SimulatedMSSAR
+from .simulatedmssarthermal import SimulatedMSSARThermal
 from .sources import DatasetSource, file_stems, positions, sample_labels
 from .statistics import (
     BandStatistics,
@@ -26,6 +28,7 @@ __all__ = (
     'BandStatistics',
     'DatasetSource',
     'EuroSATMSSAR',
+    'IncompletePairs',
     'JoinedDataset',
     'MultiModalDataset',
     'PackReport',
@@ -34,6 +37,7 @@ __all__ = (
     'PairedFolders',
     'SARTiles',
     'SimulatedMSSAR',
+    'SimulatedMSSARThermal',
     'StoredDataset',
     'band_statistics',
     'cached_statistics',

@@ -129,7 +129,8 @@ class PairedDatasets(MultiModalDataset):
         self._keys = self._select(names, split, run)
         rank = {name: label for label, name in enumerate(self.classes)}
         self.labels = torch.tensor([rank[name] for name, _ in self._keys]).long()
-        check_split(self.labels, self.classes, split)
+        kept = self._shown if missing == 'keep' else ()
+        check_split(self.labels, self.classes, split, self.modalities, kept)
         self._set_bands()
 
     def load(self, index: int, modality: str) -> Tensor:
@@ -249,9 +250,12 @@ class PairedDatasets(MultiModalDataset):
         keys = sorted(known, key=lambda k: (rank[k[0]], k[1]))
         splits = _join_first([o.splits for o in self._opened.values()])
         if splits:
-            return [k for k in keys if k in usable and splits.get(k[1]) == split]
-        rows = stratified_split([rank[name] for name, _ in keys], run, split).tolist()
-        return [keys[i] for i in rows if keys[i] in usable]
+            chosen = [key for key in keys if splits.get(key[1]) == split]
+        else:
+            labels = [rank[name] for name, _ in keys]
+            chosen = [keys[i] for i in stratified_split(labels, run, split).tolist()]
+        self._shown = {name for name, _ in chosen}
+        return [key for key in chosen if key in usable]
 
     def _count(self, tiles: Mapping[str, Mapping[Key, int]], usable: set[Key]) -> None:
         counts = []
