@@ -199,7 +199,11 @@ class BenchmarkConfig:
     def _extension_problems(self) -> dict[str, bool]:
         without_labels = any('unlabelled' in name for name in self.extensions)
         ratio = self.unlabelled_ratio
+        adversaries = {'pairwise', 'one-vs-rest'} & set(self.extensions)
         return {
+            f'extensions={self.extensions}: name the formulation paper first, another '
+            "adversary is not defined for 'released'": bool(adversaries)
+            and self.formulations[:1] == ['released'],
             f'extensions={self.extensions}: the data have no unlabelled part. Name it '
             f'in the arguments of the data module ({" or ".join(UNLABELLED)}), or in '
             'run_data for every run': without_labels and not self._all_unlabelled,
