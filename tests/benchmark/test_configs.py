@@ -43,6 +43,8 @@ def write_data(config: str, root: Path) -> list[str]:
     match config:
         case 'quick':
             return ['--data.tiles_per_class', '13']
+        case 'modalities':
+            return ['--data.tiles_per_class', '13', '--data.size', '8']
         case 'eurosat':
             write_eurosat(root, 13)
             return ['--data.download', 'false']
@@ -100,7 +102,7 @@ def write_data(config: str, root: Path) -> list[str]:
     'name',
     [
         *('eurosat', 'floods', 'floods_transfer', 'landcover', 'landcover_transfer'),
-        *('sunrgbd', 'tristar'),
+        *('modalities', 'sunrgbd', 'tristar'),
         # simulates its data
         pytest.param('quick', marks=pytest.mark.slow),
     ],
@@ -112,6 +114,7 @@ def test_config_reads_the_data_that_it_describes(name: str, tmp_path: Path) -> N
     check_data(config)
     assert {path.stem for path in CONFIGS.glob('*.yaml')} == {
         *('eurosat', 'floods', 'floods_transfer', 'landcover', 'landcover_transfer'),
+        'modalities',
         *('quick', 'sunrgbd', 'tristar'),
     }
 

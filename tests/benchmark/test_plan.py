@@ -147,6 +147,27 @@ def test_teachers_come_first_and_are_trained_once() -> None:
     assert sum(t.name == 'teacher-fusion' for t in trainings) == 3
 
 
+def test_forms_for_any_number_of_modalities() -> None:
+    extensions: Any = ['pairwise', 'one-vs-rest', 'constant-share']
+    given = config(
+        in_channels={'ms': 13, 'sar': 2, 'dem': 1},
+        scenarios=['multi-modal'],
+        methods=[],
+        ablations=[],
+        extensions=extensions,
+        runs=1,
+    )
+    found = {t.variant: t.task_args for t in plan(given) if t.method == 'DisCoM-KD'}
+    plain = found.pop('paper')
+    assert found == {
+        'paper + pairwise': plain | {'adversary': 'pairwise'},
+        'paper + one-vs-rest': plain | {'adversary': 'one-vs-rest'},
+        'paper + constant-share': plain | {'term_scale': 'constant_share'},
+    }
+    with pytest.raises(SettingError, match='name the formulation paper first'):
+        config(formulations=['released'], extensions=['pairwise'])
+
+
 def test_three_modalities() -> None:
     channels = {'thermal': 1, 'depth': 1, 'rgb': 3}
     trainings = plan(config(in_channels=channels, teacher='rgb', ablations=[]))

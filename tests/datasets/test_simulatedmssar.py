@@ -11,7 +11,11 @@ import torch
 from torchgeo.datasets import DatasetNotFoundError
 
 from torchgeo_discomkd import __version__
-from torchgeo_discomkd.datasets import SimulatedMSSAR, simulatedmssar
+from torchgeo_discomkd.datasets import (
+    SimulatedMSSAR,
+    SimulatedMSSARThermal,
+    simulatedmssar,
+)
 from torchgeo_discomkd.errors import LayoutError
 
 SMALL: dict[str, Any] = {'tiles_per_class': 10, 'size': 16}
@@ -117,3 +121,31 @@ def test_another_process_is_quicker(
 def test_empty_folder_is_used(tmp_path: Path) -> None:
     dataset = SimulatedMSSAR(str(tmp_path), modalities=['sar'], **SMALL)
     assert set(dataset[0]) == {'image_sar', 'label', 'index'}
+
+
+def test_a_third_sensor_changes_nothing_for_the_others(
+    simulated: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / 'three'
+    dataset = SimulatedMSSARThermal(str(root), **SMALL)
+    two, three = content(simulated), content(root)
+    third = {name for name in three if name.startswith('Thermal/')}
+    assert len(third) == 100
+    marker = 'simulated.json'
+    assert {k: v for k, v in three.items() if k not in {*third, marker}} == {
+        k: v for k, v in two.items() if k != marker
+    }
+    assert dataset.modalities == ('ms', 'sar', 'thermal')
+    assert dataset.bands['thermal'] == ('LST',)
+    assert dataset.units['thermal'] == 'K'
+    kelvin = torch.stack([dataset.load(i, 'thermal') for i in range(len(dataset))])
+    assert kelvin.min() > 250
+    assert kelvin.max() < 340
+    means = kelvin.mean(dim=(1, 2, 3)).reshape(10, -1).mean(dim=1)
+    named = dict(zip(dataset.classes, means.tolist(), strict=True))
+    # plants and water cool
+    assert named['SeaLake'] < named['Forest'] < named['Industrial']
+    # the others may use this folder, but not the other way round
+    assert len(SimulatedMSSAR(str(root), **SMALL)) == len(dataset)
+    with pytest.raises(LayoutError, match="'thermal': None"):
+        SimulatedMSSARThermal(str(simulated), **SMALL)

@@ -15,7 +15,14 @@ Scenario = Literal['cross-modal', 'multi-modal']
 Variant = Literal['ORIG', 'LSKD']
 Formulation = Literal['paper', 'released']
 Control = Literal['same_size']
-Extension = Literal['transfer', 'unlabelled', 'transfer+unlabelled']
+Extension = Literal[
+    'transfer',
+    'unlabelled',
+    'transfer+unlabelled',
+    'pairwise',
+    'one-vs-rest',
+    'constant-share',
+]
 Term = Literal['adversarial', 'modality', 'auxiliary', 'orthogonality']
 
 #: Loss of each competitor, by preset and whether logits are standardised.
@@ -69,7 +76,9 @@ class BenchmarkConfig:
         controls: What stands beside the plain classifiers: 'same_size', the network
             that DisCoM-KD deploys, trained alone with cross-entropy.
         extensions: Further trainings of the first formulation: with 'transfer' between
-            paired samples, with the 'unlabelled' part of the data, or both.
+            paired samples, with the 'unlabelled' part of the data, or both; with
+            another *adversary* ('pairwise', 'one-vs-rest'); or with the
+            'constant_share' of *term_scale*.
         transfer: Arguments of :class:`~torchgeo_discomkd.tasks.DisCoMKD` for
             extensions with transfer, for example *transfer_guide*.
         unlabelled_ratio: Argument of the data module for extensions with the unlabelled
@@ -190,7 +199,11 @@ class BenchmarkConfig:
     def _extension_problems(self) -> dict[str, bool]:
         without_labels = any('unlabelled' in name for name in self.extensions)
         ratio = self.unlabelled_ratio
+        adversaries = {'pairwise', 'one-vs-rest'} & set(self.extensions)
         return {
+            f'extensions={self.extensions}: name the formulation paper first, another '
+            "adversary is not defined for 'released'": bool(adversaries)
+            and self.formulations[:1] == ['released'],
             f'extensions={self.extensions}: the data have no unlabelled part. Name it '
             f'in the arguments of the data module ({" or ".join(UNLABELLED)}), or in '
             'run_data for every run': without_labels and not self._all_unlabelled,

@@ -240,6 +240,10 @@ def _extended(config: BenchmarkConfig, run: int, extension: str) -> Training:
     if 'transfer' in extension:
         task_args = task_args | {'transfer': True, **config.transfer}
         data_args = data_args | {'paired': True}
+    if extension in ('pairwise', 'one-vs-rest'):
+        task_args = task_args | {'adversary': extension}
+    if extension == 'constant-share':
+        task_args = task_args | {'term_scale': 'constant_share'}
     if 'unlabelled' in extension:
         data_args = data_args | {'unlabelled_ratio': config.unlabelled_ratio}
     return replace(

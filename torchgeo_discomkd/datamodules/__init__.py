@@ -14,6 +14,7 @@ from .sampling import RemainderBatchSampler, SeededSampler, seeded_generator
 from .sartiles import SARTilesDataModule
 from .sen12ms import PairedSEN12MSDataModule
 from .simulatedmssar import SimulatedMSSARDataModule
+from .simulatedmssarthermal import SimulatedMSSARThermalDataModule
 from .so2sat import PairedSo2SatDataModule
 from .treesatai import PairedTreeSatAIDataModule
 
@@ -32,5 +33,6 @@ __all__ = (
     'SARTilesDataModule',
     'SeededSampler',
     'SimulatedMSSARDataModule',
+    'SimulatedMSSARThermalDataModule',
     'seeded_generator',
 )

@@ -17,6 +17,7 @@ from torchgeo.datasets.utils import Sample
 
 from ..datasets import (
     BandStatistics,
+    IncompletePairs,
     JoinedDataset,
     MultiModalDataset,
     cached_statistics,
@@ -26,6 +27,7 @@ from ..datasets import (
 from ..errors import BatchSizeError, SettingError
 from ..metadata import ImageProfile
 from .augmentation import SeededSymmetry, warn_if_rescaled
+from .incomplete import check_incomplete
 from .pairing import are_paired
 from .resident import ResidentImages, RowLoader, resident_images
 from .sampling import RemainderBatchSampler, SeededSampler
@@ -94,6 +96,7 @@ class MultiModalDataModule(NonGeoDataModule):
         resident: bool = False,
         transforms: Callable[[Sample], Sample] | None = None,
         unlabelled_ratio: float = 1.0,
+        allow_missing: bool = False,
     ) -> None:
         """Initialize a new MultiModalDataModule instance.
 
@@ -122,6 +125,10 @@ class MultiModalDataModule(NonGeoDataModule):
                 modality only.
             unlabelled_ratio: Samples without labels in a training batch, for each
                 labelled one; 0 leaves them out.
+            allow_missing: Whether paired training batches hold samples that lack a
+                modality, too, see :class:`~torchgeo_discomkd.datasets.IncompletePairs`.
+                The data set needs ``missing='keep'``. Statistics of a modality then
+                come from all of its own images.
 
         Raises:
             SettingError: If a number is out of range.
@@ -146,6 +153,7 @@ class MultiModalDataModule(NonGeoDataModule):
         self.predict_batch_size = eval_batch_size
         self.paired = paired
         self.unlabelled_ratio = unlabelled_ratio
+        self.allow_missing = allow_missing
         self.seed = seed
         self.pin_memory = pin_memory
         self.prefetch_factor = prefetch_factor
@@ -234,8 +242,10 @@ class MultiModalDataModule(NonGeoDataModule):
     def _setup_training(self, dataset: MultiModalDataset) -> None:
         task = self.trainer.lightning_module if self.trainer else None
         self._are_paired = are_paired(self.paired, task)
+        if self.allow_missing:
+            check_incomplete(dataset, self._are_paired, self.resident, task)
         sources = {'paired': dataset}
-        if not self._are_paired:
+        if self.allow_missing or not self._are_paired:
             sources = {
                 m: self.make_dataset('train', modalities=[m])
                 for m in dataset.modalities
@@ -253,6 +263,9 @@ class MultiModalDataModule(NonGeoDataModule):
             modality: image_profile(dataset, modality, statistics)
             for modality, statistics in self.statistics.items()
         }
+        if self.allow_missing:
+            pairs = IncompletePairs(sources)
+            self.train_dataset, sources = pairs, {'paired': pairs}
         self._train_datasets = dict(sources)
         ratio, size = self.unlabelled_ratio, self.batch_size
         if uses_unlabelled(sources.values(), ratio, size, task):

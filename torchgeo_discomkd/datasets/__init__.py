@@ -7,6 +7,7 @@ from .base import MultiModalDataset, collate_samples
 from .bigearthnet import PairedBigEarthNet
 from .copernicusbench import PairedCopernicusBench
 from .eurosatmssar import EuroSATMSSAR
+from .incomplete import IncompletePairs
 from .joined import JoinedDataset, check_unlabelled
 from .pack.writer import PackReport, write_pack
 from .pairedarrays import PairedArrays
@@ -16,6 +17,7 @@ from .profile import image_profile
 from .sartiles import SARTiles
 from .sen12ms import PairedSEN12MS
 from .simulatedmssar import SimulatedMSSAR
+from .simulatedmssarthermal import SimulatedMSSARThermal
 from .so2sat import PairedSo2Sat
 from .sources import (
     DatasetSource,
@@ -37,6 +39,7 @@ __all__ = (
     'BandStatistics',
     'DatasetSource',
     'EuroSATMSSAR',
+    'IncompletePairs',
     'JoinedDataset',
     'MultiModalDataset',
     'PackReport',
@@ -50,6 +53,7 @@ __all__ = (
     'PairedTreeSatAI',
     'SARTiles',
     'SimulatedMSSAR',
+    'SimulatedMSSARThermal',
     'StoredDataset',
     'band_statistics',
     'cached_statistics',

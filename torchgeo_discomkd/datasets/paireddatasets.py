@@ -215,7 +215,8 @@ class PairedDatasets(StoredDataset):
             check_label_split(self.labels, self.classes, self.split)
         else:
             self.labels = torch.tensor([label for (label,) in found]).long()
-            check_split(self.labels, self.classes, self.split)
+            kept = self._shown if self.missing == 'keep' else ()
+            check_split(self.labels, self.classes, self.split, self.modalities, kept)
         if self.task == 'binary':
             check_two(self.classes)
 
@@ -254,6 +255,7 @@ class PairedDatasets(StoredDataset):
         else:
             ranks = [rank.get(name, 0) for name, _ in keys]
             chosen = [keys[i] for i in stratified_split(ranks, run, split).tolist()]
+        self._shown = {name for name, _ in chosen}
         chosen = [key for key in chosen if key in usable]
         self.rows = {
             m: np.array([tiles[m][key] for key in chosen], np.int64)

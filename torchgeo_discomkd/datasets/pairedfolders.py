@@ -250,7 +250,8 @@ class PairedFolders(StoredDataset):
             return torch.full((len(keys),), NO_LABEL)
         label_of = {name: label for label, name in enumerate(self.classes)}
         labels = torch.tensor([label_of[c] for c, _ in keys]).long()
-        check_split(labels, self.classes, self.split)
+        kept = self._shown if self.missing == 'keep' else ()
+        check_split(labels, self.classes, self.split, self.modalities, kept)
         return labels
 
     def _split_positions(
@@ -285,7 +286,9 @@ class PairedFolders(StoredDataset):
         rank = {name: label for label, name in enumerate(self.classes)}
         keys = sorted(set().union(*tiles.values()), key=lambda k: (rank[k[0]], k[1]))
         positions = self._split_positions(keys, [rank[name] for name, _ in keys], split)
-        return [keys[i] for i in positions.tolist() if keys[i] in usable]
+        chosen = [keys[i] for i in positions.tolist()]
+        self._shown = {name for name, _ in chosen}
+        return [key for key in chosen if key in usable]
 
     def _usable(self, tiles: Tiles, optional: bool = False) -> set[Key]:
         """Return the samples that have all modalities that they need."""

@@ -7,7 +7,7 @@ import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from torchgeo.datasets.utils import Sample
 
@@ -30,6 +30,9 @@ class SimulatedMSSAR(EuroSATMSSAR):
     (:func:`~.simulation.simulate_scene`). Scores on simulated tiles say nothing about
     real images.
 
+    Attributes:
+        sensors: Further sensors of the simulation.
+
     Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
@@ -39,6 +42,8 @@ class SimulatedMSSAR(EuroSATMSSAR):
         >>> len(test), sample['image_ms'].shape, sample['image_sar'].shape
         (10, torch.Size([13, 8, 8]), torch.Size([2, 8, 8]))
     """
+
+    sensors: ClassVar[dict[str, bool]] = {}
 
     def __init__(
         self,
@@ -82,7 +87,7 @@ class SimulatedMSSAR(EuroSATMSSAR):
             UserWarning: If the validation or test split lacks a class.
         """
         parameters = {'seed': seed, 'size': size, 'tiles_per_class': tiles_per_class}
-        _provide(Path(root), parameters, download)
+        _provide(Path(root), parameters | self.sensors, download)
         super().__init__(
             root,
             split,
@@ -98,7 +103,7 @@ class SimulatedMSSAR(EuroSATMSSAR):
         return [_MARKER, *super().table_names()]
 
 
-def _provide(root: Path, parameters: dict[str, int], download: bool) -> None:
+def _provide(root: Path, parameters: dict[str, Any], download: bool) -> None:
     if not open_store(root, 'folders').is_empty():
         _verify(root, parameters)
         return
@@ -123,7 +128,7 @@ def _provide(root: Path, parameters: dict[str, int], download: bool) -> None:
             _verify(root, parameters)
 
 
-def _verify(root: Path, parameters: dict[str, int]) -> None:
+def _verify(root: Path, parameters: dict[str, Any]) -> None:
     marker = open_store(root, 'folders').read_table(_MARKER)
     try:
         found: dict[str, Any] = json.loads(marker or b'')

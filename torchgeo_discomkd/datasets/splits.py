@@ -6,7 +6,7 @@
 import csv
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import PurePosixPath
 
@@ -162,7 +162,13 @@ def read_groups(table: bytes, path: str, column: str, keys: Sequence[Key]) -> li
     return groups
 
 
-def check_split(labels: ArrayLike, classes: Sequence[str], split: str) -> None:
+def check_split(
+    labels: ArrayLike,
+    classes: Sequence[str],
+    split: str,
+    modalities: Sequence[str] = (),
+    elsewhere: Collection[str] = (),
+) -> None:
     """Refuse a split that is empty, or one for training that lacks a class.
 
     Scores can be computed without some classes; training needs them all.
@@ -171,13 +177,17 @@ def check_split(labels: ArrayLike, classes: Sequence[str], split: str) -> None:
         labels: Labels of the split, positions in *classes*, shape (M,).
         classes: Names of all classes of the data set.
         split: Name of the split, for the message.
+        modalities: The modalities of these samples, for the message.
+        elsewhere: Classes that other modalities show in this split, to samples of
+            their own.
 
     Raises:
-        SplitError: If there is no sample, or a class has none in the training split
-            (all such classes are listed).
+        SplitError: If there is no sample, or a class has none in the training split,
+            of any modality (all such classes are listed).
 
     Warns:
-        UserWarning: If a class has no sample in another split.
+        UserWarning: If a class has no sample in another split, or in the training
+            split, but other modalities show it.
     """
     present = set(np.asarray(labels).tolist())
     if not present:
@@ -188,13 +198,22 @@ def check_split(labels: ArrayLike, classes: Sequence[str], split: str) -> None:
     absent = [name for i, name in enumerate(classes) if i not in present]
     if not absent:
         return
+    if split == 'train' and (unseen := [c for c in absent if c not in elsewhere]):
+        raise SplitError(
+            f"Split '{split}' has no sample of {', '.join(unseen)}: training needs "
+            'samples of every class. Add some, draw the splits differently, or take '
+            'these classes out of the data altogether (their samples in all splits, '
+            'and their names if you list the classes).'
+        )
     problem = f"Split '{split}' has no sample of {', '.join(absent)}"
     if split == 'train':
-        raise SplitError(
-            f'{problem}: training needs samples of every class. Add some, draw the '
-            'splits differently, or take these classes out of the data altogether '
-            '(their samples in all splits, and their names if you list the classes).'
+        warnings.warn(
+            f'{problem} in {" and ".join(modalities)}, only in other modalities: a '
+            'classifier that never sees a class cannot learn it, and will not answer '
+            'it. Add samples, or take these classes out of the data.',
+            stacklevel=3,
         )
+        return
     warnings.warn(f'{problem}: averages over classes leave them out.', stacklevel=3)
 
 

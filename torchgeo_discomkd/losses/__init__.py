@@ -3,6 +3,7 @@
 
 """Losses in plain PyTorch: pure functions, and one module per distillation method."""
 
+from .adversary import Adversary, TermScale, discriminator_size, term_scales
 from .ctkd import CTKD, curriculum_lambda, instance_kd_loss
 from .discomkd import (
     adversarial_loss,
@@ -27,11 +28,13 @@ __all__ = (
     'DKD',
     'KD',
     'MLKD',
+    'Adversary',
     'DistillationLoss',
     'LabelledBinaryCrossEntropy',
     'LabelledCrossEntropy',
     'OfficialMLKD',
     'Preset',
+    'TermScale',
     'adversarial_loss',
     'auxiliary_loss',
     'batch_consistency_loss',
@@ -40,6 +43,7 @@ __all__ = (
     'class_consistency_loss',
     'classification_loss',
     'curriculum_lambda',
+    'discriminator_size',
     'dkd_terms',
     'embedding_transfer_loss',
     'gradient_reversal',
@@ -51,4 +55,5 @@ __all__ = (
     'orthogonality_loss',
     'prediction_transfer_loss',
     'standardize_logits',
+    'term_scales',
 )

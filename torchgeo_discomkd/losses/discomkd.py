@@ -28,6 +28,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from .adversary import Adversary, discriminator_size, one_vs_rest_rows, pairwise_rows
 from .rows import (
     Reduction,
     Rows,
@@ -114,7 +115,10 @@ def modality_classification_loss(
 
 
 def adversarial_loss(
-    logits: Rows, targets: Targets = 'index', reduction: Reduction = 'sum_of_means'
+    logits: Rows,
+    targets: Targets = 'index',
+    reduction: Reduction = 'sum_of_means',
+    adversary: Adversary = 'joint',
 ) -> Tensor:
     """Cross-entropy of the modality discriminator (Eq. 3).
 
@@ -122,15 +126,22 @@ def adversarial_loss(
     input passed through :func:`~torchgeo_discomkd.losses.gradient_reversal`.
 
     Args:
-        logits: Discriminator scores of invariant embeddings, shape (B_m, M) for each.
+        logits: Discriminator scores of invariant embeddings, for each of M modalities:
+            shape (B_m, M), with 'pairwise' (B_m, M(M - 1)), see
+            :func:`~torchgeo_discomkd.losses.discriminator_size`.
         targets: What the discriminator is asked to predict.
         reduction: How rows and modalities are combined.
+        adversary: One question about all modalities ('joint'), one about each pair
+            ('pairwise'), or one about each modality ('one-vs-rest'). Forms for more
+            than two modalities go beyond the paper; with two, the first two are the
+            same.
 
     Returns:
-        Scalar, 0 or more.
+        Scalar, 0 or more. Equal scores give M ln M for 'joint' and M ln 2 otherwise.
 
     Raises:
-        ValueError: As for :func:`modality_classification_loss`.
+        ValueError: As for :func:`modality_classification_loss`, or if *adversary* is
+            unknown, or not 'joint' and *targets* is 'released'.
 
     Example:
         >>> import torch
@@ -140,8 +151,19 @@ def adversarial_loss(
         >>> loss.backward()
         >>> sar.grad  # a descent step on 'sar' makes the discriminator worse
         tensor([[-0.5000,  0.5000]])
+        >>> guess = {m: torch.zeros(1, 3) for m in ('ms', 'sar', 'dem')}
+        >>> adversarial_loss(guess), adversarial_loss(guess, adversary='one-vs-rest')
+        (tensor(3.2958), tensor(2.0794))
     """
-    return modality_classification_loss(logits, targets, reduction)
+    if adversary == 'joint':
+        return modality_classification_loss(logits, targets, reduction)
+    if targets != 'index':
+        raise ValueError(
+            f"targets='{targets}' is defined for adversary='joint', not '{adversary}'."
+        )
+    _check_columns(logits, discriminator_size(adversary, len(logits)))
+    rows = pairwise_rows if adversary == 'pairwise' else one_vs_rest_rows
+    return reduce_rows(rows(logits), reduction)
 
 
 def modality_loss(
@@ -273,13 +295,7 @@ def orthogonality_loss(
 
 def _modality_rows(logits: Rows, targets: Targets) -> list[Tensor]:
     number = len(logits)
-    for modality, rows in logits.items():
-        if rows.shape[1] != number:
-            raise ValueError(
-                f"The logits of '{modality}' have {rows.shape[1]} columns, but there "
-                f'are {number} modalities {list(logits)}: give every modality of the '
-                'network, in its order.'
-            )
+    _check_columns(logits, number)
     match targets:
         case 'index':
             labels = {
@@ -300,6 +316,16 @@ def _modality_rows(logits: Rows, targets: Targets) -> list[Tensor]:
         case _:
             raise ValueError(f"targets='{targets}': use 'index' or 'released'.")
     return cross_entropy_rows(logits, labels)
+
+
+def _check_columns(logits: Rows, columns: int) -> None:
+    for modality, rows in logits.items():
+        if rows.shape[1] != columns:
+            raise ValueError(
+                f"The logits of '{modality}' have {rows.shape[1]} columns, but there "
+                f'are {len(logits)} modalities {list(logits)}, which need {columns}: '
+                'give every modality of the network, in its order.'
+            )
 
 
 def _penalty(cosine: Tensor, mode: str) -> Tensor:

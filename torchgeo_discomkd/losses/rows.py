@@ -135,7 +135,7 @@ def counts_of(labels: Tensor, class_weights: Tensor | None = None) -> Tensor:
     if is_multilabel(labels):
         return (labels != UNLABELLED).float().mean(dim=1)
     # of probabilities, which are never -1, the first column will do
-    known = labels.reshape(len(labels), -1)[:, 0] != UNLABELLED
+    known = (labels if labels.ndim == 1 else labels[:, 0]) != UNLABELLED
     if class_weights is None or labels.ndim > 1:
         return known
     return class_weights[labels.clamp(min=0)] * known
@@ -193,7 +193,7 @@ def reduce_rows(rows: Iterable[Tensor], reduction: Reduction) -> Tensor:
     """Combine the rows of all modalities.
 
     Args:
-        rows: Shape (B_m,) for each modality.
+        rows: Shape (B_m,) for each modality; one without rows adds nothing.
         reduction: Whether to sum one mean per modality, or to average over all rows.
 
     Returns:
@@ -204,7 +204,8 @@ def reduce_rows(rows: Iterable[Tensor], reduction: Reduction) -> Tensor:
     """
     match reduction:
         case 'sum_of_means':
-            return torch.stack([r.mean() for r in rows]).sum()
+            means = [r.mean() if len(r) else r.sum() for r in rows]
+            return torch.stack(means).sum()
         case 'mean_of_rows':
             return torch.cat(list(rows)).mean()
         case _:

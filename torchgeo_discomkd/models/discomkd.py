@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ModalityError, WeightsError
-from ..losses import gradient_reversal
+from ..losses import Adversary, discriminator_size, gradient_reversal
 from ..metadata import LabelTask
 from .encoder import create_encoder
 from .heads import last_layer
@@ -230,7 +230,7 @@ class DisCoMKDOutput(NamedTuple):
         logits: Logits of the task classifiers, shape (B, K).
         embeddings: The three embeddings.
         adversarial_logits: Logits of the discriminator, after the gradient reversal,
-            shape (B, M).
+            shape (B, M), for a 'pairwise' one (B, M(M - 1)).
         informative_modality_logits: Logits of the informative modality classifier,
             shape (B, M).
         irrelevant_modality_logits: Logits of the irrelevant modality classifier, shape
@@ -285,6 +285,7 @@ class DisCoMKDNetwork(nn.Module):
         head: Head = 'linear_bn_relu',
         weights: ModalityWeights = None,
         task: LabelTask = 'multiclass',
+        adversary: Adversary = 'joint',
     ) -> None:
         """Initialize a new DisCoMKDNetwork instance.
 
@@ -297,12 +298,14 @@ class DisCoMKDNetwork(nn.Module):
             weights: Pretrained weights, as for :func:`create_encoder`, of all
                 modalities or by modality; one without any starts from random ones.
             task: As for :class:`DisentangledClassifier`.
+            adversary: Form of the discriminator, as for
+                :func:`~torchgeo_discomkd.losses.adversarial_loss`.
 
         Raises:
             BandError: If a number of bands is not positive.
             ModalityError: If there are fewer than two modalities, a name is illegal, or
                 *weights* has an unknown one.
-            ValueError: If *head* is unknown.
+            ValueError: If *head* or *adversary* is unknown.
             WeightsError: If *model* or *weights* cannot be used.
         """
         super().__init__()
@@ -317,7 +320,8 @@ class DisCoMKDNetwork(nn.Module):
             }
         )
         size = self._classifier(next(iter(in_channels))).encoder.embedding_size
-        self.discriminator = nn.Linear(size, len(in_channels))
+        scores = discriminator_size(adversary, len(in_channels))
+        self.discriminator = nn.Linear(size, scores)
         self.informative_modality_classifier = nn.Linear(size, len(in_channels))
         self.irrelevant_modality_classifier = nn.Linear(size, len(in_channels))
         self.auxiliary_classifier = last_layer(size, num_classes, task)

@@ -12,13 +12,15 @@ import torch
 from torch import Tensor, nn
 from torchgeo.datasets.utils import Sample
 
-from ..errors import SettingError
+from ..errors import ModalityError, SettingError
 from ..losses import (
     adversarial_loss,
     auxiliary_loss,
     classification_loss,
+    discriminator_size,
     modality_loss,
     orthogonality_loss,
+    term_scales,
 )
 from ..metadata import LabelTask
 from ..models import (
@@ -33,6 +35,7 @@ from ..models.discomkd import READ_OUTS
 from ..models.modalities import COMPARISONS
 from ..models.weights import Weights
 from .labels import plain_numbers
+from .present import present_inputs, shared_rows, with_all_modalities, with_empty_rows
 from .students import (
     Classifier,
     Students,
@@ -70,9 +73,10 @@ class DisCoMKD(GuidedTask):
     """
 
     uses_unlabelled = True
+    uses_incomplete = True
     objective_parts = (
         *('objective', 'loss_terms', 'transfer_terms'),
-        *('active_guide', 'modalities', '_comparisons'),
+        *('active_guide', 'modalities', 'term_scales', '_comparisons'),
     )
 
     def __init__(
@@ -104,6 +108,8 @@ class DisCoMKD(GuidedTask):
         label_smoothing: float = 0.0,
         freeze_backbone: bool | dict[str, bool] = False,
         task: LabelTask = 'multiclass',
+        adversary: Literal['joint', 'pairwise', 'one-vs-rest'] = 'joint',
+        term_scale: Literal['sum', 'constant_share'] = 'sum',
     ) -> None:
         """Initialize a new DisCoMKD instance.
 
@@ -160,13 +166,25 @@ class DisCoMKD(GuidedTask):
                 of *num_classes* classes; 'multilabel', any of *num_classes* labels,
                 with a sigmoid and the binary cross-entropy of each; or 'binary', one of
                 two classes by a single logit.
+            adversary: What the discriminator of Eq. 3 is asked about an invariant
+                embedding: which of all modalities it is from ('joint', as in the
+                paper), which of two, for each pair ('pairwise'), or whether it is from
+                this one, for each ('one-vs-rest'); see
+                :func:`~torchgeo_discomkd.losses.adversarial_loss`. With two modalities
+                'joint' and 'pairwise' are the same.
+            term_scale: 'sum' adds up the modalities, as in the paper, so that the terms
+                grow with their number M, and those that tell M modalities apart faster
+                than the others; 'constant_share' keeps all terms as large as with two
+                modalities, see :func:`~torchgeo_discomkd.losses.term_scales`, and is
+                the same for two.
 
         Raises:
             ModalityError: If there are fewer than two modalities, or *weights*,
                 *transfer_guide* or *freeze_backbone* name an unknown one.
             LabelError: If *task* is 'binary' and *num_classes* is not 2.
-            SettingError: If *formulation* is 'released' with three modalities or more,
-                a setting of *transfer* is out of range, or set without it, or
+            SettingError: If *formulation* is 'released' with three modalities or more
+                or another *adversary* than 'joint', *adversary* or *term_scale* is
+                unknown, a setting of *transfer* is out of range, or set without it, or
                 *class_weights* or *label_smoothing* are out of range or too many.
             WeightsError: If *model* or *weights* are unknown, do not fit together or
                 cannot be reached.
@@ -176,11 +194,29 @@ class DisCoMKD(GuidedTask):
                 which makes embeddings opposite, not orthogonal.
         """
         self.in_channels = dict(in_channels or {'ms': 13, 'sar': 2})
+        if len(self.in_channels) == 1:
+            raise ModalityError(
+                f'in_channels={self.in_channels}: with one modality there is nothing '
+                'to share, and Eq. 3 and 4 are constant. Name two or more, or train '
+                'the same network alone: --model FusionClassification '
+                '--model.network same_size.'
+            )
         if formulation == 'released' and len(self.in_channels) > 2:
             raise SettingError(
                 f"formulation='released' is defined for two modalities, not for "
                 f'{list(self.in_channels)}: use --model.formulation paper.'
             )
+        if formulation == 'released' and adversary != 'joint':
+            raise SettingError(
+                f'adversary={adversary!r}: the targets of formulation="released" are '
+                'defined for adversary="joint". Use --model.formulation paper.'
+            )
+        for name, value, known in (
+            ('adversary', adversary, ('joint', 'pairwise', 'one-vs-rest')),
+            ('term_scale', term_scale, ('sum', 'constant_share')),
+        ):
+            if value not in known:
+                raise SettingError(f'{name}={value!r}: use {" or ".join(known)}.')
         self.weights = weights
         # a checkpoint holds plain numbers
         class_weights = plain_numbers(class_weights)
@@ -195,6 +231,13 @@ class DisCoMKD(GuidedTask):
             )
 
     @property
+    def term_scales(self) -> Mapping[str, float]:
+        """Factor of each term: 1, or what *term_scale* asks for."""
+        scales = term_scales(self.hparams['adversary'], len(self.in_channels))
+        one = self.hparams['term_scale'] == 'sum'
+        return dict.fromkeys(scales, 1.0) if one else scales
+
+    @property
     def modalities(self) -> tuple[str, ...]:
         """Modalities, in the order of their indices."""
         return tuple(self.in_channels)
@@ -206,7 +249,9 @@ class DisCoMKD(GuidedTask):
             for name in ('num_classes', 'model', 'head', 'task')
         }
         settings['weights'] = self.weights
-        self.model = DisCoMKDNetwork(self.in_channels, **settings)
+        self.model = DisCoMKDNetwork(
+            self.in_channels, **settings, adversary=self.hparams['adversary']
+        )
         # created last, so that the network is the same with and without them
         kinds = self.hparams['students']
         self.students, self.same_size = create_students(
@@ -273,20 +318,24 @@ class DisCoMKD(GuidedTask):
         Args:
             batch: 'image_<modality>' for every modality, with 'label_<modality>'
                 (unpaired) or one 'label' (paired); -1 marks a sample without a label.
+                With 'present_<modality>' (paired), images that a sample lacks are left
+                out, as if they were not in the batch.
 
         Returns:
-            'image_<modality>' and 'label_<modality>'.
+            'image_<modality>' and 'label_<modality>', and of incomplete batches what
+            :func:`~.present.present_inputs` returns.
 
         Raises:
             BatchSizeError: If a modality has one sample only.
             LabelError: If the labels are not one class for each sample.
-            ModalityError: If a modality is not in the batch, or transfer is on and the
-                batch is unpaired.
+            ModalityError: If a modality is not in the batch, a sample has none at all,
+                or transfer is on and the batch is unpaired.
         """
         images = self.images_to_train(batch)
         self.check_pairing(batch)
         inputs = {f'image_{m}': x for m, x in images.items()}
-        return inputs | {f'label_{m}': self.labels_of(batch, m) for m in images}
+        inputs |= {f'label_{m}': self.labels_of(batch, m) for m in images}
+        return present_inputs(inputs, batch, self.modalities)
 
     @property
     def objective_state(self) -> Hashable:
@@ -301,28 +350,40 @@ class DisCoMKD(GuidedTask):
         """Compute the loss.
 
         Args:
-            inputs: 'image_<modality>' and 'label_<modality>' for every modality.
+            inputs: 'image_<modality>' and 'label_<modality>' for every modality; of an
+                incomplete batch, 'row_<modality>', too, and of some modalities nothing,
+                which then add nothing to any term.
 
         Returns:
             Eq. 7, the terms of an active transfer and, if requested, the students' own
             cross-entropies, in one sum; and 'loss', which is this sum without the
-            students, with its terms '<name>_loss' without their weights,
+            students, with its terms '<name>_loss', scaled but without their weights,
             '<modality>_student_loss' or '<modality>_same_size_loss' and, to be
             watched, '<modality>_logits'. Samples without a label count in all terms
             that need none.
         """
-        images = {m: inputs[f'image_{m}'] for m in self.modalities}
-        labels = {m: inputs[f'label_{m}'] for m in self.modalities}
+        present = [m for m in self.modalities if f'image_{m}' in inputs]
+        images = {m: inputs[f'image_{m}'] for m in present}
+        own = {m: inputs[f'label_{m}'] for m in present}
+        labels = with_empty_rows(own, self.modalities)
         output = self.model(images, self.hparams['reversal_strength'])
-        terms = self.loss_terms(output, labels) | self.transfer_terms(output)
+        output = with_all_modalities(output, self.modalities)
+        shared = None
+        if self.active_guide is not None and f'row_{present[0]}' in inputs:
+            shared = shared_rows(inputs, self.active_guide, self.modalities)
+        terms = self.loss_terms(output, labels) | self.transfer_terms(output, shared)
+        terms = {name: self.term_scales[name] * term for name, term in terms.items()}
         loss = torch.stack(
             [self.hparams[f'{name}_weight'] * term for name, term in terms.items()]
         ).sum()
         log = {f'{name}_loss': term for name, term in terms.items()} | {'loss': loss}
-        for m, x in images.items():
+        for m in self.modalities:
             for name, student in self._comparisons(m).items():
-                logits = classify(student, {m: x})
-                log[f'{name}_loss'] = self.criterion(logits, labels[m])
+                # every step logs the same names
+                log[f'{name}_loss'] = loss.new_zeros(())
+                if m in images:
+                    logits = classify(student, {m: images[m]})
+                    log[f'{name}_loss'] = self.criterion(logits, labels[m])
                 loss = loss + log[f'{name}_loss']
         # NaN or infinite if any of them is
         log |= {f'{m}_logits': x.detach().sum() for m, x in output.logits.items()}
@@ -334,7 +395,10 @@ class DisCoMKD(GuidedTask):
         A term with weight 0 is left out: nothing learns from it.
         """
         count, classes = len(self.modalities), self.hparams['num_classes']
+        adversary = self.hparams['adversary']
         scores = {m: torch.zeros(1, count) for m in self.modalities}
+        size = discriminator_size(adversary, count)
+        found = {m: torch.zeros(1, size) for m in self.modalities}
         logits = {m: torch.zeros(1, classes) for m in self.modalities}
         shape = (1, classes) if self.task == 'multilabel' else (1,)
         labels = {m: torch.zeros(shape, dtype=torch.long) for m in self.modalities}
@@ -347,13 +411,13 @@ class DisCoMKD(GuidedTask):
         else:
             terms = {
                 'classification': classification_loss(logits, labels),
-                'adversarial': adversarial_loss(scores),
+                'adversarial': adversarial_loss(found, adversary=adversary),
                 'modality': modality_loss(scores, scores),
                 'auxiliary': auxiliary_loss(logits, logits, labels),
             }
         unknown = self.unknown_chance
         return {
-            f'{name}_loss': float(term)
+            f'{name}_loss': self.term_scales[name] * float(term)
             for name, term in terms.items()
             if self.hparams[f'{name}_weight']
             and not (unknown and name in {'classification', 'auxiliary'})
@@ -390,7 +454,7 @@ class DisCoMKD(GuidedTask):
                 output.logits, labels, reduction, *options
             ),
             'adversarial': adversarial_loss(
-                output.adversarial_logits, targets, reduction
+                output.adversarial_logits, targets, reduction, self.hparams['adversary']
             ),
             'modality': modality_loss(
                 output.informative_modality_logits,

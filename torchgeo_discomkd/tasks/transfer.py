@@ -275,11 +275,17 @@ class GuidedTask(MultiModalTrainingTask):
         names = ['prediction_transfer', 'embedding_transfer']
         return [] if self._transfer is None else names
 
-    def transfer_terms(self, output: DisCoMKDOutput) -> dict[str, Tensor]:
+    def transfer_terms(
+        self,
+        output: DisCoMKDOutput,
+        shared: Mapping[str, tuple[Tensor, Tensor]] | None = None,
+    ) -> dict[str, Tensor]:
         """Compute the terms of the transfer between paired samples.
 
         Args:
             output: Output of the network for the batch.
+            shared: If samples lack modalities, rows of the guide and of another
+                modality that are the same samples, for those that have any.
 
         Returns:
             'prediction_transfer' and 'embedding_transfer', without their weights; empty
@@ -289,11 +295,29 @@ class GuidedTask(MultiModalTrainingTask):
             return {}
         invariant = {m: e.invariant for m, e in output.embeddings.items()}
         temperature = self.hparams['transfer_temperature']
+        logits = output.logits
+        pairs = [(logits, invariant)]
+        if shared is not None:
+            pairs = [
+                tuple(
+                    {guide: rows[guide][first], m: rows[m][own]}
+                    for rows in (logits, invariant)
+                )
+                for m, (first, own) in shared.items()
+            ]
+        zero = logits[guide].new_zeros(())
+        several = self.task == 'multilabel'
         return {
-            'prediction_transfer': prediction_transfer_loss(
-                output.logits, guide, temperature, self.task == 'multilabel'
+            'prediction_transfer': sum(
+                (
+                    prediction_transfer_loss(z, guide, temperature, several)
+                    for z, _ in pairs
+                ),
+                zero,
             ),
-            'embedding_transfer': embedding_transfer_loss(invariant, guide),
+            'embedding_transfer': sum(
+                (embedding_transfer_loss(e, guide) for _, e in pairs), zero
+            ),
         }
 
     def on_train_start(self) -> None:

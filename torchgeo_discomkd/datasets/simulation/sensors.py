@@ -64,8 +64,17 @@ def _point_spread(n: int, step: int, sigma: float) -> Array:
     return (matrix / matrix.sum(1, keepdims=True)).astype(np.float32)
 
 
-def _blur(image: Array, step: int, sigma: float) -> Array:
-    """Blur and decimate the last two axes of an image."""
+def blur(image: Array, step: int, sigma: float) -> Array:
+    """Blur and decimate the last two axes of an image.
+
+    Args:
+        image: Shape (..., n, n).
+        step: Ratio of the pixel sizes of output and input.
+        sigma: Standard deviation of the Gaussian point spread, input pixels.
+
+    Returns:
+        Shape (..., n / step, n / step).
+    """
     matrix = _point_spread(image.shape[-1], step, sigma)
     return matrix @ image @ matrix.T
 
@@ -100,8 +109,8 @@ def ms_image(ground: Ground, rng: Generator) -> NDArray[np.uint16]:
     image = np.empty((len(PATH), size, size), np.float32)
     for resolution, sigma in POINT_SPREAD.items():
         bands = resolution == RESOLUTION
-        image[bands] = _blur(surface[bands], OVERSAMPLING, sigma)
-    image = (1 - ADJACENCY) * image + ADJACENCY * _blur(image, 1, 7)
+        image[bands] = blur(surface[bands], OVERSAMPLING, sigma)
+    image = (1 - ADJACENCY) * image + ADJACENCY * blur(image, 1, 7)
     path, transmittance = (x[:, None, None] for x in _atmosphere(rng))
     image = path + transmittance * image
     noise = rng.standard_normal(image.shape, np.float32)
@@ -149,7 +158,7 @@ def sar_image(ground: Ground, rng: Generator) -> NDArray[np.float32]:
     level += rng.normal(0, 1.6) + rng.normal(0, 0.4, (2, 1, 1))
     depolarised = 10 ** (rng.normal(-8.5, 1) / 10)
     power = 10 ** (level / 10) + ground.echo * [[[1]], [[depolarised]]]
-    power = _blur(power.astype(np.float32), OVERSAMPLING, 7 / CANVAS_PIXEL)
+    power = blur(power.astype(np.float32), OVERSAMPLING, 7 / CANVAS_PIXEL)
     power = power + NOISE_FLOOR[:, None, None]
     size = power.shape[-1]
     power *= np.stack([speckle(size, rng), speckle(size, rng)])

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from rasterio import CRS
 
 from ...errors import LabelError, TileSizeError
-from .canvas import Canvas
+from .canvas import Canvas, Ground
 from .layouts import LAYOUTS
 from .materials import MS_BANDS, SAR_BANDS
 from .sensors import ms_image, sar_image
+from .thermal import THERMAL_BANDS, thermal_image
 
 #: Blocks of one land cover each, in rows and columns of the scene.
 BLOCKS = (6, 6)
@@ -47,6 +48,12 @@ def simulate_tile(
         >>> ms.shape, ms.dtype, sar.shape, sar.dtype
         ((13, 8, 8), dtype('uint16'), (2, 8, 8), dtype('float32'))
     """
+    ground = _ground(name, rng, size)
+    return ms_image(ground, rng), sar_image(ground, rng)
+
+
+def _ground(name: str, rng: Generator, size: int) -> Ground:
+    """Draw the scene that the sensors observe."""
     if size < 8:
         raise TileSizeError(f'size={size}: simulated tiles need at least 8 pixels.')
     if name not in LAYOUTS:
@@ -55,12 +62,15 @@ def simulate_tile(
         )
     canvas = Canvas(size, rng)
     LAYOUTS[name](canvas)
-    ground = canvas.ground()
-    return ms_image(ground, rng), sar_image(ground, rng)
+    return canvas.ground()
 
 
 def simulate(
-    root: Path, tiles_per_class: int = 150, size: int = 64, seed: int = 0
+    root: Path,
+    tiles_per_class: int = 150,
+    size: int = 64,
+    seed: int = 0,
+    thermal: bool = False,
 ) -> None:
     """Write a simulated data set of paired Sentinel-2 and Sentinel-1 tiles.
 
@@ -73,6 +83,8 @@ def simulate(
         tiles_per_class: Number of pairs of each class.
         size: Height and width in pixels of 10 m.
         seed: Seed of the data set.
+        thermal: Whether a thermal sensor observes the same tiles, too; its files are
+            ``Thermal/<Class>/<Class>_<n>.tif``, and all others stay as they are.
 
     Example:
         >>> import tempfile
@@ -84,17 +96,23 @@ def simulate(
         (10, 'Forest_1.tif')
     """
     for label, name in enumerate(LAYOUTS):
-        folders = root / 'EuroSAT_MS' / name, root / 'EuroSAT-SAR' / name
+        folders = [root / 'EuroSAT_MS' / name, root / 'EuroSAT-SAR' / name]
+        bands = [MS_BANDS, SAR_BANDS]
+        if thermal:
+            folders.append(root / 'Thermal' / name)
+            bands.append(THERMAL_BANDS)
         for folder in folders:
             folder.mkdir(parents=True, exist_ok=True)
         for n in range(1, tiles_per_class + 1):
             rng = default_rng(SeedSequence([seed, label, n]))
             crs, transform = _place(rng)
-            ms, sar = simulate_tile(name, rng, size)
-            for folder, image, bands in zip(
-                folders, (ms, sar), (MS_BANDS, SAR_BANDS), strict=True
-            ):
-                write_image(folder / f'{name}_{n}.tif', image, bands, crs, transform)
+            ground = _ground(name, rng, size)
+            # the thermal sensor comes last, so that it changes no other image
+            images = [ms_image(ground, rng), sar_image(ground, rng)]
+            if thermal:
+                images.append(thermal_image(ground, rng))
+            for folder, image, names in zip(folders, images, bands, strict=True):
+                write_image(folder / f'{name}_{n}.tif', image, names, crs, transform)
 
 
 def simulate_scene(root: Path, size: int = 64, seed: int = 0) -> None:
