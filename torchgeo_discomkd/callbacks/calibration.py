@@ -21,7 +21,8 @@ from ..models import (
     store_temperature,
 )
 from .best_classifiers import best_classifiers
-from .run_folder import keeps_files
+from .combination import write_combination
+from .run_folder import keeps_files, run_folder
 from .run_manifest import add_to_manifest
 
 logger = logging.getLogger(__name__)
@@ -37,6 +38,10 @@ class Calibration(Callback):
     ``manifest.json``. Labels and their scores do not change. A run that is stopped
     leaves uncalibrated files behind, with a temperature of 1; a resumed run starts
     again from the logits.
+
+    If the classifiers of several modalities have classified the same samples, the
+    weights with which ``classify`` combines them are fitted, too:
+    ``best/combination.json``.
 
     With several processes, the first one calibrates on its share of the split.
 
@@ -74,11 +79,16 @@ class Calibration(Callback):
         best = best_classifiers(trainer)
         paths = {name: best.path(trainer, name) for name in best.scores}
         classifiers = {n: load_classifier(p) for n, p in paths.items() if p.exists()}
-        for name, (logits, labels) in self._classify(trainer, classifiers).items():
+        found = self._classify(trainer, classifiers)
+        described = {}
+        for name, (logits, labels) in found.items():
             result = calibrate(logits, labels)
             scores = {k: v for k, v in result.items() if k != 'temperature'}
-            store_temperature(paths[name], result['temperature'], scores)
+            described[name] = store_temperature(
+                paths[name], result['temperature'], scores
+            )
             self.results[name] = result
+        write_combination(run_folder(trainer) / 'best', found, described)
         self._log(trainer)
 
     def _classify(
