@@ -215,7 +215,7 @@ def test_run_that_was_stopped_is_not_calibrated(
     with pytest.raises(SystemExit):
         fit(*callback, *number, '--trainer.callbacks.epoch', '2', epochs=3)
     folder = tmp_path / 'run'
-    for path in (folder / 'best').iterdir():
+    for path in (folder / 'best').glob('*.safetensors'):
         metadata = load_metadata(path)
         assert metadata.temperature == 1
         assert 'val_CalibrationError' not in metadata.scores

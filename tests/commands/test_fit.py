@@ -715,6 +715,7 @@ def test_torchgeos_own_command_line(
     )
     run = tmp_path / 'run' / 'lightning_logs' / 'version_0'
     assert sorted(p.name for p in (run / 'best').iterdir()) == [
+        'combination.json',
         'ms.safetensors',
         'sar.safetensors',
     ]

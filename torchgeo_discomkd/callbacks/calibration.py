@@ -27,7 +27,8 @@ from ..models import (
     store_temperature,
 )
 from .best_classifiers import best_classifiers
-from .run_folder import keeps_files
+from .combination import write_combination
+from .run_folder import keeps_files, run_folder
 from .run_manifest import add_to_manifest
 
 logger = logging.getLogger(__name__)
@@ -47,6 +48,9 @@ class Calibration(Callback):
     With several labels in a sample the error is that of all decisions, and a file also
     gets its thresholds: for each label the probability above which a sample has it,
     with the highest F1 on the same samples, as ``val_F1Score_thresholds``.
+    If the classifiers of several modalities have classified the same samples, the
+    weights with which ``classify`` combines them are fitted, too:
+    ``best/combination.json``.
 
     With several processes, the first one calibrates on its share of the split.
 
@@ -99,7 +103,9 @@ class Calibration(Callback):
         best = best_classifiers(trainer)
         paths = {name: best.path(trainer, name) for name in best.scores}
         classifiers = {n: load_classifier(p) for n, p in paths.items() if p.exists()}
-        for name, (logits, labels) in self._classify(trainer, classifiers).items():
+        found = self._classify(trainer, classifiers)
+        described = {}
+        for name, (logits, labels) in found.items():
             result = calibrate(logits, labels)
             scores = {k: v for k, v in result.items() if k != 'temperature'}
             chosen = None
@@ -107,8 +113,11 @@ class Calibration(Callback):
                 chosen, score = _thresholds(logits / result['temperature'], labels)
                 scores['val_F1Score_thresholds'] = score
                 result = {'temperature': result['temperature'], **scores}
-            store_temperature(paths[name], result['temperature'], scores, chosen)
+            described[name] = store_temperature(
+                paths[name], result['temperature'], scores, chosen
+            )
             self.results[name] = result
+        write_combination(run_folder(trainer) / 'best', found, described)
         self._log(trainer)
 
     def _classify(

@@ -4,8 +4,9 @@
 """Classify any number of tiles into a table."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Container, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -38,6 +39,8 @@ class TilesSummary:
             one.
         readings: Number of tiles by how the numbers in their files were understood.
         unusual: Number of tiles that differ from those of training.
+        modalities: Number of tiles by the modalities that classify them, if several
+            classifiers are combined.
 
     Example:
         >>> summary = TilesSummary(Path('tiles.parquet'))
@@ -52,6 +55,7 @@ class TilesSummary:
     example: str | None = None
     readings: Counter[str] = field(default_factory=Counter)
     unusual: int = 0
+    modalities: Counter[str] = field(default_factory=Counter)
 
     def add(self, path: str, status: str) -> None:
         """Count a tile.
@@ -188,7 +192,7 @@ def classify_tiles(
         strict=strict,
         resample=resample,
     )
-    settings = _settings(predictor, spec, images, min_confidence)
+    settings = table_settings(predictor, spec, images, min_confidence)
     summary = TilesSummary(Path(output))
     with (
         only_writer(summary.output),
@@ -201,47 +205,101 @@ def classify_tiles(
             settings=settings,
         ) as table,
     ):
-        remove_abandoned(summary.output)
-        done = set()
-        for path, status in table.finished():
-            done.add(path)
-            summary.add(path, status)
-        todo = (files for files in images if files.name not in done)
-        with tqdm(
-            total=len(images), initial=len(done), unit=' tiles', disable=not progress
-        ) as bar:
-            for rows in _classify(
-                predictor, todo, spec, batch_size, workers, min_confidence
-            ):
-                table.write(rows)
-                for row in rows:
-                    summary.add(row.path, row.status)
-                bar.update(len(rows))
-        table.close()
-        summary.readings = table.readings()
-        summary.unusual = table.warn_of_unusual()
-        table.finish()
+
+        def classify(done: Container[str]) -> Iterator[list[Prediction]]:
+            todo = (files for files in images if files.name not in done)
+            with reading_threads(workers) as pool:
+                yield from classify_batches(
+                    predictor, todo, spec, pool, batch_size, workers, min_confidence
+                )
+
+        fill_table(table, summary, len(images), classify, progress)
     return summary
 
 
-def _classify(
+def fill_table(
+    table: PredictionTable,
+    summary: TilesSummary,
+    total: int,
+    classify: Callable[[Container[str]], Iterable[list[Prediction]]],
+    progress: bool,
+) -> None:
+    """Write the rows that a table lacks, and finish it.
+
+    Args:
+        table: The table, of which this process is the only writer.
+        summary: Summary of the table, changed in place.
+        total: Number of its rows.
+        classify: Yields the rows, given the paths of those that are finished.
+        progress: Show a progress bar.
+    """
+    remove_abandoned(summary.output)
+    done = set()
+    for path, status in table.finished():
+        done.add(path)
+        summary.add(path, status)
+    with tqdm(
+        total=total, initial=len(done), unit=' tiles', disable=not progress
+    ) as bar:
+        for rows in classify(done):
+            table.write(rows)
+            for row in rows:
+                summary.add(row.path, row.status)
+            bar.update(len(rows))
+    table.close()
+    summary.readings = table.readings()
+    summary.unusual = table.warn_of_unusual()
+    if table.combined:
+        summary.modalities = table.count('modalities')
+    table.finish()
+
+
+@contextmanager
+def reading_threads(workers: int) -> Generator[Executor]:
+    """Prepare GDAL for threads that read.
+
+    Args:
+        workers: Number of threads.
+
+    Yields:
+        The threads.
+    """
+    pool = ThreadPoolExecutor(workers, thread_name_prefix='reader')
+    with many_threads(), rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
+        try:
+            yield pool
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def classify_batches(
     predictor: Predictor,
-    images: Iterator[ImageFiles],
+    images: Iterable[ImageFiles],
     spec: TileSpec,
+    pool: Executor,
     batch_size: int,
     workers: int,
     min_confidence: float,
 ) -> Iterator[list[Prediction]]:
-    pool = ThreadPoolExecutor(workers, thread_name_prefix='reader')
+    """Classify tiles with one classifier.
+
+    Args:
+        predictor: The classifier.
+        images: The tiles.
+        spec: What the classifier needs of them.
+        pool: Threads that read.
+        batch_size: Number of images classified at a time.
+        workers: Number of threads.
+        min_confidence: Below this confidence, the label is 'uncertain'.
+
+    Yields:
+        The rows of some tiles, in order.
+    """
     checked = False
-    with many_threads(), rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
-        try:
-            tiles = read_ahead(pool, images, spec, batch_size, 2 * workers)
-            for batch in batch_tiles(tiles, batch_size):
-                checked = checked or warn_of_swapped_tiles(batch, spec.bands)
-                yield _classify_batch(predictor, batch, batch_size, min_confidence)
-        finally:
-            pool.shutdown(cancel_futures=True)
+    tiles = read_ahead(pool, images, spec, batch_size, 2 * workers)
+    for batch in batch_tiles(tiles, batch_size):
+        checked = checked or warn_of_swapped_tiles(batch, spec.bands)
+        yield _classify_batch(predictor, batch, batch_size, min_confidence)
 
 
 def _classify_batch(
@@ -278,13 +336,20 @@ def _classify_batch(
     ]
 
 
-def _settings(
+def table_settings(
     predictor: Predictor,
     spec: TileSpec,
     images: Sequence[ImageFiles],
     min_confidence: float,
 ) -> dict[str, str]:
-    """Return what the rows depend on, apart from the files themselves."""
+    """Return what the rows depend on, apart from the files themselves.
+
+    Args:
+        predictor: The classifier.
+        spec: What it needs of the tiles.
+        images: The tiles.
+        min_confidence: Below this confidence, the label is 'uncertain'.
+    """
     relative = any(
         not Path(path).is_absolute() and '://' not in path
         for files in images

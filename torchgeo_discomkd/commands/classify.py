@@ -12,9 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import SettingError
+from .combining import (
+    add_options,
+    check_options,
+    make_combined_table,
+    note_unknown,
+    split_models,
+)
 
 if TYPE_CHECKING:
-    from ..classify import Predictor, SceneResult
+    from ..classify import Predictor, SceneResult, TilesSummary
     from ..rasters import FolderCounts
     from ..rasters.finding import ImageFiles
 
@@ -37,7 +44,12 @@ SOME: dict[str, tuple[set[Kind], tuple[str, ...]]] = {
 #: Number of different ways to read tiles that are printed.
 MOST_READINGS = 3
 
-EPILOG = """statuses of tiles:
+EPILOG = """several classifiers:
+  Give one file for each sensor, and the sensor before each input. Tiles are matched by
+  the stems of their files. A tile is classified with the sensors that it has; the
+  columns 'modalities' and 'unused' say which, and why others were not used
+
+statuses of tiles:
   ok            classified as it is
   mixed_size    classified, but not of the classifier's size: padded if smaller,
                 cropped to its centre if at most a quarter larger, otherwise the mean
@@ -48,6 +60,8 @@ EPILOG = """statuses of tiles:
   unit          the values contradict the unit, or cannot be backscatter
   unusual       with --strict: far from the images of training
   too_large     a scene rather than a tile
+  no_modality   several classifiers, and none can use its image
+  place         images of one name that do not overlap
 
 many scenes:
   If the output is a folder, each input is a scene and has its own map there, named
@@ -66,6 +80,8 @@ examples:
   discomkd classify sar.safetensors VV=vv.tif VH=vh.tif \\
       --output map.tif --preview map.png
   discomkd classify sar.safetensors scenes/ --output maps/ --preview maps/
+  discomkd classify best/ms.safetensors best/sar.safetensors \\
+      ms=tiles/S2 sar=tiles/S1 --skip ms=cloudy.txt --output tiles.parquet
 """
 
 
@@ -86,11 +102,16 @@ def run(args: Sequence[str]) -> None:
         options['bands'] = [band.strip() for band in options['bands'].split(',')]
     kind = _kind(options['output'])
     _check_kind(kind, options)
+    models, options['inputs'] = split_models(options.pop('model'), options['inputs'])
+    check_options(kind, len(models) > 1, options)
     with warnings.catch_warnings():
         # without the line of code that caused it
         warnings.showwarning = _show  # ty: ignore[invalid-assignment]
         try:
-            _classify(kind, **options)
+            if len(models) > 1:
+                _combine(models, **options)
+            else:
+                _classify(kind, models[0], **options)
         except KeyboardInterrupt:
             again = ': run the same command with --resume to continue'
             hint = '' if kind == 'map' else again
@@ -126,11 +147,7 @@ def _classify(
     from ..rasters.finding import find_images
 
     predictor = load_predictor(model, modality, device, precision)
-    if predictor.profile is None:
-        sys.stderr.write(
-            f'note: {model} does not say what its training tiles look like, so that '
-            'unusual images are not recognised: train again with this version.\n'
-        )
+    note_unknown(model, predictor)
     images = find_images(inputs, predictor.bands, _report_counts, trust_lists)
     match kind:
         case 'table':
@@ -142,6 +159,12 @@ def _classify(
             _make_maps(predictor, images, **options)
 
 
+def _combine(
+    models: list[str], inputs: list[str], modality: None, bands: None, **options: Any
+) -> None:
+    _report_table(make_combined_table(models, inputs, _report_counts, **options))
+
+
 def _report_counts(counts: 'FolderCounts') -> None:
     sys.stderr.write(f'{counts}\n')
 
@@ -151,7 +174,10 @@ def _make_table(
 ) -> None:
     from ..classify import classify_tiles
 
-    summary = classify_tiles(predictor, images, **options)
+    _report_table(classify_tiles(predictor, images, **options))
+
+
+def _report_table(summary: 'TilesSummary') -> None:
     if summary.failed:
         sys.stderr.write(f'first tile without a label: {summary.example}\n')
     for reading, count in summary.readings.most_common(MOST_READINGS):
@@ -160,6 +186,9 @@ def _make_table(
     if (others := len(summary.readings) - MOST_READINGS) > 0:
         ways = 'way' if others == 1 else 'ways'
         sys.stdout.write(f'read the rest in {others} other {ways}\n')
+    if summary.modalities:
+        used = (f'{count} {names}' for names, count in summary.modalities.most_common())
+        sys.stdout.write(f'used {", ".join(used)}\n')
     sys.stdout.write(f'{summary}\n')
     if summary.failed:
         sys.exit(3)
@@ -231,13 +260,18 @@ def _parser() -> ArgumentParser:
         formatter_class=RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add('model', metavar='MODEL', help='classifier file, exported file or checkpoint')
+    add(
+        'model',
+        metavar='MODEL',
+        help='classifier file, exported file or checkpoint; one for each sensor to '
+        'combine several',
+    )
     add(
         'inputs',
         metavar='INPUT',
         nargs='+',
         help='tile, folder, pattern, list of paths (.txt), URL, scene, or one file per '
-        'band: VV=<file> VH=<file>',
+        'band: VV=<file> VH=<file>; with several classifiers <modality>=<input>',
     )
     add(
         '--output',
@@ -270,6 +304,7 @@ def _parser() -> ArgumentParser:
     )
     add('--overwrite', action='store_true', help='replace existing files')
     _add_options_of_one_kind(parser)
+    add_options(parser)
     return parser
 
 

@@ -225,7 +225,9 @@ def _walk(folder: str, counts: FolderCounts) -> Iterator[str]:
 
 
 def _read_list(path: str, trusted: bool) -> Iterator[tuple[str, FolderCounts | None]]:
-    lines = {n: line for n, line in enumerate(_lines(path), 1) if line[:1] not in '#'}
+    lines = {
+        n: line for n, line in enumerate(read_lines(path), 1) if line[:1] not in '#'
+    }
     if not lines:
         raise LayoutError(f'{path} lists no path: write one per line.')
     for number, line in lines.items():
@@ -241,8 +243,15 @@ def _read_list(path: str, trusted: bool) -> Iterator[tuple[str, FolderCounts | N
             yield file, counts
 
 
-def _lines(path: str) -> list[str]:
-    """Return the lines of a list, of which those that are empty or remarks are not."""
+def read_lines(path: str) -> list[str]:
+    """Return the lines of a list, including those that are empty or remarks.
+
+    Args:
+        path: The text file.
+
+    Raises:
+        LayoutError: If it cannot be read.
+    """
     try:
         check_regular(path)
         content = Path(path).read_bytes()

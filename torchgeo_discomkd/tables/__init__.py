@@ -3,8 +3,16 @@
 
 """Tables of predictions with one row per tile. TorchGeo is not imported here."""
 
+from .combination import Combination, fit_weights, pool
 from .formats import TableFormat
 from .prediction import Prediction
 from .table import PredictionTable
 
-__all__ = ('Prediction', 'PredictionTable', 'TableFormat')
+__all__ = (
+    'Combination',
+    'Prediction',
+    'PredictionTable',
+    'TableFormat',
+    'fit_weights',
+    'pool',
+)

@@ -37,6 +37,9 @@ class Prediction:
         unusual: How the tile differs from those of training; None if it does not.
         reading: How the numbers in its files were understood. The metadata of a table
             count the different readings.
+        modalities: Modalities whose classifiers were combined, joined by '+'; None if
+            only one classifies all tiles, or none has classified this one.
+        unused: Why other modalities were not used; None if all were.
 
     Example:
         >>> row = Prediction.from_probabilities(
@@ -57,6 +60,8 @@ class Prediction:
     footprint: 'Polygon | MultiPolygon | None' = None
     unusual: str | None = None
     reading: str | None = None
+    modalities: str | None = None
+    unused: str | None = None
 
     @classmethod
     def from_probabilities(

@@ -24,6 +24,9 @@ from .shards import Shards
 #: Column of shards that becomes metadata of the table.
 READING = 'reading'
 
+#: Columns of tables for which several classifiers are combined.
+COMBINED = ('modalities', 'unused')
+
 # A shard is written once it has this many rows or is this old: a kill loses no more.
 _ROWS = 4096
 _SECONDS = 5.0
@@ -63,6 +66,7 @@ class PredictionTable:
         resume: bool = False,
         part: int = 0,
         settings: Mapping[str, str] | None = None,
+        combined: bool = False,
     ) -> None:
         """Initialize a new PredictionTable instance.
 
@@ -78,6 +82,9 @@ class PredictionTable:
             settings: Everything that the rows depend on, for example the model: a run
                 with other settings is not resumed.
 
+            combined: Whether the rows say which classifiers were combined, in the
+                columns 'modalities' and 'unused'.
+
         Raises:
             OutputError: If the folder of the table cannot be written.
             OutputExistsError: If the table or rows of an earlier run exist and neither
@@ -88,12 +95,13 @@ class PredictionTable:
         self.path = Path(path)
         self.classes = tuple(classes)
         self.crs = crs
+        self.combined = combined
         if overwrite and resume:
             raise SettingError(
                 'overwrite and resume exclude each other: give only one.'
             )
         check_format(self.path, self.classes)
-        self._schema = _make_schema(self.classes, crs)
+        self._schema = _make_schema(self.classes, crs, combined)
         self._shards = Shards(self.path.with_name(f'{self.path.name}.partial'), part)
         # the run that is resumed may have been started with overwrite
         allowed = overwrite or part > 0 or (resume and self._shards.folder.exists())
@@ -165,10 +173,24 @@ class PredictionTable:
         Raises:
             CorruptFileError: If a file of rows is damaged.
         """
-        readings: Counter[str] = Counter()
-        for table in self._shards.read([READING]):
-            readings.update(r for r in table[READING].to_pylist() if r is not None)
-        return readings
+        return self.count(READING)
+
+    def count(self, column: str) -> Counter[str]:
+        """Count the different values in a column of text.
+
+        Args:
+            column: Name of the column.
+
+        Returns:
+            Number of rows on disk by value, without those that have none.
+
+        Raises:
+            CorruptFileError: If a file of rows is damaged.
+        """
+        counts: Counter[str] = Counter()
+        for table in self._shards.read([column]):
+            counts.update(v for v in table[column].to_pylist() if v is not None)
+        return counts
 
     def write(self, rows: Iterable[Prediction]) -> None:
         """Add rows; they are on disk after 5 seconds, 4096 rows or :meth:`close`.
@@ -275,7 +297,7 @@ class PredictionTable:
             ) from error
 
 
-def _make_schema(classes: Sequence[str], crs: str) -> pa.Schema:
+def _make_schema(classes: Sequence[str], crs: str, combined: bool) -> pa.Schema:
     """Return the columns: path, label, confidence, entropy, one for each class, ...
 
     The last column is the outline as well-known binary, with the metadata of
@@ -308,6 +330,7 @@ def _make_schema(classes: Sequence[str], crs: str) -> pa.Schema:
         *(pa.field(f'probability_{name}', pa.float32()) for name in classes),
         pa.field('status', pa.string(), nullable=False),
         pa.field('unusual', pa.string()),
+        *(pa.field(name, pa.string()) for name in (COMBINED if combined else ())),
         pa.field(GEOMETRY, pa.binary()),
     ]
     return pa.schema(fields, {'geo': json.dumps(geo)})
@@ -328,6 +351,7 @@ def _to_arrow(
         *map(list, probabilities),
         [row.status for row in rows],
         [row.unusual for row in rows],
+        *([getattr(row, c) for row in rows] for c in COMBINED if c in schema.names),
         [None if row.footprint is None else to_wkb(row.footprint) for row in rows],
         [row.reading for row in rows],
     ]
