@@ -42,7 +42,7 @@ def write_combination(
         for n in found
         if n in described[n].modalities
         and not is_comparison(n)
-        and described[n].task == 'multiclass'
+        and described[n].task != 'multilabel'
     ]
     if len(names) < 2:
         return

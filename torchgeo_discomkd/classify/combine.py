@@ -61,9 +61,16 @@ class CombinedPredictor:
         """Check that the classifiers belong together.
 
         Raises:
-            ClassifierFileError: If their classes differ.
+            ClassifierFileError: If their classes differ, or are labels of which a tile
+                may have several.
         """
         first, *others = self.predictors.values()
+        for predictor in self.predictors.values():
+            if predictor.metadata.task == 'multilabel':
+                raise ClassifierFileError(
+                    f'{predictor.description} answers with several labels for a tile, '
+                    'which cannot be combined: classify with one sensor at a time.'
+                )
         for other in others:
             if other.metadata.classes != first.metadata.classes:
                 raise ClassifierFileError(
