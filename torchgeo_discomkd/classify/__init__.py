@@ -4,6 +4,7 @@
 """Use a trained classifier on tiles and scenes of one modality."""
 
 from .predictor import Predictor, load_predictor
+from .ray_engine import RayEngine
 from .scene import (
     SceneOutputs,
     SceneResult,
@@ -16,6 +17,7 @@ from .tiles import TilesSummary, classify_tiles
 
 __all__ = (
     'Predictor',
+    'RayEngine',
     'SceneOutputs',
     'SceneResult',
     'SceneSummary',

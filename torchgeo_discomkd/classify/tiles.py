@@ -7,7 +7,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import chain
+from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rasterio
@@ -24,6 +28,7 @@ from ..tables.prediction import CLASSIFIED
 from .band_order import warn_of_swapped_tiles
 from .options import CACHE_BYTES, check_options
 from .predictor import Predictor
+from .ray_engine import RayEngine
 
 
 @dataclass
@@ -103,6 +108,7 @@ def classify_tiles(
     nodata: float | None = None,
     strict: bool = False,
     resample: bool = False,
+    engine: RayEngine | None = None,
 ) -> TilesSummary:
     """Classify tiles into a table with one row each, in the order of *images*.
 
@@ -133,11 +139,13 @@ def classify_tiles(
             their pixels differ from those of training, or too many pixels have the
             same value.
         resample: Read tiles with pixels of the size in training.
+        engine: Workers of Ray that classify. Default: this process.
 
     Returns:
         Numbers of tiles by status, including those of the resumed run.
 
     Raises:
+        ClusterError: If the Ray cluster cannot be used or goes away.
         OutputError: If the table cannot be written.
         OutputExistsError: If it exists.
         OutputInUseError: If another process writes it.
@@ -206,13 +214,31 @@ def classify_tiles(
         for path, status in table.finished():
             done.add(path)
             summary.add(path, status)
-        todo = (files for files in images if files.name not in done)
+        todo = [files for files in images if files.name not in done]
+        options = {
+            'spec': spec,
+            'batch_size': batch_size,
+            'workers': workers,
+            'min_confidence': min_confidence,
+        }
+        if engine is None:
+            batches = _classify(predictor, iter(todo), **options)
+        else:
+            work = partial(_rows, **options)
+            batches = engine.classify(
+                work,
+                predictor,
+                todo,
+                batch_size,
+                attrgetter('name'),
+                Prediction.missing,
+                [path for files in images[:1] for path in files.paths],
+                once=True,
+            )
         with tqdm(
             total=len(images), initial=len(done), unit=' tiles', disable=not progress
         ) as bar:
-            for rows in _classify(
-                predictor, todo, spec, batch_size, workers, min_confidence
-            ):
+            for rows in batches:
                 table.write(rows)
                 for row in rows:
                     summary.add(row.path, row.status)
@@ -242,6 +268,12 @@ def _classify(
                 yield _classify_batch(predictor, batch, batch_size, min_confidence)
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _rows(
+    predictor: Predictor, images: Sequence[ImageFiles], **options: Any
+) -> list[Prediction]:  # pragma: no cover (in workers of Ray)
+    return list(chain.from_iterable(_classify(predictor, iter(images), **options)))
 
 
 def _classify_batch(
