@@ -1,12 +1,9 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -92,19 +89,6 @@ def listening() -> set[str]:
         for line in Path('/proc/net', name).read_text().splitlines()[1:]
     ]
     return {line[1] for line in lines if line[3] == '0A'}
-
-
-@pytest.fixture
-def ray() -> Iterator[None]:
-    """Ray, if it is installed; leaves the variables of this process as they were."""
-    before = dict(os.environ)
-    if find_spec('ray') is None:
-        pytest.skip('Ray is not installed')
-    yield
-    for name in [name for name in os.environ if name.startswith('RAY_')]:
-        if name != 'RAY_AUTH_TOKEN':
-            del os.environ[name]
-    os.environ.update(before)
 
 
 def test_workers(tmp_path: Path, ray: None, handlers: None) -> None:

@@ -23,6 +23,7 @@ from ..errors import SettingError, UserError
 from ..files import only_writer
 from ..models import FusionClassifier
 from ..performance.precision import fast_precision
+from ..performance.ray_workers import check_ray
 from .config import BenchmarkConfig
 from .data import check_data, open_data
 from .jobs import InProcess, Outcome, Processes, check_jobs, quiet_lightning
@@ -114,6 +115,7 @@ def check_engine(
         address: As for :func:`run_benchmark`.
 
     Raises:
+        ClusterError: If Ray is asked for and not installed.
         SettingError: If this machine cannot run *jobs* trainings side by side, or there
             is an *address* without 'ray'.
     """
@@ -121,6 +123,8 @@ def check_engine(
         if address is not None:
             raise SettingError(f'address={address}: only with --engine ray.')
         check_jobs(config, jobs)
+    else:
+        check_ray(address, jobs)
 
 
 def _run(

@@ -123,12 +123,14 @@ def _classify(
 ) -> None:
     # takes seconds: only after the arguments are known to be valid
     from ..classify import RayEngine, load_predictor
+    from ..performance.ray_workers import check_ray
     from ..rasters.finding import find_images
 
     where = {k: options.pop(k) for k in ('address', 'jobs') if k in options}
     if options.pop('engine', 'local') == 'ray':
-        loading = model, modality, device, precision
-        options['engine'] = RayEngine(*loading, **where)
+        engine = RayEngine(model, modality, device, precision, **where)
+        check_ray(engine.address, engine.jobs)
+        options['engine'] = engine
     elif where:
         given = ', '.join(f'--{name}' for name in where)
         raise SettingError(f'{given}: only with --engine ray.')

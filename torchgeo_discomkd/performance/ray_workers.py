@@ -16,6 +16,7 @@ from collections.abc import Callable, Generator, Hashable, Iterable, Mapping, Se
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -107,6 +108,30 @@ class Surroundings:
                 os.chdir(path)
 
 
+def check_ray(address: str | None, jobs: int | None) -> None:
+    """Check what can be checked before anything is started.
+
+    Args:
+        address: As for :class:`RayWorkers`.
+        jobs: As for :class:`RayWorkers`.
+
+    Raises:
+        ClusterError: If Ray is not installed.
+        SettingError: If *jobs* is below 1 or *address* is that of a Ray Client.
+    """
+    if jobs is not None and jobs < 1:
+        raise SettingError(f'jobs={jobs}: give 1 or more.')
+    if '://' in (address or ''):
+        raise SettingError(
+            f'address={address}: run this command on a machine of the cluster and '
+            "give '<host>:<port>', as for 'ray start --address', or 'auto'."
+        )
+    if find_spec('ray') is None:
+        raise ClusterError(
+            "engine=ray: Ray is not installed: pip install 'torchgeo_discomkd[ray]'."
+        )
+
+
 def share(nodes: Sequence[Mapping[str, float]], jobs: int | None, gpu: bool) -> Share:
     """Divide the machines of a cluster among workers.
 
@@ -179,15 +204,10 @@ class RayWorkers:
             report: Called with a line about each worker that has died.
 
         Raises:
-            SettingError: If *jobs* is below 1 or *address* is that of a Ray Client.
+            ClusterError: As for :func:`check_ray`.
+            SettingError: As for :func:`check_ray`.
         """
-        if jobs is not None and jobs < 1:
-            raise SettingError(f'jobs={jobs}: give 1 or more.')
-        if '://' in (address or ''):
-            raise SettingError(
-                f'address={address}: run this command on a machine of the cluster and '
-                "give '<host>:<port>', as for 'ray start --address', or 'auto'."
-            )
+        check_ray(address, jobs)
         self._address, self._jobs, self._gpu = address, jobs, gpu
         self._tries, self._report = tries, report
         self._inside = Surroundings(str(Path.cwd()), tuple(map(str, paths)))
@@ -363,12 +383,8 @@ def _connect(address: str | None) -> Any:
         os.environ.update(LOCAL)
         # Ray keeps the first one as long as this process lives
         os.environ.setdefault('RAY_AUTH_TOKEN', secrets.token_hex(32))
-    try:
-        ray = import_module('ray')
-    except ImportError as error:
-        raise ClusterError(
-            "engine=ray: Ray is not installed: pip install 'torchgeo_discomkd[ray]'."
-        ) from error
+    # not before its variables are set
+    ray = import_module('ray')
     settings: dict[str, Any] = {'address': address}
     if address is None:
         settings = {
