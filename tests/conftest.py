@@ -12,6 +12,7 @@ for name in ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS'):
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import matplotlib as mpl
@@ -64,6 +65,19 @@ def handlers() -> Iterator[None]:
 def pairs(tmp_path: Path) -> Path:
     """Folder of 2 classes x 20 pairs of 8x8 pixels, 'ms' and 'sar'."""
     return write_pairs(tmp_path / 'pairs', count=20)
+
+
+@pytest.fixture
+def ray() -> Iterator[None]:
+    """Ray, if it is installed; leaves the variables of this process as they were."""
+    before = dict(os.environ)
+    if find_spec('ray') is None:
+        pytest.skip('Ray is not installed')
+    yield
+    for name in [name for name in os.environ if name.startswith('RAY_')]:
+        if name != 'RAY_AUTH_TOKEN':
+            del os.environ[name]
+    os.environ.update(before)
 
 
 #: The smallest encoder of timm on the CPU, with nothing that only costs time.

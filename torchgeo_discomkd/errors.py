@@ -117,3 +117,7 @@ class OutputInUseError(OutputError):
 
 class WorkerError(UserError, RuntimeError):
     """Raised when the system has killed a process that loads data."""
+
+
+class ClusterError(UserError, RuntimeError):
+    """Raised when a Ray cluster cannot be used, lacks something or has gone away."""

@@ -11,7 +11,7 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from rich.console import Console
@@ -19,14 +19,16 @@ from torch.nn.functional import cross_entropy
 from torch.optim import Adam
 
 from ..datasets import MultiModalDataset
-from ..errors import UserError
+from ..errors import SettingError, UserError
 from ..files import only_writer
 from ..models import FusionClassifier
 from ..performance.precision import fast_precision
+from ..performance.ray_workers import check_ray
 from .config import BenchmarkConfig
 from .data import check_data, open_data
 from .jobs import InProcess, Outcome, Processes, check_jobs, quiet_lightning
 from .plan import Training, plan
+from .ray_jobs import RayJobs
 from .results import Results
 from .training import Fit, fit_config, score, train
 
@@ -37,9 +39,17 @@ STEPS = 3
 #: Reports the progress of a benchmark, one line at a time.
 Report = Callable[[str], None]
 
+#: What runs trainings: this process and others of this machine, or Ray.
+type Engine = Literal['local', 'ray']
+
 
 def run_benchmark(
-    config: BenchmarkConfig, fit: Fit, report: Report | None = None, jobs: int = 1
+    config: BenchmarkConfig,
+    fit: Fit,
+    report: Report | None = None,
+    jobs: int = 1,
+    engine: Engine = 'local',
+    address: str | None = None,
 ) -> Results:
     """Train and score everything that is not finished yet.
 
@@ -54,15 +64,21 @@ def run_benchmark(
         report: Called with each progress line. Default: prints it.
         jobs: Number of trainings side by side. 1 trains in this process; more are
             processes of their own, which share the threads of PyTorch.
+        engine: 'local', or 'ray' to train in workers of Ray, which share the machines
+            of a cluster. A training whose worker dies is tried again.
+        address: Address of a running Ray cluster, <host>:<port> or 'auto'. Default: a
+            Ray on this machine that ends with the benchmark.
 
     Returns:
         All results.
 
     Raises:
+        ClusterError: If the Ray cluster cannot be used or goes away.
         OutputInUseError: If another process runs a benchmark into the results folder.
         OutputError: If the results folder cannot be written.
         RunFolderExistsError: If the results folder belongs to another configuration.
-        SettingError: If this machine cannot run *jobs* trainings side by side.
+        SettingError: If this machine or cluster cannot run *jobs* trainings side by
+            side, or there is an *address* without 'ray'.
         UserError: If the data cannot be used at all.
 
     Example:
@@ -82,13 +98,42 @@ def run_benchmark(
         40
         >>> folder.cleanup()
     """
-    check_jobs(config, jobs)
+    check_engine(config, jobs, engine, address)
     with only_writer(folders=[Path(config.results)]):
-        return _run(config, fit, report, jobs)
+        return _run(config, fit, report or _print, jobs, engine, address)
+
+
+def check_engine(
+    config: BenchmarkConfig, jobs: int, engine: Engine, address: str | None
+) -> None:
+    """Check what can be checked before anything is started.
+
+    Args:
+        config: The configuration of the benchmark.
+        jobs: As for :func:`run_benchmark`.
+        engine: As for :func:`run_benchmark`.
+        address: As for :func:`run_benchmark`.
+
+    Raises:
+        ClusterError: If Ray is asked for and not installed.
+        SettingError: If this machine cannot run *jobs* trainings side by side, or there
+            is an *address* without 'ray'.
+    """
+    if engine == 'local':
+        if address is not None:
+            raise SettingError(f'address={address}: only with --engine ray.')
+        check_jobs(config, jobs)
+    else:
+        check_ray(address, jobs)
 
 
 def _run(
-    config: BenchmarkConfig, fit: Fit, report: Report | None, jobs: int
+    config: BenchmarkConfig,
+    fit: Fit,
+    report: Report,
+    jobs: int,
+    engine: Engine,
+    address: str | None,
 ) -> Results:
     results = Results(config)
     trainings = plan(config)
@@ -97,10 +142,14 @@ def _run(
         check_data(config)
     results.claim()
     quiet_lightning()
-    progress = _Progress(trainings, waiting, report or _print)
+    progress = _Progress(trainings, waiting, report)
     busy: list[Training] = []
     run = partial(run_training, config, fit)
-    with Processes(jobs, run) if jobs > 1 else InProcess(run) as workers:
+    if engine == 'ray' and waiting:
+        made = RayJobs(config, run, jobs, address, report)
+    else:
+        made = Processes(jobs, run) if jobs > 1 else InProcess(run)
+    with made as workers:
         while waiting or busy:
             for training in _ready(waiting, busy)[: workers.free]:
                 waiting.remove(training)

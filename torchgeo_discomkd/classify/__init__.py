@@ -5,6 +5,7 @@
 
 from .combine import CombinedPredictor, classify_combined, load_combined
 from .predictor import Predictor, load_predictor
+from .ray_engine import RayEngine
 from .scene import (
     SceneOutputs,
     SceneResult,
@@ -19,6 +20,7 @@ from .tiles import TilesSummary, classify_tiles
 __all__ = (
     'CombinedPredictor',
     'Predictor',
+    'RayEngine',
     'SceneOutputs',
     'SceneResult',
     'SceneSummary',

@@ -8,7 +8,11 @@ from collections.abc import Callable, Container, Generator, Iterable, Iterator, 
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import chain
+from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rasterio
@@ -25,6 +29,7 @@ from ..tables.prediction import CLASSIFIED
 from .band_order import warn_of_swapped_tiles
 from .options import CACHE_BYTES, check_options
 from .predictor import Predictor
+from .ray_engine import RayEngine
 
 
 @dataclass
@@ -107,6 +112,7 @@ def classify_tiles(
     nodata: float | None = None,
     strict: bool = False,
     resample: bool = False,
+    engine: RayEngine | None = None,
 ) -> TilesSummary:
     """Classify tiles into a table with one row each, in the order of *images*.
 
@@ -137,11 +143,13 @@ def classify_tiles(
             their pixels differ from those of training, or too many pixels have the
             same value.
         resample: Read tiles with pixels of the size in training.
+        engine: Workers of Ray that classify. Default: this process.
 
     Returns:
         Numbers of tiles by status, including those of the resumed run.
 
     Raises:
+        ClusterError: If the Ray cluster cannot be used or goes away.
         OutputError: If the table cannot be written.
         OutputExistsError: If it exists.
         OutputInUseError: If another process writes it.
@@ -205,13 +213,27 @@ def classify_tiles(
             settings=settings,
         ) as table,
     ):
+        options: dict[str, Any] = {
+            'spec': spec,
+            'batch_size': batch_size,
+            'workers': workers,
+            'min_confidence': min_confidence,
+        }
 
         def classify(done: Container[str]) -> Iterator[list[Prediction]]:
-            todo = (files for files in images if files.name not in done)
-            with reading_threads(workers) as pool:
-                yield from classify_batches(
-                    predictor, todo, spec, pool, batch_size, workers, min_confidence
-                )
+            todo = [files for files in images if files.name not in done]
+            if engine is None:
+                return _classify(predictor, iter(todo), **options)
+            return engine.classify(
+                partial(_rows, **options),
+                predictor,
+                todo,
+                batch_size,
+                attrgetter('name'),
+                Prediction.missing,
+                [path for files in images[:1] for path in files.paths],
+                once=True,
+            )
 
         fill_table(table, summary, len(images), classify, progress)
     return summary
@@ -300,6 +322,21 @@ def classify_batches(
     for batch in batch_tiles(tiles, batch_size):
         checked = checked or warn_of_swapped_tiles(batch, spec.bands)
         yield _classify_batch(predictor, batch, batch_size, min_confidence)
+
+
+def _classify(
+    predictor: Predictor, images: Iterable[ImageFiles], workers: int, **options: Any
+) -> Iterator[list[Prediction]]:
+    with reading_threads(workers) as pool:
+        yield from classify_batches(
+            predictor, images, pool=pool, workers=workers, **options
+        )
+
+
+def _rows(
+    predictor: Predictor, images: Sequence[ImageFiles], **options: Any
+) -> list[Prediction]:  # pragma: no cover (in workers of Ray)
+    return list(chain.from_iterable(_classify(predictor, iter(images), **options)))
 
 
 def _classify_batch(

@@ -36,6 +36,7 @@ def run(args: Sequence[str]) -> None:
         args: Arguments after ``benchmark``.
 
     Raises:
+        ClusterError: If the Ray cluster cannot be used or goes away.
         KeyboardInterrupt: If it is stopped.
         RunFolderExistsError: If the results folder belongs to another configuration.
         SettingError: If the configuration cannot be read or contradicts itself, or this
@@ -45,19 +46,21 @@ def run(args: Sequence[str]) -> None:
     given, overrides = _parser().parse_known_args(args)
     # takes seconds: only after the arguments are known to be valid
     from ..benchmark import Results, plan, read_config, run_benchmark, write_report
-    from ..benchmark.jobs import check_jobs
+    from ..benchmark.runner import check_engine
     from ..rasters.text import read_utf8
     from .fit import run as fit
 
     if Path(given.config).is_file():
         read_utf8(Path(given.config))
     config = read_config(given.config, overrides)
-    check_jobs(config, given.jobs)
+    check_engine(config, given.jobs, given.engine, given.address)
     if given.dry_run:
         print_plan(config)
         return
     try:
-        results = run_benchmark(config, fit, jobs=given.jobs)
+        results = run_benchmark(
+            config, fit, None, given.jobs, given.engine, given.address
+        )
     except KeyboardInterrupt:
         sys.stderr.write('Stopped. Run the same command again to resume.\n')
         if (results := Results(config)).rows:
@@ -130,5 +133,17 @@ def _parser() -> argparse.ArgumentParser:
         metavar='N',
         help='trainings side by side: on a CPU at most one per core, on a GPU as many '
         'as its memory holds (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--engine',
+        choices=('local', 'ray'),
+        default='local',
+        help='ray: train in workers of Ray, on this machine or on those of a cluster; '
+        'all must see data and results under the same paths (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--address',
+        help="with --engine ray: a running cluster, HOST:PORT or 'auto' (default: a "
+        'Ray on this machine that ends with the command)',
     )
     return parser

@@ -34,7 +34,7 @@ MAPS = ('.tif', '.tiff')
 #: Options for only some kinds of output, by what messages call these.
 SOME: dict[str, tuple[set[Kind], tuple[str, ...]]] = {
     'tables': ({'table'}, ('crs',)),
-    'tables and folders of maps': ({'table', 'folder'}, ('resume',)),
+    'tables and folders of maps': ({'table', 'folder'}, ('resume', 'engine')),
     'maps of scenes (.tif, or a folder)': (
         {'map', 'folder'},
         ('stride', 'polygons', 'preview'),
@@ -143,9 +143,18 @@ def _classify(
     **options: Any,
 ) -> None:
     # takes seconds: only after the arguments are known to be valid
-    from ..classify import load_predictor
+    from ..classify import RayEngine, load_predictor
+    from ..performance.ray_workers import check_ray
     from ..rasters.finding import find_images
 
+    where = {k: options.pop(k) for k in ('address', 'jobs') if k in options}
+    if options.pop('engine', 'local') == 'ray':
+        engine = RayEngine(model, modality, device, precision, **where)
+        check_ray(engine.address, engine.jobs)
+        options['engine'] = engine
+    elif where:
+        given = ', '.join(f'--{name}' for name in where)
+        raise SettingError(f'{given}: only with --engine ray.')
     predictor = load_predictor(model, modality, device, precision)
     note_unknown(model, predictor)
     images = find_images(inputs, predictor.bands, _report_counts, trust_lists)
@@ -378,6 +387,28 @@ def _add_options_of_one_kind(parser: ArgumentParser) -> None:
     )
     resume = 'continue an incomplete table or folder of maps'
     add('--resume', action='store_true', default=SUPPRESS, help=resume)
+    add(
+        '--engine',
+        choices=('local', 'ray'),
+        default=SUPPRESS,
+        help='for tables and folders of maps. ray: classify in workers of Ray, on this '
+        'machine or on those of a cluster; all must see model, images and maps under '
+        'the same paths (default: local)',
+    )
+    add(
+        '--jobs',
+        type=int,
+        default=SUPPRESS,
+        metavar='N',
+        help='with --engine ray: number of workers (default: one for each GPU, or for '
+        'each machine if there is none)',
+    )
+    add(
+        '--address',
+        default=SUPPRESS,
+        help="with --engine ray: a running cluster, HOST:PORT or 'auto' (default: a "
+        'Ray on this machine that ends with the command)',
+    )
 
 
 def _show(message: Warning | str, *_: object, **__: object) -> None:

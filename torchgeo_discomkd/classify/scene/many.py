@@ -4,6 +4,7 @@
 """Classify many scenes into one map each."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from ...errors import OutputError, UserError
@@ -12,13 +13,17 @@ from ...rasters.finding import ImageFiles
 from ...rasters.scale import Scale
 from ...rasters.tiles import error_status
 from ..predictor import Predictor
+from ..ray_engine import RayEngine
 from .folder import TABLE, plan_folder
 from .mapping import make_map
-from .outputs import SceneOutputs, clear_folder
+from .outputs import SceneOutputs, clear_folder, clear_outputs
 from .results import PENDING, SceneResult, ScenesSummary, write_results
 from .resuming import is_finished, read_summary
 from .settings import SceneSettings, make_settings
 from .tags import make_tags
+
+#: A scene, its files, and whether an earlier run has made them.
+type Todo = tuple[ImageFiles, SceneOutputs, bool]
 
 
 def classify_scenes(
@@ -42,6 +47,7 @@ def classify_scenes(
     nodata: float | None = None,
     strict: bool = False,
     resample: bool = False,
+    engine: RayEngine | None = None,
 ) -> ScenesSummary:
     """Classify many scenes as :func:`classify_scene` does, each into its own map.
 
@@ -82,11 +88,14 @@ def classify_scenes(
         nodata: As for :func:`classify_scene`.
         strict: As for :func:`classify_scene`; an unusual scene has no map.
         resample: As for :func:`classify_scene`.
+        engine: Workers of Ray that classify, without a bar for each scene. Default:
+            this process.
 
     Returns:
         The table and the results, in the order of *scenes*.
 
     Raises:
+        ClusterError: If the Ray cluster cannot be used or goes away.
         CorruptFileError: If a map of the run to resume cannot be read.
         OutputError: If a file cannot be written.
         OutputExistsError: If a file exists, or is a scene.
@@ -160,8 +169,13 @@ def classify_scenes(
             and is_finished(plan, make_tags(predictor, scene, settings), overwrite)
             for scene, plan in zip(scenes, plans, strict=True)
         ]
+        todo = list(zip(scenes, plans, done, strict=True))
+        if engine is None:
+            results = _classify(predictor, todo, settings, progress)
+        else:
+            results = _classify_on_ray(engine, predictor, todo, settings)
         try:
-            for result in _classify(predictor, scenes, plans, done, settings, progress):
+            for result in results:
                 summary.results.append(result)
                 if report is not None:
                     report(result)
@@ -173,33 +187,66 @@ def classify_scenes(
 
 
 def _classify(
-    predictor: Predictor,
-    scenes: Sequence[ImageFiles],
-    plans: Sequence[SceneOutputs],
-    done: Sequence[bool],
-    settings: SceneSettings,
-    progress: bool,
+    predictor: Predictor, todo: Sequence[Todo], settings: SceneSettings, progress: bool
 ) -> Iterator[SceneResult]:
-    todo = zip(scenes, plans, done, strict=True)
     for number, (scene, outputs, finished) in enumerate(todo, 1):
-        title = f'{outputs.classes.stem} ({number}/{len(scenes)})'
-        summary = None
-        try:
-            if finished:
-                summary = read_summary(outputs, settings)
-            else:
-                with only_writer(*outputs.asked):
-                    summary = make_map(
-                        predictor, scene, outputs, settings, progress, title
-                    )
-            status = 'ok'
-        except OutputError:
-            # the next scene would meet the same full disk
-            raise
-        except UserError as error:
-            status = error_status(error)
-        # whatever a library raises about one scene, the others go on
-        except Exception as error:  # noqa: BLE001
-            status = f'failed: {type(error).__name__}: {" ".join(str(error).split())}'
-        kept = finished and summary is not None
-        yield SceneResult(scene.name, status, summary, kept)
+        title = f'{outputs.classes.stem} ({number}/{len(todo)})'
+        yield _result(predictor, scene, outputs, finished, settings, progress, title)
+
+
+def _classify_on_ray(
+    engine: RayEngine,
+    predictor: Predictor,
+    todo: Sequence[Todo],
+    settings: SceneSettings,
+) -> Iterator[SceneResult]:
+    # the locked folders exist, and the first scene stands for all
+    paths = [] if not todo else [*todo[0][0].paths, todo[0][1].classes.parent]
+    work = partial(_results, settings=settings)
+    chunks = engine.classify(
+        work, predictor, todo, 1, lambda t: t[0].name, SceneResult, paths
+    )
+    for results in chunks:
+        yield from results
+
+
+def _results(
+    predictor: Predictor, todo: Sequence[Todo], settings: SceneSettings
+) -> list[SceneResult]:  # pragma: no cover (in workers of Ray)
+    results = []
+    for scene, outputs, finished in todo:
+        if not finished:
+            # what another worker has begun before it died
+            with only_writer(*outputs.asked):
+                clear_outputs(outputs)
+        results.append(_result(predictor, scene, outputs, finished, settings))
+    return results
+
+
+def _result(
+    predictor: Predictor,
+    scene: ImageFiles,
+    outputs: SceneOutputs,
+    finished: bool,
+    settings: SceneSettings,
+    progress: bool = False,
+    title: str | None = None,
+) -> SceneResult:
+    summary = None
+    try:
+        if finished:
+            summary = read_summary(outputs, settings)
+        else:
+            with only_writer(*outputs.asked):
+                summary = make_map(predictor, scene, outputs, settings, progress, title)
+        status = 'ok'
+    except OutputError:
+        # the next scene would meet the same full disk
+        raise
+    except UserError as error:
+        status = error_status(error)
+    # whatever a library raises about one scene, the others go on
+    except Exception as error:  # noqa: BLE001
+        status = f'failed: {type(error).__name__}: {" ".join(str(error).split())}'
+    kept = finished and summary is not None
+    return SceneResult(scene.name, status, summary, kept)
