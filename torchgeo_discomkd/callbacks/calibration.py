@@ -5,6 +5,7 @@
 
 import logging
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from ..models import (
     load_classifier,
     store_temperature,
 )
+from ..processes import first_decides, gathered
 from .best_classifiers import best_classifiers
 from .run_folder import keeps_files
 from .run_manifest import add_to_manifest
@@ -38,7 +40,8 @@ class Calibration(Callback):
     leaves uncalibrated files behind, with a temperature of 1; a resumed run starts
     again from the logits.
 
-    With several processes, the first one calibrates on its share of the split.
+    With several processes, each classifies its share of the split, from the same files,
+    and the first one calibrates on all of it.
 
     Attributes:
         results: Temperature and errors by name of classifier.
@@ -69,17 +72,23 @@ class Calibration(Callback):
             trainer: The trainer.
             pl_module: The task.
         """
-        if not trainer.is_global_zero or not keeps_files(trainer):
+        if not keeps_files(trainer):
             return
         best = best_classifiers(trainer)
         paths = {name: best.path(trainer, name) for name in best.scores}
-        classifiers = {n: load_classifier(p) for n, p in paths.items() if p.exists()}
-        for name, (logits, labels) in self._classify(trainer, classifiers).items():
-            result = calibrate(logits, labels)
-            scores = {k: v for k, v in result.items() if k != 'temperature'}
-            store_temperature(paths[name], result['temperature'], scores)
-            self.results[name] = result
-        self._log(trainer)
+        found = first_decides(
+            trainer, lambda: [n for n, p in paths.items() if p.exists()]
+        )
+        classified = self._classify(
+            trainer, {n: load_classifier(paths[n]) for n in found}
+        )
+        # those of earlier epochs are read by all before one replaces them
+        self.results |= first_decides(
+            trainer,
+            lambda: {n: _store(paths[n], *found) for n, found in classified.items()},
+        )
+        if trainer.is_global_zero:
+            self._log(trainer)
 
     def _classify(
         self, trainer: Trainer, classifiers: dict[str, LoadedClassifier]
@@ -103,9 +112,12 @@ class Calibration(Callback):
                     found[name].append((logits[labelled], labels[labelled]))
         results = {}
         for name, batches in found.items():
+            classes = len(classifiers[name].metadata.classes)
+            nothing = torch.empty(0, classes), torch.empty(0, dtype=torch.long)
+            parts = zip(nothing, *batches, strict=True)
+            logits, labels = (gathered(trainer, torch.cat(part)) for part in parts)
             if batches:
-                logits, labels = zip(*batches, strict=True)
-                results[name] = torch.cat(logits), torch.cat(labels)
+                results[name] = logits, labels
             else:
                 text = '%s is not calibrated: validation lacks its images or labels.'
                 logger.info(text, name)
@@ -122,6 +134,13 @@ class Calibration(Callback):
         }
         for writer in trainer.loggers:
             writer.log_metrics(values, step=trainer.global_step)
+
+
+def _store(path: Path, logits: Tensor, labels: Tensor) -> dict[str, float]:
+    result = calibrate(logits, labels)
+    scores = {k: v for k, v in result.items() if k != 'temperature'}
+    store_temperature(path, result['temperature'], scores)
+    return result
 
 
 def calibrate(logits: Tensor, labels: Tensor) -> dict[str, float]:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from .distillation import FRACTION, POSITIVE, DistillationLoss
 from .logits import check_logits, check_temperature, kl_divergence, log_probabilities
+from .several import row_mean
 
 
 def kd_loss(
@@ -63,7 +64,7 @@ def kd_loss(
     )
     match reduction:
         case 'batchmean':
-            return rows.mean()
+            return row_mean(rows)
         case 'mean':
             return rows.mean() / student.shape[1]
         case 'none':
