@@ -12,9 +12,11 @@ class UserError(Exception):
 
     Attributes:
         exit_code: Exit code of a command that ends with it.
+        told: Whether another process of the same training prints the message.
     """
 
     exit_code: int = 2
+    told: bool = False
 
 
 class LayoutError(UserError, FileNotFoundError):

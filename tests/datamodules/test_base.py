@@ -13,7 +13,7 @@ from torchgeo.datasets.utils import Sample
 
 from tests.fakes import write_pairs, write_tile
 from torchgeo_discomkd.datamodules import PairedFoldersDataModule
-from torchgeo_discomkd.errors import BatchSizeError, SettingError, SplitError
+from torchgeo_discomkd.errors import BatchSizeError, SplitError
 
 
 class Recorder(LightningModule):
@@ -188,13 +188,6 @@ def test_last_batch_is_kept_and_never_alone(pairs: Path) -> None:
 def test_batch_of_one_is_refused(pairs: Path, batch_size: int) -> None:
     datamodule = PairedFoldersDataModule(str(pairs), batch_size=batch_size)
     with pytest.raises(BatchSizeError, match=f'batch_size={batch_size}'):
-        datamodule.setup('fit')
-
-
-def test_several_processes_are_refused(pairs: Path) -> None:
-    datamodule = PairedFoldersDataModule(str(pairs))
-    datamodule.trainer = Trainer(accelerator='cpu', devices=2, logger=False)
-    with pytest.raises(SettingError, match=r'--trainer\.devices 1'):
         datamodule.setup('fit')
 
 

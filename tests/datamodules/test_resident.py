@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import Trainer
 from torch.utils.data import BatchSampler
 
 from tests.fakes import pack_folders, write_tile
@@ -63,15 +62,6 @@ def test_resident_needs_a_pack(pairs: Path) -> None:
     module = PairedFoldersDataModule(str(pairs), resident=True)
     with pytest.raises(SettingError, match='needs a pack as root'):
         module.setup('fit')
-
-
-def test_resident_is_for_one_process(pairs: Path) -> None:
-    module = PairedFoldersDataModule(str(pack_folders(pairs)), resident=True)
-    trainer = Trainer(accelerator='cpu', devices=2, logger=False)
-    module.trainer = trainer
-    for stage in ('validate', 'test', 'predict'):
-        with pytest.raises(SettingError, match='resident=True with 2 processes'):
-            module.setup(stage)
 
 
 def test_resident_reads_no_samples(pairs: Path) -> None:

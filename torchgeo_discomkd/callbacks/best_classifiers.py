@@ -9,6 +9,7 @@ from typing import Any, cast
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
+from ..processes import first_decides
 from .classifier_task import ClassifierTask
 from .run_folder import check_run_folder, keeps_files, run_folder
 from .scored_weights import check_averaging
@@ -102,10 +103,13 @@ class BestClassifiers(Callback):
             return
         folder = run_folder(trainer)
         # resumed in another folder: the old files are not here, so write new ones
-        for name in [n for n in self.scores if not self.path(trainer, n).exists()]:
+        paths = {name: self.path(trainer, name) for name in self.scores}
+        for name in first_decides(
+            trainer, lambda: [n for n, path in paths.items() if not path.exists()]
+        ):
             del self.scores[name], self.epochs[name]
         if not self.scores:
-            check_run_folder(folder, trainer.ckpt_path)
+            first_decides(trainer, lambda: check_run_folder(folder, trainer.ckpt_path))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the classifiers that have improved.

@@ -4,7 +4,8 @@
 """Calibrate the best classifiers when training ends."""
 
 import logging
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -26,6 +27,7 @@ from ..models import (
     load_classifier,
     store_temperature,
 )
+from ..processes import first_decides, gathered
 from .best_classifiers import best_classifiers
 from .combination import write_combination
 from .run_folder import keeps_files, run_folder
@@ -52,7 +54,8 @@ class Calibration(Callback):
     weights with which ``classify`` combines them are fitted, too:
     ``best/combination.json``.
 
-    With several processes, the first one calibrates on its share of the split.
+    With several processes, each classifies its share of the split, from the same files,
+    and the first one calibrates on all of it.
 
     Attributes:
         results: Temperature and errors by name of classifier.
@@ -98,27 +101,23 @@ class Calibration(Callback):
             trainer: The trainer.
             pl_module: The task.
         """
-        if not trainer.is_global_zero or not keeps_files(trainer):
+        if not keeps_files(trainer):
             return
         best = best_classifiers(trainer)
         paths = {name: best.path(trainer, name) for name in best.scores}
-        classifiers = {n: load_classifier(p) for n, p in paths.items() if p.exists()}
-        found = self._classify(trainer, classifiers)
-        described = {}
-        for name, (logits, labels) in found.items():
-            result = calibrate(logits, labels)
-            scores = {k: v for k, v in result.items() if k != 'temperature'}
-            chosen = None
-            if labels.ndim == 2 and self.thresholds == 'validation':
-                chosen, score = _thresholds(logits / result['temperature'], labels)
-                scores['val_F1Score_thresholds'] = score
-                result = {'temperature': result['temperature'], **scores}
-            described[name] = store_temperature(
-                paths[name], result['temperature'], scores, chosen
-            )
-            self.results[name] = result
-        write_combination(run_folder(trainer) / 'best', found, described)
-        self._log(trainer)
+        folder = run_folder(trainer) / 'best'
+        found = first_decides(
+            trainer, lambda: [n for n, p in paths.items() if p.exists()]
+        )
+        classified = self._classify(
+            trainer, {n: load_classifier(paths[n]) for n in found}
+        )
+        # those of earlier epochs are read by all before one replaces them
+        self.results |= first_decides(
+            trainer, lambda: self._store(folder, paths, classified)
+        )
+        if trainer.is_global_zero:
+            self._log(trainer)
 
     def _classify(
         self, trainer: Trainer, classifiers: dict[str, LoadedClassifier]
@@ -142,12 +141,38 @@ class Calibration(Callback):
                     found[name].append((logits[labelled], labels[labelled]))
         results = {}
         for name, batches in found.items():
+            classes = len(classifiers[name].metadata.classes)
+            nothing = torch.empty(0, classes), torch.empty(0, dtype=torch.long)
+            parts = zip(nothing, *batches, strict=True)
+            logits, labels = (gathered(trainer, torch.cat(part)) for part in parts)
             if batches:
-                logits, labels = zip(*batches, strict=True)
-                results[name] = torch.cat(logits), torch.cat(labels)
+                results[name] = logits, labels
             else:
                 text = '%s is not calibrated: validation lacks its images or labels.'
                 logger.info(text, name)
+        return results
+
+    def _store(
+        self,
+        folder: Path,
+        paths: Mapping[str, Path],
+        classified: Mapping[str, tuple[Tensor, Tensor]],
+    ) -> dict[str, dict[str, float]]:
+        """Calibrate the files and fit what combines them; return what was found."""
+        results, described = {}, {}
+        for name, (logits, labels) in classified.items():
+            result = calibrate(logits, labels)
+            scores = {k: v for k, v in result.items() if k != 'temperature'}
+            chosen = None
+            if labels.ndim == 2 and self.thresholds == 'validation':
+                chosen, score = _thresholds(logits / result['temperature'], labels)
+                scores['val_F1Score_thresholds'] = score
+                result = {'temperature': result['temperature'], **scores}
+            described[name] = store_temperature(
+                paths[name], result['temperature'], scores, chosen
+            )
+            results[name] = result
+        write_combination(folder, classified, described)
         return results
 
     def _log(self, trainer: Trainer) -> None:

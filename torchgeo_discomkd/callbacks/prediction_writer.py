@@ -120,6 +120,8 @@ class PredictionWriter(BasePredictionWriter):
         suffix = self.format or ('parquet' if is_sar else 'csv')
         self._crs = tiles.spec.crs if is_sar else 'EPSG:4326'
         folder = self.folder or run_folder(trainer) / 'predictions'
+        # loggers may have numbered other folders in other processes
+        folder = trainer.strategy.broadcast(folder)
         paths = {n: Path(folder) / f'{n}.{suffix}' for n in task.classifier_names()}
         if trainer.is_global_zero:
             self._locks.enter_context(only_writer(*paths.values()))

@@ -10,12 +10,13 @@ from weakref import WeakKeyDictionary
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
 from lightning.pytorch.utilities import rank_zero_info
 
 from ..errors import CheckpointError, LayoutError, RunFolderExistsError
 from ..models.checkpoint_file import UNREADABLE, find_damage, find_mistake, read_plain
 from ..models.modalities import is_comparison
+from ..processes import first_decides
 
 #: Checkpoints that Lightning finds by itself.
 LIGHTNING_CHECKPOINTS = frozenset({'best', 'hpc', 'last', 'registry'})
@@ -35,7 +36,8 @@ def run_folder(trainer: Trainer) -> Path:
     *log_dir* of its own decides itself.
 
     Args:
-        trainer: The trainer. In a training of several processes, all must ask once.
+        trainer: The trainer. In a training of several processes, all must ask before
+            one does alone.
 
     Returns:
         The folder; it need not exist yet.
@@ -52,22 +54,21 @@ def run_folder(trainer: Trainer) -> Path:
     if trainer in _trained:
         return _trained[trainer]
     trains = trainer.state.fn == TrainerFn.FITTING and keeps_files(trainer)
+    if not trains or trainer.state.status == TrainerStatus.INTERRUPTED:
+        # asked by one process alone, perhaps, and no new folder is needed
+        return _choose(trainer, new=False)
     # one process takes a number, for all
-    waits = trains and not trainer.is_global_zero
-    folder = Path() if waits else _choose(trainer, trains)
-    folder = trainer.strategy.broadcast(folder)
-    if trains:
-        _trained[trainer] = folder
-    return folder
+    _trained[trainer] = first_decides(trainer, lambda: _choose(trainer, new=True))
+    return _trained[trainer]
 
 
-def _choose(trainer: Trainer, trains: bool) -> Path:
+def _choose(trainer: Trainer, new: bool) -> Path:
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger | CSVLogger):
             return Path(logger.log_dir)
     root = Path(trainer.default_root_dir)
     given = Path(trainer.default_root_dir) != Path.cwd()
-    if not trains or (given and not trainer.loggers):
+    if not new or (given and not trainer.loggers):
         return root
     numbered = root if given else root / 'lightning_logs'
     if trainer.ckpt_path is not None:

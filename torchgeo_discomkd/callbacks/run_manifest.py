@@ -60,6 +60,8 @@ def hardware(trainer: Trainer) -> dict[str, Any]:
         'threads': torch.get_num_threads(),
         'device': name or str(device),
         'precision': str(trainer.precision),
+        'processes': trainer.world_size,
+        'machines': trainer.num_nodes,
     }
 
 

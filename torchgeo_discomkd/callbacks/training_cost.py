@@ -17,7 +17,8 @@ class TrainingCost(Callback):
     The operations of the first step (matrix products and convolutions, forward and
     backward, also of a frozen teacher) are counted by PyTorch and multiplied by the
     number of samples; the optimizer and validation are not counted. The seconds include
-    validation and checkpoints. Both survive a resume.
+    validation and checkpoints. Both survive a resume. Of several processes, each counts
+    its own.
 
     Example:
         >>> import torch

@@ -61,7 +61,8 @@ def main(args: Sequence[str] | None = None) -> None:
         with sigterm_as_interrupt():
             _run(with_configs(list(sys.argv[1:] if args is None else args)))
     except UserError as error:
-        sys.stderr.write(f'error: {error}\n')
+        if not error.told:
+            sys.stderr.write(f'error: {error}\n')
         sys.exit(error.exit_code)
     except KeyboardInterrupt as stop:
         # the command has said what is kept

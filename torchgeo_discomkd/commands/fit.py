@@ -41,7 +41,9 @@ from ..errors import (
 from ..files import only_writer, remove_abandoned
 from ..models import load_metadata
 from ..performance.precision import fast_precision
+from ..processes import check_strategy
 from ..tasks import MultiModalTask, MultiModalTrainingTask, PretrainedClassification
+from ..tasks.division import SYNC_ON_CPU
 from .configs import configs_folder
 from .old_distillation import refuse_old_distillation
 from .option_errors import check_order, option_error
@@ -62,6 +64,9 @@ NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOT
     errno.EDQUOT,
     errno.ENOSPC,
 }
+
+#: Words of PyTorch when another process of a training is gone.
+CONNECTION = ('gloo', 'NCCL', 'Connection closed by peer', 'Connection reset by peer')
 
 
 def with_quickstart(args: list[str]) -> list[str]:
@@ -105,8 +110,22 @@ class RunTrainer(Trainer):
                 device with bfloat16 instructions (on a GPU only if its steps can be
                 replayed as CUDA graphs), else '32-true'. Default: '32-true'.
             **kwargs: Arguments of Lightning's trainer.
+
+        Raises:
+            SettingError: If the strategy is for other networks or for notebooks, or
+                batch normalisation is to be synchronised on a CPU.
         """
         super().__init__(precision=None if precision == 'auto' else precision, **kwargs)
+        check_strategy(self.strategy)
+        strategy = kwargs.get('strategy')
+        if isinstance(strategy, str) and {'spawn', 'fork', 'notebook'} & set(
+            strategy.split('_')
+        ):
+            raise SettingError(
+                f'strategy={strategy!r} is for notebooks: set --trainer.strategy ddp.'
+            )
+        if kwargs.get('sync_batchnorm') and self.strategy.root_device.type == 'cpu':
+            raise SettingError(SYNC_ON_CPU)
         if precision == 'auto':
             device = self.strategy.root_device
             name, reason = fast_precision(device, CudaGraphs.obstacle(self))
@@ -198,7 +217,9 @@ class DisCoMKDCLI(LightningCLI):
                 model.init_args.weights = None
 
     def _lock_run(self, folder: Path) -> None:
-        if rank_zero_only.rank == 0:  # ty: ignore[missing-attribute]
+        # on each machine, Lightning calls the first process 0 until all are connected
+        machine = os.environ.get('NODE_RANK', os.environ.get('GROUP_RANK', '0'))
+        if rank_zero_only.rank == 0 and machine == '0':  # ty: ignore[missing-attribute]
             self._locks.enter_context(only_writer(folders=[folder]))
             parts = (folder, folder / 'best', folder / 'best' / 'students')
             remove_abandoned(*filter(Path.is_dir, parts))
@@ -386,6 +407,16 @@ def as_user_error(error: Exception) -> UserError | None:
         case RuntimeError() if 'conditioned on metric' in str(error):
             # EarlyStopping: a class of the user was to log it
             return SettingError(str(error))
+        case RuntimeError() if 'find_unused_parameters' in str(error):
+            return SettingError(
+                f'the loss does not depend on all weights ({error}): set '
+                '--trainer.strategy ddp_find_unused_parameters_true.'
+            )
+        case RuntimeError() if any(word in str(error) for word in CONNECTION):
+            return WorkerError(
+                f'another process of this command has ended ({error}): what it has '
+                'printed says why. What the run has written is kept.'
+            )
         case RuntimeError() if 'DataLoader worker' in str(error):
             return WorkerError(
                 f'a process that loads data was killed ({error}), mostly because '

@@ -5,10 +5,11 @@
 
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
 import torch
+from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 from lightning.pytorch.utilities import CombinedLoader, rank_zero_info
 from torch import nn
 from torch.utils.data import BatchSampler, DataLoader
@@ -24,14 +25,24 @@ from ..datasets import (
     collate_samples,
     image_profile,
 )
-from ..errors import BatchSizeError, SettingError
+from ..errors import SettingError
 from ..metadata import ImageProfile
+from ..processes import first_decides, is_divided, raising_everywhere
 from .augmentation import SeededSymmetry, warn_if_rescaled
 from .incomplete import check_incomplete
 from .pairing import are_paired
+from .ranks import (
+    DividedLoader,
+    EvenBatches,
+    RankBatches,
+    check_evaluated,
+    check_training,
+)
 from .resident import ResidentImages, RowLoader, resident_images
 from .sampling import RemainderBatchSampler, SeededSampler
 from .unlabelled import UnlabelledBatchSampler, check_ratio, join, uses_unlabelled
+
+type Loader = DataLoader[Sample] | DividedLoader | RowLoader
 
 
 class MultiModalDataModule(NonGeoDataModule):
@@ -103,8 +114,10 @@ class MultiModalDataModule(NonGeoDataModule):
         Args:
             dataset_class: Class of the data set.
             dataset_kwargs: Arguments of the data set, without *split*.
-            batch_size: Samples per modality in a training batch. The last, incomplete
-                batch is kept; a remainder of one joins the batch before it.
+            batch_size: Samples per modality in a training batch, of each process. The
+                last, incomplete batch is kept; a remainder of one joins the batch
+                before it. With several processes, a batch of all together is divided
+                among them, and a remainder of less than two for each joins.
             eval_batch_size: Samples in a batch of validation, test or prediction.
             paired: Whether a training batch holds the same samples in all modalities,
                 under one shared geometric augmentation. Default: whether the task needs
@@ -118,8 +131,8 @@ class MultiModalDataModule(NonGeoDataModule):
             prefetch_factor: Batches that each worker loads ahead. Default: PyTorch's.
             persistent_workers: Whether workers live on between epochs.
             resident: Whether a pack lives on the device as a whole: batches are then
-                gathered and converted there, and no data loader is needed. For one GPU
-                with room for the file.
+                gathered and converted there, and no data loader is needed. For GPUs
+                with room for the file, of which each process has a copy.
             transforms: A function that takes a sample and returns a transformed one,
                 for the data sets of all splits. An unpaired training sample has one
                 modality only.
@@ -178,11 +191,12 @@ class MultiModalDataModule(NonGeoDataModule):
             stage: Either 'fit', 'validate', 'test' or 'predict'.
 
         Raises:
-            BatchSizeError: If a training batch would hold one sample only.
-            SettingError: If several processes would train, *resident* is not possible,
-                or the task needs paired batches or cannot use samples without labels.
+            BatchSizeError: If a training batch of a process would hold one sample
+                only, or there are more processes than batches.
+            SettingError: If *resident* is not possible, the task needs paired batches
+                or cannot use samples without labels.
             SplitError: If samples without labels are named, but none has the
-                modalities.
+                modalities, or there are more processes than samples to evaluate.
         """
         if stage == 'fit':
             self._check_training()
@@ -196,34 +210,32 @@ class MultiModalDataModule(NonGeoDataModule):
         if stage == 'predict':
             self.predict_dataset = self.make_dataset('test')
         if self.resident:
-            self._check_resident(self.any_dataset)
+            for modality in self.any_dataset.modalities:
+                resident_images(self.any_dataset, modality)
+        if (evaluated := self.evaluated_dataset(stage)) is not None:
+            split = {'fit': 'val', 'validate': 'val', 'test': 'test'}.get(stage, stage)
+            with raising_everywhere(self.trainer):
+                check_evaluated(len(evaluated), split, self._processes)
         if not self._reported:
             self._reported = True
             for line in self.any_dataset.report():
                 rank_zero_info(line)
 
     def _check_training(self) -> None:
-        if self.trainer and self.trainer.world_size > 1:
-            raise SettingError(
-                f'{self.trainer.world_size} processes: the shuffling of these data '
-                'modules is for one. Set --trainer.devices 1.'
-            )
+        overfit = getattr(self.trainer, 'overfit_batches', 0)
+        if overfit and is_divided(self.trainer):
+            # Lightning would have to replace samplers that it must leave alone
+            with raising_everywhere(self.trainer):
+                raise SettingError(
+                    f'overfit_batches={overfit} is for one process: set '
+                    '--trainer.devices 1 and --trainer.strategy auto.'
+                )
         default = isinstance(self.train_aug, SeededSymmetry)
         if default and not isinstance(self.aug, nn.Identity):
             warnings.warn(
                 'aug is not applied to training batches, which have a train_aug by '
                 'default: set train_aug too, or augment=False.',
                 stacklevel=3,
-            )
-
-    def _check_resident(self, dataset: MultiModalDataset) -> None:
-        for modality in dataset.modalities:
-            resident_images(dataset, modality)
-        if self.trainer and self.trainer.world_size > 1:
-            # each would have all samples
-            raise SettingError(
-                f'resident=True with {self.trainer.world_size} processes: set '
-                '--trainer.devices 1, or --data.resident false.'
             )
 
     def make_dataset(self, split: str, **kwargs: Any) -> MultiModalDataset:
@@ -250,19 +262,13 @@ class MultiModalDataModule(NonGeoDataModule):
                 m: self.make_dataset('train', modalities=[m])
                 for m in dataset.modalities
             }
-        smallest = min(map(len, sources.values()))
-        if min(self.batch_size, smallest) < 2:
-            raise BatchSizeError(
-                f'batch_size={self.batch_size} with {smallest} training samples: batch '
-                'normalisation needs at least 2 samples in every training batch.'
-            )
-        self.statistics = {}
-        for source in sources.values():
-            self.statistics |= cached_statistics(source)
-        self.profiles = {
-            modality: image_profile(dataset, modality, statistics)
-            for modality, statistics in self.statistics.items()
-        }
+        lengths = [len(source) for source in sources.values()]
+        with raising_everywhere(self.trainer):
+            check_training(lengths, self.batch_size, self._processes)
+        # one process reads the images, and writes the statistics next to them
+        self.statistics, self.profiles = first_decides(
+            self.trainer, lambda: _statistics(dataset, sources.values())
+        )
         if self.allow_missing:
             pairs = IncompletePairs(sources)
             self.train_dataset, sources = pairs, {'paired': pairs}
@@ -340,9 +346,16 @@ class MultiModalDataModule(NonGeoDataModule):
     def _epoch(self) -> int:
         return self.trainer.current_epoch if self.trainer else 0
 
+    @property
+    def _processes(self) -> int:
+        return self.trainer.world_size if self.trainer else 1
+
+    @property
+    def _rank(self) -> int:
+        return self.trainer.global_rank if self.trainer else 0
+
     def _draw(self) -> tuple[int, int, int]:
-        rank = self.trainer.global_rank if self.trainer else 0
-        return self.run_seed, self._epoch(), rank
+        return self.run_seed, self._epoch(), self._rank
 
     @property
     def _device(self) -> torch.device:
@@ -360,19 +373,25 @@ class MultiModalDataModule(NonGeoDataModule):
             'collate_fn': self.collate_fn,
         }
 
-    def _train_loader(
-        self, name: str, dataset: MultiModalDataset
-    ) -> DataLoader[Sample] | RowLoader:
-        batches = self._batches(name, dataset)
+    def _train_loader(self, name: str, dataset: MultiModalDataset) -> Loader:
+        batches: BatchSampler = self._batches(name, dataset)
+        if self._processes > 1:
+            batches = RankBatches(batches, self._rank, self._processes)
+        return self._loader(dataset, batches)
+
+    def _loader(self, dataset: MultiModalDataset, batches: BatchSampler) -> Loader:
         if self.resident:
             return RowLoader(dataset, batches, self._device)
-        return DataLoader(dataset, batch_sampler=batches, **self._loader_kwargs())
+        loader = DataLoader(dataset, batch_sampler=batches, **self._loader_kwargs())
+        return DividedLoader(loader) if is_divided(self.trainer) else loader
 
     def _batches(self, name: str, dataset: MultiModalDataset) -> RemainderBatchSampler:
-        seed, size = self.run_seed, self.batch_size
+        """Return the batches of all processes together."""
+        seed = self.run_seed
+        size, least = self.batch_size * self._processes, 2 * self._processes
         if not isinstance(dataset, JoinedDataset):
             sampler = SeededSampler(len(dataset), seed, name, self._epoch)
-            return RemainderBatchSampler(sampler, size, drop_last=False)
+            return RemainderBatchSampler(sampler, size, least=least)
         labelled, unlabelled = (
             SeededSampler(len(part), seed, stream, self._epoch)
             for part, stream in (
@@ -380,9 +399,10 @@ class MultiModalDataModule(NonGeoDataModule):
                 (dataset.unlabelled, f'{name}/unlabelled'),
             )
         )
-        return UnlabelledBatchSampler(labelled, size, unlabelled, self.unlabelled_ratio)
+        ratio = self.unlabelled_ratio
+        return UnlabelledBatchSampler(labelled, size, unlabelled, ratio, least)
 
-    def train_dataloader(self) -> DataLoader[Sample] | RowLoader | CombinedLoader:  # ty: ignore[incompatible-method-override]
+    def train_dataloader(self) -> Loader | CombinedLoader:  # ty: ignore[incompatible-method-override]
         """Return the training loader.
 
         Returns:
@@ -394,13 +414,22 @@ class MultiModalDataModule(NonGeoDataModule):
             return loaders['paired']
         return CombinedLoader(loaders, 'max_size_cycle')
 
-    def _dataloader_factory(self, split: str) -> DataLoader[Sample] | RowLoader:  # ty: ignore[incompatible-method-override]
+    def _dataloader_factory(self, split: str) -> Loader:  # ty: ignore[incompatible-method-override]
         dataset = self._valid_attribute(f'{split}_dataset')
         batch_size = self._valid_attribute(f'{split}_batch_size')
-        if self.resident:
-            batches = BatchSampler(range(len(dataset)), batch_size, drop_last=False)
-            return RowLoader(dataset, batches, self._device)
-        return DataLoader(dataset, batch_size=batch_size, **self._loader_kwargs())
+        if self.resident or (split != 'predict' and is_divided(self.trainer)):
+            division = self._rank, self._processes
+            return self._loader(
+                dataset, EvenBatches(len(dataset), batch_size, *division)
+            )
+        options = self._loader_kwargs()
+        if is_divided(self.trainer):
+            # known to Lightning, which asks it for the positions in each batch
+            division = {'num_replicas': self._processes, 'rank': self._rank}
+            options['sampler'] = UnrepeatedDistributedSampler(
+                dataset, shuffle=False, **division
+            )
+        return DataLoader(dataset, batch_size=batch_size, **options)
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Sample:
         """Merge the batches of unpaired loaders into one flat dictionary.
@@ -467,3 +496,14 @@ class MultiModalDataModule(NonGeoDataModule):
             images = ResidentImages(self.any_dataset, modality, device)
             self._resident[modality, device] = images
         return self._resident[modality, device]
+
+
+def _statistics(
+    dataset: MultiModalDataset, sources: Iterable[MultiModalDataset]
+) -> tuple[dict[str, BandStatistics], dict[str, ImageProfile]]:
+    """Return statistics and profiles of the training split by modality."""
+    statistics = {}
+    for source in sources:
+        statistics |= cached_statistics(source)
+    profiles = {m: image_profile(dataset, m, s) for m, s in statistics.items()}
+    return statistics, profiles

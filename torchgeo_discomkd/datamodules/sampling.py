@@ -4,7 +4,7 @@
 """Shuffling that depends only on seed, epoch and modality."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Generator
@@ -81,23 +81,36 @@ class RemainderBatchSampler(BatchSampler):
     """Batches with an incomplete last one, but never a last one of a single sample.
 
     Batch normalisation cannot train on one sample: a remainder of one joins the
-    previous batch.
-
-    Args:
-        sampler: Positions of the samples, in their order.
-        batch_size: Samples in a batch.
-        drop_last: False: a remainder is kept.
+    previous batch. Of several processes, each needs two.
 
     Example:
-        >>> list(RemainderBatchSampler(range(9), batch_size=4, drop_last=False))
+        >>> list(RemainderBatchSampler(range(9), batch_size=4))
         [[0, 1, 2, 3], [4, 5, 6, 7, 8]]
     """
+
+    def __init__(
+        self,
+        sampler: Iterable[int],
+        batch_size: int,
+        drop_last: bool = False,
+        least: int = 2,
+    ) -> None:
+        """Initialize a new RemainderBatchSampler instance.
+
+        Args:
+            sampler: Positions of the samples, in their order.
+            batch_size: Samples in a batch.
+            drop_last: False: a remainder is kept.
+            least: Samples without which a remainder is no batch of its own.
+        """
+        super().__init__(sampler, batch_size, drop_last)
+        self.least = least
 
     def __iter__(self) -> Iterator[list[int]]:
         """Yield batches of positions."""
         previous: list[int] = []
         for batch in super().__iter__():
-            if len(batch) == 1 and previous:
+            if len(batch) < self.least and previous:
                 previous = previous + batch
                 break
             if previous:
@@ -109,4 +122,4 @@ class RemainderBatchSampler(BatchSampler):
     def __len__(self) -> int:
         """Return the number of batches."""
         length, size = len(self.sampler), self.batch_size  # ty: ignore[invalid-argument-type]
-        return max(1, length // size + (length % size > 1))
+        return max(1, length // size + (length % size >= self.least))

@@ -113,6 +113,7 @@ class UnlabelledBatchSampler(RemainderBatchSampler):
         batch_size: int,
         unlabelled: SeededSampler,
         ratio: float,
+        least: int = 2,
     ) -> None:
         """Initialize a new UnlabelledBatchSampler instance.
 
@@ -121,8 +122,9 @@ class UnlabelledBatchSampler(RemainderBatchSampler):
             batch_size: Labelled samples in a batch.
             unlabelled: Positions of the samples without labels, counted from 0.
             ratio: Samples without labels for each labelled one.
+            least: As for :class:`RemainderBatchSampler`.
         """
-        super().__init__(sampler, batch_size, drop_last=False)
+        super().__init__(sampler, batch_size, drop_last=False, least=least)
         self._first = len(sampler)
         self._unlabelled = unlabelled
         self._ratio = ratio

@@ -22,6 +22,7 @@ from .distillation import EPOCHS, FIRST_EPOCH, POSITIVE, DistillationLoss
 from .gradient_reversal import gradient_reversal
 from .kd import kd_loss
 from .logits import check_logits, check_temperature, log_probabilities, widen
+from .several import row_mean
 
 
 def curriculum_lambda(epoch: int, loops: int = 10) -> float:
@@ -88,7 +89,7 @@ def instance_kd_loss(student: Tensor, teacher: Tensor, temperatures: Tensor) -> 
     log_student = log_probabilities(student, column)
     p = log_probabilities(teacher.detach(), column).exp() + 1e-7
     rows = (p * (p.log() - log_student)).sum(dim=1)
-    return (temperatures.square() * rows).mean()
+    return row_mean(temperatures.square() * rows)
 
 
 @dataclass(eq=False)

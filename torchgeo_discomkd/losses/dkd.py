@@ -16,6 +16,7 @@ from torch import Tensor
 
 from .distillation import EPOCHS, FIRST_EPOCH, POSITIVE, DistillationLoss
 from .logits import check_logits, check_target, check_temperature, kl_divergence, widen
+from .several import row_mean
 
 
 def dkd_terms(
@@ -172,4 +173,4 @@ class DKD(DistillationLoss):
         logits = self.comparable(student_logits, teacher_logits)
         target_class, other_classes = dkd_terms(*logits, target, self.temperature)
         terms = self.target_weight * target_class + self.other_weight * other_classes
-        return terms.mean()
+        return row_mean(terms)

@@ -18,6 +18,7 @@ from torch import Tensor
 from .distillation import FRACTION, POSITIVE, DistillationLoss
 from .logits import check_logits, check_temperature, kl_divergence, log_probabilities
 from .multilabel import binary_kd_loss
+from .several import row_mean
 
 
 def kd_loss(
@@ -65,7 +66,7 @@ def kd_loss(
     )
     match reduction:
         case 'batchmean':
-            return rows.mean()
+            return row_mean(rows)
         case 'mean':
             return rows.mean() / student.shape[1]
         case 'none':

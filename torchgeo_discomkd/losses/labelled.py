@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import SettingError
-from .multilabel import binary_cross_entropy_rows
-from .rows import counts_of, labelled_cross_entropy
+from .rows import counts_of, labelled_cross_entropy, labelled_rows
+from .several import row_mean
 
 
 class LabelledCrossEntropy(nn.Module):
@@ -154,9 +154,8 @@ class LabelledBinaryCrossEntropy(LabelledCrossEntropy):
             Scalar; 0 if no label is known.
         """
         options = self.weight, self.label_smoothing
-        rows = binary_cross_entropy_rows(logits, labels, *options)
-        total = counts_of(labels).sum(dtype=rows.dtype)
-        return rows.sum() / torch.where(total > 0, total, 1)
+        [rows] = labelled_rows({'': logits}, {'': labels}, 'sum_of_means', *options)
+        return row_mean(rows)
 
 
 def _check_weights(weights: Sequence[float], num_classes: int | None) -> None:

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .logits import check_temperature, widen
+from .several import row_mean
 
 #: Label of a sample that has none, and of a label that is not known of a sample.
 UNLABELLED = -1
@@ -110,4 +111,4 @@ def binary_kd_loss(
     # ln p and ln (1 - p): nothing cancels
     divergence = other.sigmoid() * (F.logsigmoid(other) - F.logsigmoid(z))
     divergence += (-other).sigmoid() * (F.logsigmoid(-other) - F.logsigmoid(-z))
-    return temperature**2 * divergence.mean()
+    return temperature**2 * row_mean(divergence.mean(dim=1))

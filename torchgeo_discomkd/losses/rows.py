@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .multilabel import UNLABELLED, binary_cross_entropy_rows, is_multilabel
+from .several import averaged, is_shared, row_mean
 
 type Rows = Mapping[str, Tensor]
 type Reduction = Literal['sum_of_means', 'mean_of_rows']
@@ -52,12 +53,12 @@ def labelled_cross_entropy(
         >>> labelled_cross_entropy(logits, torch.tensor([1, 0]), weights)  # 3/4 ln 2
         tensor(0.5199)
     """
-    if class_weights is None and not label_smoothing:
+    if class_weights is None and not label_smoothing and not is_shared():
         loss = F.cross_entropy(logits, labels, ignore_index=UNLABELLED)
         return torch.where((labels != UNLABELLED).any(), loss, 0.0)
     options = class_weights, label_smoothing
     [rows] = labelled_rows({'': logits}, {'': labels}, 'sum_of_means', *options)
-    return rows.mean()
+    return row_mean(rows)
 
 
 def check_modalities(first: Rows, *others: Rows) -> None:
@@ -169,9 +170,13 @@ def labelled_rows(
 
 def _factor(counts: Tensor, dtype: torch.dtype) -> Tensor:
     """Return what turns a mean over all rows into one over those that count."""
-    total = counts.sum(dtype=dtype)
+    total, number = counts.sum(dtype=dtype), len(counts)
+    if is_shared():
+        known = counts.sum(dtype=torch.float32)
+        shared = averaged(torch.stack([known, torch.full_like(known, number)]))
+        total, number = shared.to(dtype)
     # exactly 1 if every row counts as one
-    return torch.where(total > 0, len(counts) / torch.where(total > 0, total, 1), 0)
+    return torch.where(total > 0, number / torch.where(total > 0, total, 1), 0)
 
 
 def cosine(a: Tensor, b: Tensor) -> Tensor:
@@ -204,10 +209,9 @@ def reduce_rows(rows: Iterable[Tensor], reduction: Reduction) -> Tensor:
     """
     match reduction:
         case 'sum_of_means':
-            means = [r.mean() if len(r) else r.sum() for r in rows]
-            return torch.stack(means).sum()
+            return torch.stack([row_mean(r) for r in rows]).sum()
         case 'mean_of_rows':
-            return torch.cat(list(rows)).mean()
+            return row_mean(torch.cat(list(rows)))
         case _:
             raise ValueError(
                 f"reduction='{reduction}': use 'sum_of_means' or 'mean_of_rows'."

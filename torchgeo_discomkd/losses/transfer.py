@@ -16,6 +16,7 @@ from torch import Tensor
 from .kd import kd_loss
 from .multilabel import binary_kd_loss
 from .rows import Rows, cosine
+from .several import row_mean
 
 
 def prediction_transfer_loss(
@@ -82,7 +83,7 @@ def embedding_transfer_loss(embeddings: Rows, guide: str) -> Tensor:
         tensor(3.)
     """
     others, target = _guided(embeddings, guide), embeddings[guide].detach()
-    return torch.stack([(1 - cosine(rows, target)).mean() for rows in others]).sum()
+    return torch.stack([row_mean(1 - cosine(rows, target)) for rows in others]).sum()
 
 
 def _guided(rows: Rows, guide: str) -> list[Tensor]:

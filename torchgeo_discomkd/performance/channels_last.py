@@ -9,6 +9,7 @@ times as a CUDA graph (``python -m tests.speed.training_step``).
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.strategies import ParallelStrategy
 
 
 class ChannelsLast(Callback):
@@ -30,6 +31,20 @@ class ChannelsLast(Callback):
         True
     """
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Change the memory format, if several processes are to train.
+
+        DistributedDataParallel notes the format when it is created: if that changed
+        later, the gradients of its first step would be in the wrong places.
+
+        Args:
+            trainer: The trainer.
+            pl_module: The task.
+            stage: Either 'fit', 'validate', 'test' or 'predict'.
+        """
+        if stage == 'fit' and isinstance(trainer.strategy, ParallelStrategy):
+            pl_module.to(memory_format=torch.channels_last)
+
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Change the memory format.
 
@@ -37,4 +52,5 @@ class ChannelsLast(Callback):
             trainer: The trainer.
             pl_module: The task.
         """
-        pl_module.to(memory_format=torch.channels_last)
+        if not isinstance(trainer.strategy, ParallelStrategy):
+            pl_module.to(memory_format=torch.channels_last)

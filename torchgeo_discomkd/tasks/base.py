@@ -22,6 +22,7 @@ from ..errors import BandError, LabelError, ModalityError
 from ..losses import LabelledBinaryCrossEntropy, LabelledCrossEntropy
 from ..metadata import LabelTask
 from ..models.heads import to_probabilities
+from ..processes import check_strategy, raising_everywhere, summed
 from .epoch_means import EpochMeans
 from .labels import check_data_task, check_task, labels_of
 from .metrics import HeldScores, classification_metrics, draw_confusion
@@ -84,6 +85,8 @@ class MultiModalTask(BaseTask):
             LabelError: If the data has other classes.
             ModalityError: If a modality to train on is not in the data.
         """
+        with raising_everywhere(self.trainer):
+            check_strategy(self.trainer.strategy)
         datamodule = getattr(self.trainer, 'datamodule', None)
         self._evaluated, self._joined = None, True
         if not isinstance(datamodule, MultiModalDataModule):
@@ -392,14 +395,14 @@ class MultiModalTask(BaseTask):
 
     def _log_scores(self, split: str) -> None:
         for means in self._losses.values():
-            self.log_dict(means.compute())
+            self.log_dict(means.compute(self.trainer), sync_dist=True)
         self._losses.clear()
         names = set(self.classifier_names())
         for key, metrics in self.metrics.items():
             if not key.startswith(split) or not isinstance(metrics, MetricCollection):
                 continue
             self._held.flush(key, metrics)
-            if metrics['F1Score'].update_called:
+            if self._is_scored(metrics):
                 scores = metrics.compute()
                 if (matrix := scores.pop('ConfusionMatrix', None)) is not None:
                     self._log_confusion(key, metrics, matrix)
@@ -407,9 +410,20 @@ class MultiModalTask(BaseTask):
                 scores = {f'{key}_{k}': v for k, v in scores.items() if not v.isnan()}
                 prog_bar = key.removeprefix(f'{split}_') in names
                 f1 = f'{key}_F1Score'
-                self.log(f1, scores.pop(f1), prog_bar=prog_bar)
-                self.log_dict(scores)
+                # the same in all processes: sync_dist only tells Lightning
+                self.log(f1, scores.pop(f1), prog_bar=prog_bar, sync_dist=True)
+                self.log_dict(scores, sync_dist=True)
             metrics.reset()
+
+    def _is_scored(self, metrics: MetricCollection) -> bool:
+        """Return whether a process has scored a sample, so that all must compute."""
+        own = metrics['F1Score'].update_called
+        found = summed(self.trainer, torch.tensor(float(own), device=self.device))
+        if found and not own:
+            classes = self.hparams['num_classes']
+            nothing = torch.empty(0, classes, device=self.device)
+            metrics.update(nothing, nothing.argmax(dim=1))
+        return bool(found)
 
     def _log_confusion(
         self, key: str, metrics: MetricCollection, matrix: Tensor

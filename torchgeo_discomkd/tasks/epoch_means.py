@@ -6,7 +6,10 @@
 from collections.abc import Mapping
 
 import torch
+from lightning.pytorch import Trainer
 from torch import Tensor
+
+from ..processes import summed
 
 
 class EpochMeans:
@@ -39,11 +42,19 @@ class EpochMeans:
         self._weight = self._weight + weight
         return vector
 
-    def compute(self) -> dict[str, Tensor]:
-        """Return the mean of each value; an empty dictionary without any sample."""
-        if self._sums is None or not self._weight:
+    def compute(self, trainer: Trainer | None = None) -> dict[str, Tensor]:
+        """Return the mean of each value; an empty dictionary without any sample.
+
+        Args:
+            trainer: The trainer, whose processes are then summed up.
+        """
+        if self._sums is None:
             return {}
-        means = self._sums / self._weight
+        weight = torch.as_tensor(self._weight).to(self._sums)
+        *sums, weight = summed(trainer, torch.cat([self._sums, weight.view(1)]))
+        if not weight:
+            return {}
+        means = torch.stack(sums) / weight
         return dict(zip(self._names, means.unbind(), strict=True))
 
     def reset(self) -> None:

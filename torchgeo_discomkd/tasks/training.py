@@ -11,6 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
+import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
@@ -39,9 +40,12 @@ from ..errors import (
     ModalityError,
     SettingError,
 )
+from ..losses.several import over_processes
 from ..metadata import ImageProfile
 from ..models import ClassifierMetadata, ModalityMetadata, Normalization
 from ..performance.graphs import GraphedObjective
+from ..processes import summed
+from .division import check_batch_norm, check_division, note_division
 from .frozen import FreezingTask
 from .labels import labels_of
 from .watched import WatchedTask
@@ -178,10 +182,17 @@ class MultiModalTrainingTask(WatchedTask, FreezingTask):
         inputs = self.training_inputs(batch)
         # a graph does the same, if a callback has captured it
         objective = self.objective if self.graphs is None else self.graphs
-        loss, terms = objective(inputs)
-        size = max(len(x) for x in inputs.values())
+        several = self._trainer is not None and self.trainer.world_size > 1
+        with over_processes(self._average if several else None):
+            loss, terms = objective(inputs)
+        size: int | Tensor = max(len(x) for x in inputs.values())
+        if several:
+            size = self._average(loss.new_tensor(size, dtype=torch.float32))
         self.watch(loss, terms, size, batch, batch_idx)
         return loss
+
+    def _average(self, counts: Tensor) -> Tensor:
+        return summed(self.trainer, counts) / self.trainer.world_size
 
     @property
     def pairing(self) -> str | None:
@@ -225,6 +236,15 @@ class MultiModalTrainingTask(WatchedTask, FreezingTask):
         :attr:`objective_parts` states this, too.
         """
         return None
+
+    def on_fit_start(self) -> None:
+        """Check that batches can be normalised as the trainer is to.
+
+        Raises:
+            SettingError: If batch normalisation is to be synchronised on a CPU.
+        """
+        super().on_fit_start()
+        check_batch_norm(self.trainer, self)
 
     def configure_optimizers(self) -> Optimizer:
         """Initialize the optimizer.
@@ -403,6 +423,8 @@ class MultiModalTrainingTask(WatchedTask, FreezingTask):
         checkpoint['in_channels'] = dict(self.in_channels)
         checkpoint['classes'] = list(self.classes)
         checkpoint['split_hash'] = self.split_hash
+        if self._trainer is not None:
+            checkpoint['division'] = note_division(self.trainer)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Check that the checkpoint has the same modalities, and join its classes.
@@ -412,7 +434,7 @@ class MultiModalTrainingTask(WatchedTask, FreezingTask):
 
         Raises:
             CheckpointError: If it is from another network, or training is resumed
-                with other frozen encoders.
+                with other frozen encoders, or by other processes with other batches.
             LabelError: If it has other classes than the data to train on, or does not
                 know a class of the data to evaluate.
             ModalityError: If it has other modalities.
@@ -439,6 +461,8 @@ class MultiModalTrainingTask(WatchedTask, FreezingTask):
                 f'set --model.task {saved}, as in the configuration of its run.'
             )
         self._check_network(checkpoint)
+        if self._trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
+            check_division(self.trainer, checkpoint.get('division'))
         super().on_load_checkpoint(checkpoint)
 
     def _restore_classes(self, classes: Sequence[str]) -> None:

@@ -18,6 +18,7 @@ from ..callbacks import run_folder
 from ..datamodules import MultiModalDataModule
 from ..errors import NonFiniteError
 from ..models.finite import not_finite
+from ..processes import raise_everywhere
 from .epoch_means import EpochMeans
 from .loss_history import LossHistory
 from .monitored import MonitoredTask
@@ -49,7 +50,7 @@ class WatchedTask(MonitoredTask):
         self,
         loss: Tensor,
         terms: Mapping[str, Tensor],
-        size: int,
+        size: int | Tensor,
         batch: Sample,
         batch_idx: int,
     ) -> None:
@@ -58,7 +59,7 @@ class WatchedTask(MonitoredTask):
         Args:
             loss: What is minimised, a scalar.
             terms: Scalars to log or to watch, by name.
-            size: Number of samples.
+            size: Number of samples of all processes.
             batch: The batch, for the indices of its samples.
             batch_idx: Its number.
 
@@ -83,7 +84,7 @@ class WatchedTask(MonitoredTask):
             self._check_losses()
 
     def check_finite(self) -> None:
-        """Check all losses of the epoch so far, and the weights.
+        """Check all losses of the epoch so far, and the weights, of all processes.
 
         Raises:
             NonFiniteError: If one is not finite.
@@ -91,21 +92,24 @@ class WatchedTask(MonitoredTask):
         self._check_losses()
         step = self.global_step
         if step and step != self._weights_checked:
+            error = None
             if wrong := not_finite(self):
-                raise NonFiniteError(
+                error = NonFiniteError(
                     f'after step {step - 1} (epoch {self.current_epoch}), weights '
                     f'are not finite: {", ".join(wrong[:3])} and {len(wrong)} in all. '
                     f'{self._advice()}'
                 )
+            raise_everywhere(self._trainer, error)
             self._weights_checked = step
 
     def _check_losses(self) -> None:
-        step = self._watch.first_not_finite()
+        step, error = self._watch.first_not_finite(), None
         if step is not None:
-            raise NonFiniteError(
+            error = NonFiniteError(
                 f'the loss is not finite in {step.describe()}. '
                 f'{self._batch_in_words(step.indices)}{self._advice()}'
             )
+        raise_everywhere(self._trainer, error)
 
     def _batch_in_words(self, indices: Mapping[str, Tensor]) -> str:
         """List the samples of a batch, and the largest value in each modality."""
@@ -168,16 +172,18 @@ class WatchedTask(MonitoredTask):
         """
         if self.trainer.state.fn == TrainerFn.FITTING:
             found = {
-                k: v for x in self._losses.values() for k, v in x.compute().items()
+                key: value
+                for means in self._losses.values()
+                for key, value in means.compute(self._trainer).items()
             }
             wrong = [key for key, value in found.items() if not value.isfinite()]
-            if wrong:
-                raise NonFiniteError(
-                    f'{", ".join(wrong)} are not finite in epoch '
-                    f'{self.current_epoch}, although all weights are: an image of '
-                    'the validation split has values that the classifier cannot take. '
-                    'Mark them as missing, or remove the image.'
-                )
+            error = NonFiniteError(
+                f'{", ".join(wrong)} are not finite in epoch {self.current_epoch}, '
+                'although all weights are: an image of the validation split has values '
+                'that the classifier cannot take. Mark them as missing, or remove the '
+                'image.'
+            )
+            raise_everywhere(self._trainer, error if wrong else None)
         super().on_validation_epoch_end()
 
     def on_train_epoch_end(self) -> None:
@@ -187,9 +193,10 @@ class WatchedTask(MonitoredTask):
             NonFiniteError: If losses or weights are not finite.
         """
         self.check_finite()
-        found = self._means.compute()
+        found = self._means.compute(self._trainer)
         means = {n: mean for n, mean in found.items() if not n.endswith(WATCHED)}
-        self.log_dict({f'train_{name}': mean for name, mean in means.items()})
+        logged = {f'train_{name}': mean for name, mean in means.items()}
+        self.log_dict(logged, sync_dist=True)
         if means:
             values = torch.stack(list(means.values())).tolist()
             self._history.add(dict(zip(means, values, strict=True)))
