@@ -20,7 +20,7 @@ from .discomkd import (
     Embeddings,
     read_outs,
 )
-from .encoder import create_encoder
+from .encoder import check_tile_size, create_encoder
 from .fusion import FusionClassifier
 from .normalization import Normalization
 
@@ -36,6 +36,7 @@ __all__ = (
     'LoadedClassifier',
     'ModalityMetadata',
     'Normalization',
+    'check_tile_size',
     'create_encoder',
     'fit_temperature',
     'load_classifier',

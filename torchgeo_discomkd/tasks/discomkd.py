@@ -102,6 +102,7 @@ class DisCoMKD(GuidedTask):
         class_weights: Tensor | Sequence[float] | None = None,
         label_smoothing: float = 0.0,
         freeze_backbone: bool | dict[str, bool] = False,
+        layer_decay: float | None = None,
     ) -> None:
         """Initialize a new DisCoMKD instance.
 
@@ -153,6 +154,9 @@ class DisCoMKD(GuidedTask):
                 in the same terms.
             freeze_backbone: Whether the encoders, also those of the students, keep
                 their initial weights and statistics; of all modalities or by modality.
+            layer_decay: Factor by which each layer of an encoder learns more slowly
+                than the next, above 0 and at most 1: 0.65 to 0.75 is common for
+                pretrained transformers. Default: all learn at *lr*.
 
         Raises:
             ModalityError: If there are fewer than two modalities, or *weights*,

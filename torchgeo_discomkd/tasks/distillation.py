@@ -94,6 +94,7 @@ class Distillation(FusionClassification):
         class_weights: Tensor | Sequence[float] | None = None,
         label_smoothing: float = 0.0,
         freeze_backbone: bool | dict[str, bool] = False,
+        layer_decay: float | None = None,
     ) -> None:
         """Initialize a new Distillation instance.
 
@@ -119,6 +120,7 @@ class Distillation(FusionClassification):
                 in the same terms.
             freeze_backbone: Whether the student's encoder keeps its initial weights and
                 statistics; the teacher's always do.
+            layer_decay: As for :class:`FusionClassification`.
 
         Raises:
             ModalityError: If *in_channels* has not exactly one modality, or *weights*
@@ -142,6 +144,7 @@ class Distillation(FusionClassification):
             class_weights=class_weights,
             label_smoothing=label_smoothing,
             freeze_backbone=freeze_backbone,
+            layer_decay=layer_decay,
         )
         self.loss: DistillationLoss = KD() if loss is None else loss
         self.loss.prepare(num_classes)
@@ -239,8 +242,7 @@ class Distillation(FusionClassification):
             over these with their own learning rate. On the command line, --optimizer
             and --lr_scheduler replace it, with one learning rate for both.
         """
-        trained = [p for p in self.model.parameters() if p.requires_grad]
-        groups: list[dict[str, Any]] = [{'params': trained}]
+        groups = self.groups_of(self.model.parameters())
         if own := list(self.loss.parameters()):
             rate = {} if self.loss.lr is None else {'lr': self.loss.lr}
             groups.append({'params': own, **rate})

@@ -62,6 +62,7 @@ class FusionClassification(MultiModalTrainingTask):
         class_weights: Tensor | Sequence[float] | None = None,
         label_smoothing: float = 0.0,
         freeze_backbone: bool | dict[str, bool] = False,
+        layer_decay: float | None = None,
     ) -> None:
         """Initialize a new FusionClassification instance.
 
@@ -89,6 +90,9 @@ class FusionClassification(MultiModalTrainingTask):
                 in the same cross-entropies.
             freeze_backbone: Whether the encoders keep their initial weights and
                 statistics; of all modalities or by modality.
+            layer_decay: Factor by which each layer of an encoder learns more slowly
+                than the next, above 0 and at most 1: 0.65 to 0.75 is common for
+                pretrained transformers. Default: all learn at *lr*.
 
         Raises:
             ModalityError: If *weights* or *freeze_backbone* name an unknown modality.
