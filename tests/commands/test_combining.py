@@ -13,7 +13,7 @@ from scipy.optimize import minimize
 
 from torchgeo_discomkd.commands import main
 from torchgeo_discomkd.datamodules import PairedFoldersDataModule
-from torchgeo_discomkd.models import load_classifier
+from torchgeo_discomkd.models import load_classifier, store_temperature
 
 from ..classify.tile_data import write_model
 from .test_classify import command, fails
@@ -96,9 +96,7 @@ def test_weights_of_other_files_are_not_used(
     trained_once: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     best = shutil.copytree(trained_once / 'run' / 'best', tmp_path / 'best')
-    content = json.loads((best / 'combination.json').read_text())
-    content['classifiers']['sar'] = '0' * 64
-    (best / 'combination.json').write_text(json.dumps(content))
+    store_temperature(best / 'sar.safetensors', 3.0, {})
     inputs = [f'{m}={trained_once}/pairs/{m}/Crop' for m in ('ms', 'sar')]
     models = [best / 'ms.safetensors', best / 'sar.safetensors']
     with pytest.MonkeyPatch.context() as patch:

@@ -13,6 +13,7 @@ import numpy as np
 import rasterio
 import yaml
 
+from tests.export.classifiers import metadata
 from tests.fakes import write_pairs, write_tile
 from torchgeo_discomkd.benchmark import read_config
 from torchgeo_discomkd.classify.scene.reader import open_scene
@@ -24,6 +25,7 @@ from torchgeo_discomkd.errors import CorruptFileError, UserError
 from torchgeo_discomkd.rasters import find_images, read_header, read_image
 from torchgeo_discomkd.rasters.finding import ImageFiles
 from torchgeo_discomkd.rasters.tiles import TileSpec, read_tile
+from torchgeo_discomkd.tables import Combination
 
 SPEC = TileSpec(('VV', 'VH'), 'dB', (16, 16))
 PLACE = {'crs': 'EPSG:32633', 'transform': rasterio.Affine(10, 0, 5e5, 0, -10, 5e6)}
@@ -120,6 +122,15 @@ def _command(model: Path, path: Path, output: Path) -> Sequence[Any]:
     return 'classify', model, path.parent, '--output', output
 
 
+def _combination(folder: Path) -> None:
+    weights = Combination({('ms', 'sar'): (0.75, 0.5)})
+    weights.write(folder / 'combination.json', {'ms': metadata(), 'sar': metadata()})
+
+
+def _read_combination(path: Path) -> None:
+    Combination.read(path, {'ms': metadata(), 'sar': metadata()})
+
+
 def _pairs(folder: Path) -> Path:
     return write_pairs(folder / 'pairs', count=15)
 
@@ -197,6 +208,7 @@ FORMATS = {
     ),
     'folders': Format(_pairs, 'pairs/*/*/*1.tif', _read_pairs),
     'arrays': Format(_arrays, '*.npy', _read_arrays),
+    'combination': Format(_combination, '*.json', _read_combination),
     'groups': Format(_groups, '*.csv', _read_groups),
     'list': Format(_list, '*.txt', lambda path: find_images([path])),
     'yaml': Format(_yaml, '*.yaml', _read_yaml),

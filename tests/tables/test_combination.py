@@ -1,6 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from torchgeo_discomkd.errors import ClassifierFileError, LabelError
+from torchgeo_discomkd.files import CHECKSUM
 from torchgeo_discomkd.tables import Combination, fit_weights, pool
 
 from ..classify.tile_data import make_metadata
@@ -142,6 +144,14 @@ def test_file_that_is_damaged(tmp_path: Path, change: dict[str, Any]) -> None:
     Combination({('ms', 'sar'): (1.0, 1.0)}).write(path, classifiers())
     content = json.loads(path.read_text())
     path.write_text(json.dumps(content | change))
+    with pytest.raises(ClassifierFileError, match=r'checksum|format version'):
+        Combination.read(path, classifiers())
+    # written like this by somebody else
+    content |= change
+    del content[CHECKSUM]
+    text = json.dumps(content, sort_keys=True)
+    content[CHECKSUM] = hashlib.sha256(text.encode()).hexdigest()
+    path.write_text(json.dumps(content))
     with pytest.raises(ClassifierFileError, match=r'combination\.json is no file of w'):
         Combination.read(path, classifiers())
     path.write_bytes(path.read_bytes()[:20])

@@ -20,7 +20,7 @@ from .discomkd import (
     Embeddings,
     read_outs,
 )
-from .encoder import create_encoder
+from .encoder import check_tile_size, create_encoder
 from .fusion import FusionClassifier
 from .normalization import Normalization
 from .thresholds import choose_thresholds
@@ -37,6 +37,7 @@ __all__ = (
     'LoadedClassifier',
     'ModalityMetadata',
     'Normalization',
+    'check_tile_size',
     'choose_thresholds',
     'create_encoder',
     'fit_temperature',

@@ -5,15 +5,23 @@
 
 import difflib
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, cast
 
 import timm
 import timm.models
+import torch
 from torch import nn
 
-from ..errors import BandError, WeightsError
+from ..errors import BandError, TileSizeError, WeightsError
 from ..performance.convolution import use_tiny_map_convolutions
 from .weights import Weights, check_weights, load_weights, unreachable
+
+#: Options of timm's transformers that let them take tiles of any size, or nearly.
+ANY_SIZE: tuple[dict[str, bool], ...] = (
+    {'dynamic_img_size': True},
+    {'strict_img_size': False},
+)
 
 
 def create_encoder(
@@ -30,6 +38,10 @@ def create_encoder(
     scaled by their number over *in_channels*, so that activations keep their size; for
     one channel they are summed. This is timm's rule. It goes by position and knows
     nothing about bands.
+
+    Transformers take tiles of other sizes than that of their name, if timm can do that:
+    a ViT interpolates its positions, a Swin computes the masks of its windows anew.
+    :func:`check_tile_size` says which sizes an encoder takes.
 
     Args:
         model: Name of a timm model, for example 'resnet18'.
@@ -84,11 +96,15 @@ def _create_timm_model(model: str, in_channels: int, pretrained: bool) -> nn.Mod
             + 'timm.list_models() lists all names.'
         )
     resnet = timm.model_entrypoint(model).__module__ == timm.models.ResNet.__module__
-    options: dict[str, Any] = {'zero_init_last': False} if resnet else {}
+    given: dict[str, Any] = {'in_chans': in_channels, 'num_classes': 0}
+    given['pretrained'] = pretrained
     try:
-        return timm.create_model(
-            model, pretrained=pretrained, in_chans=in_channels, num_classes=0, **options
-        )
+        if resnet:
+            return timm.create_model(model, **given, zero_init_last=False)
+        for option in ANY_SIZE:
+            with suppress(TypeError):
+                return timm.create_model(model, **given, **option)
+        return timm.create_model(model, **given)
     except OSError as error:
         raise unreachable(f"timm's weights of '{model}'", error) from error
     except RuntimeError as error:
@@ -96,6 +112,47 @@ def _create_timm_model(model: str, in_channels: int, pretrained: bool) -> nn.Mod
             f"timm cannot create '{model}' with pretrained={pretrained}: {error} "
             'Choose another model, or weights=None.'
         ) from error
+
+
+def check_tile_size(
+    encoder: nn.Module, in_channels: int, size: tuple[int, int]
+) -> None:
+    """Check that an encoder takes tiles of a size, by trying.
+
+    Args:
+        encoder: The encoder; it is not changed.
+        in_channels: Its number of bands.
+        size: Height and width of the tiles.
+
+    Raises:
+        TileSizeError: If it does not take them.
+
+    Example:
+        >>> from torchgeo_discomkd.models import check_tile_size, create_encoder
+        >>> encoder = create_encoder('test_vit', in_channels=2)
+        >>> check_tile_size(encoder, 2, (64, 48))
+        >>> try:
+        ...     check_tile_size(encoder, 2, (60, 60))
+        ... except TileSizeError as error:
+        ...     print(str(error).partition(': ')[0])
+        test_vit does not take tiles of 60x60 pixels
+    """
+    if isinstance(encoder, timm.models.ResNet):
+        # it takes any
+        return
+    parameter = next(encoder.parameters())
+    training = encoder.training
+    try:
+        with torch.inference_mode():
+            encoder.eval()(parameter.new_zeros(1, in_channels, *size))
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise TileSizeError(
+            f'{_config(encoder).get("architecture", "The encoder")} does not take '
+            f'tiles of {size[0]}x{size[1]} pixels: {error} Cut tiles of another size, '
+            'or choose another model: a ResNet takes any size.'
+        ) from error
+    finally:
+        encoder.train(training)
 
 
 def _config(encoder: nn.Module) -> Mapping[str, Any]:

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
+import timm
+import timm.layers
 import timm.models
 import torch
 from safetensors import SafetensorError
@@ -209,6 +211,7 @@ def _fit(
         if name.startswith(prefix)
         and not name.startswith(tuple(f'{prefix}{head}.' for head in heads))
     }
+    _adapt_positions(encoder, found)
     stem = f'{config["first_conv"]}.weight'
     if stem in found and found[stem].ndim == 4:
         found[stem] = _adapt_stem(found[stem], in_channels)
@@ -226,11 +229,14 @@ def _fit(
     fitting = sum(a == b for k, (a, b) in shapes.items() if k in needed)
     where = f' (as tensors {prefix}*)' if prefix else ''
     better = f"'{trained}'" if trained else 'the one that they were trained with'
+    advice = f'Set model to {better}.'
+    if trained and not timm.is_model(trained):
+        advice = f'They are of {better}, which is no timm model: choose others.'
     raise WeightsError(
         f"weights='{weights}' do not fit model='{model}'{where}.\n"
         f'{fitting} of {len(needed)} tensors of the model fit; lacking: '
         f'{_some(lacking)}; of another shape: {_some(other)}.\n'
-        f'Without a place in the model: {_some(further)}. Set model to {better}.'
+        f'Without a place in the model: {_some(further)}. {advice}'
     )
 
 
@@ -260,6 +266,22 @@ def _prefix(needed: set[str], tensors: Iterable[str], weights: str) -> str:
             'save the state dict of one of them, and give its path.'
         )
     return best[0]
+
+
+def _adapt_positions(encoder: nn.Module, found: dict[str, Tensor]) -> None:
+    """Resample the positions of a ViT that was trained on images of another size."""
+    own, trained = getattr(encoder, 'pos_embed', None), found.get('pos_embed')
+    grid = getattr(getattr(encoder, 'patch_embed', None), 'grid_size', None)
+    if not isinstance(own, Tensor) or trained is None or grid is None:
+        return
+    # with or without those of the class token and of registers
+    prefix = own.shape[-2] - grid[0] * grid[1]
+    side = math.isqrt(max(trained.shape[-2] - prefix, 0))
+    square = trained.ndim == 3 and side**2 == trained.shape[-2] - prefix > 0
+    if own.ndim == 3 and square and side**2 != grid[0] * grid[1]:
+        found['pos_embed'] = timm.layers.resample_abs_pos_embed(
+            trained, list(grid), num_prefix_tokens=prefix
+        )
 
 
 def _adapt_stem(kernels: Tensor, in_channels: int) -> Tensor:

@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import ClassifierFileError, LabelError
-from ..files import write_atomically
+from ..files import CHECKSUM, write_atomically
 from ..metadata import ClassifierMetadata, Name, limits
 
 #: Name of the file of weights, next to the classifier files of a run.
@@ -32,6 +32,9 @@ MOST = 10
 
 #: Smaller probabilities count as this: no classifier alone rules out a class.
 LEAST = 1e-12
+
+#: What reading a damaged file may raise.
+UNREADABLE = (AttributeError, KeyError, RecursionError, TypeError, ValueError)
 
 #: A weight.
 type Weight = Annotated[float, limits(ge=0, le=MOST)]
@@ -213,7 +216,7 @@ class Combination:
         Raises:
             OSError: If the file cannot be written.
         """
-        content = {
+        content: dict[str, Any] = {
             'format_version': FORMAT_VERSION,
             'classifiers': {m: _digest(d) for m, d in classifiers.items()},
             'combinations': [
@@ -221,6 +224,7 @@ class Combination:
                 for names, weights in self.weights.items()
             ],
         }
+        content[CHECKSUM] = _checksum(content)
         write_atomically(path, (json.dumps(content, indent=2) + '\n').encode())
 
     @classmethod
@@ -246,21 +250,26 @@ class Combination:
             return None
         try:
             content = json.loads(path.read_bytes())
-            version = content.pop('format_version')
-            if version != FORMAT_VERSION:
-                raise ValueError(f'format version {version}')
+            if content['format_version'] != FORMAT_VERSION:
+                raise ValueError(f'format version {content["format_version"]}')
+            if content.pop(CHECKSUM) != _checksum(content):
+                raise ValueError('its checksum does not match its content')
             noted = msgspec.convert(content['classifiers'], dict[str, str])
             entries = msgspec.convert(content['combinations'], list[_Entry])
             weights = {e.modalities: e.weights for e in entries}
             if any(len(names) != len(values) for names, values in weights.items()):
                 raise ValueError('other numbers of weights than of modalities')
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except UNREADABLE as error:
             raise ClassifierFileError(
                 f'{path} is no file of weights that this version reads ({error}): '
                 'remove it, and the classifiers have equal weights.'
             ) from error
         same = all(noted.get(m) == _digest(d) for m, d in classifiers.items())
         return cls(weights) if same else None
+
+
+def _checksum(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _digest(metadata: ClassifierMetadata) -> str:

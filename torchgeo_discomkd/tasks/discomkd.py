@@ -110,6 +110,7 @@ class DisCoMKD(GuidedTask):
         task: LabelTask = 'multiclass',
         adversary: Literal['joint', 'pairwise', 'one-vs-rest'] = 'joint',
         term_scale: Literal['sum', 'constant_share'] = 'sum',
+        layer_decay: float | None = None,
     ) -> None:
         """Initialize a new DisCoMKD instance.
 
@@ -177,6 +178,9 @@ class DisCoMKD(GuidedTask):
                 than the others; 'constant_share' keeps all terms as large as with two
                 modalities, see :func:`~torchgeo_discomkd.losses.term_scales`, and is
                 the same for two.
+            layer_decay: Factor by which each layer of an encoder learns more slowly
+                than the next, above 0 and at most 1: 0.65 to 0.75 is common for
+                pretrained transformers. Default: all learn at *lr*.
 
         Raises:
             ModalityError: If there are fewer than two modalities, or *weights*,

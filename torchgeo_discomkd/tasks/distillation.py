@@ -95,6 +95,7 @@ class Distillation(FusionClassification):
         label_smoothing: float = 0.0,
         freeze_backbone: bool | dict[str, bool] = False,
         task: LabelTask = 'multiclass',
+        layer_decay: float | None = None,
     ) -> None:
         """Initialize a new Distillation instance.
 
@@ -125,6 +126,7 @@ class Distillation(FusionClassification):
                 :class:`FusionClassification`. With 'multilabel' the loss is
                 :class:`~torchgeo_discomkd.losses.KD`, which then compares Bernoulli
                 distributions; other methods compare softmax probabilities.
+            layer_decay: As for :class:`FusionClassification`.
 
         Raises:
             ModalityError: If *in_channels* has not exactly one modality, or *weights*
@@ -151,6 +153,7 @@ class Distillation(FusionClassification):
             label_smoothing=label_smoothing,
             freeze_backbone=freeze_backbone,
             task=task,
+            layer_decay=layer_decay,
         )
         self.loss: DistillationLoss = KD() if loss is None else loss
         self.loss.adopt(task)
@@ -250,8 +253,7 @@ class Distillation(FusionClassification):
             over these with their own learning rate. On the command line, --optimizer
             and --lr_scheduler replace it, with one learning rate for both.
         """
-        trained = [p for p in self.model.parameters() if p.requires_grad]
-        groups: list[dict[str, Any]] = [{'params': trained}]
+        groups = self.groups_of(self.model.parameters())
         if own := list(self.loss.parameters()):
             rate = {} if self.loss.lr is None else {'lr': self.loss.lr}
             groups.append({'params': own, **rate})

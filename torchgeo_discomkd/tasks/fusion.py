@@ -63,6 +63,7 @@ class FusionClassification(MultiModalTrainingTask):
         label_smoothing: float = 0.0,
         freeze_backbone: bool | dict[str, bool] = False,
         task: LabelTask = 'multiclass',
+        layer_decay: float | None = None,
     ) -> None:
         """Initialize a new FusionClassification instance.
 
@@ -95,6 +96,9 @@ class FusionClassification(MultiModalTrainingTask):
                 of *num_classes* classes; 'multilabel', any of *num_classes* labels,
                 with a sigmoid and the binary cross-entropy of each; or 'binary', one of
                 two classes by a single logit.
+            layer_decay: Factor by which each layer of an encoder learns more slowly
+                than the next, above 0 and at most 1: 0.65 to 0.75 is common for
+                pretrained transformers. Default: all learn at *lr*.
 
         Raises:
             ModalityError: If *weights* or *freeze_backbone* name an unknown modality.

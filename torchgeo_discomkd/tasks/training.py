@@ -42,12 +42,18 @@ from ..errors import (
 )
 from ..losses.several import over_processes
 from ..metadata import ImageProfile
-from ..models import ClassifierMetadata, ModalityMetadata, Normalization
+from ..models import (
+    ClassifierMetadata,
+    ModalityMetadata,
+    Normalization,
+    check_tile_size,
+)
 from ..performance.graphs import GraphedObjective
 from ..processes import summed
 from .division import check_batch_norm, check_division, note_division
 from .frozen import FreezingTask
 from .labels import labels_of
+from .layer_rates import check_same_decay, layer_groups
 from .watched import WatchedTask
 
 
@@ -89,6 +95,7 @@ class MultiModalTrainingTask(WatchedTask, FreezingTask):
     objective_parts: ClassVar[tuple[str, ...]] = ('objective',)
     graphs: GraphedObjective | None = None
 
+    _grouped: bool = False
     _dataset: MultiModalDataset | None = None
     _profiles: Mapping[str, ImageProfile] = MappingProxyType({})
 
@@ -103,6 +110,7 @@ class MultiModalTrainingTask(WatchedTask, FreezingTask):
             LabelError: If the data has other classes.
             ModalityError: If a modality to train on is not in the data.
             SettingError: If a callback monitors a metric that will not be logged.
+            TileSizeError: If an encoder does not take tiles of this size.
         """
         super().setup(stage)
         datamodule = getattr(self.trainer, 'datamodule', None)
@@ -116,6 +124,14 @@ class MultiModalTrainingTask(WatchedTask, FreezingTask):
             self.split_hash = self._dataset.split_hash()
             self._adopt_statistics(datamodule)
             self._profiles = datamodule.profiles
+            self._check_tile_sizes()
+
+    def _check_tile_sizes(self) -> None:
+        # all encoders of a modality are alike
+        for modality, encoder in dict(self.encoders()).items():
+            size = self._modality_metadata(modality).tile_size
+            if size is not None:
+                check_tile_size(encoder, self.in_channels[modality], size)
 
     def _tell_class_weights(self) -> None:
         # by name, since only the order says which is which
@@ -251,10 +267,38 @@ class MultiModalTrainingTask(WatchedTask, FreezingTask):
 
         Returns:
             Adam over all parameters that are not frozen, without weight decay or
-            schedule, as in the paper. On the command line, --optimizer and
-            --lr_scheduler replace it.
+            schedule, as in the paper, and with the layer-wise rates of *layer_decay*.
+            On the command line, --optimizer and --lr_scheduler replace it.
         """
-        return self.adam(p for p in self.parameters() if p.requires_grad)
+        return self.adam(self.groups_of(self.parameters()))
+
+    def groups_of(self, parameters: Iterable[Tensor]) -> list[dict[str, Any]]:
+        """Return those parameters that are not frozen in groups of one learning rate.
+
+        Args:
+            parameters: The parameters.
+
+        Raises:
+            SettingError: If *layer_decay* is out of range, or the task names no
+                encoders.
+        """
+        self._grouped = True
+        encoders = [encoder for _, encoder in self.encoders()]
+        lr, decay = self.hparams['lr'], self.hparams.get('layer_decay')
+        return layer_groups(parameters, encoders, lr, decay)
+
+    def on_train_start(self) -> None:
+        """Check that the optimizer has the layer-wise rates.
+
+        Raises:
+            SettingError: If it was replaced.
+        """
+        super().on_train_start()
+        if self.hparams.get('layer_decay') is not None and not self._grouped:
+            raise SettingError(
+                f'layer_decay={self.hparams["layer_decay"]} has no effect with an '
+                'optimizer of your own: omit one of them.'
+            )
 
     def adam(self, parameters: Iterable[Tensor] | Iterable[dict[str, Any]]) -> Adam:
         """Return Adam with the learning rate of the task.
@@ -434,7 +478,8 @@ class MultiModalTrainingTask(WatchedTask, FreezingTask):
 
         Raises:
             CheckpointError: If it is from another network, or training is resumed
-                with other frozen encoders, or by other processes with other batches.
+                with other frozen encoders or layer-wise rates, or by other processes
+                with other batches.
             LabelError: If it has other classes than the data to train on, or does not
                 know a class of the data to evaluate.
             ModalityError: If it has other modalities.
@@ -463,6 +508,8 @@ class MultiModalTrainingTask(WatchedTask, FreezingTask):
         self._check_network(checkpoint)
         if self._trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
             check_division(self.trainer, checkpoint.get('division'))
+        if self._trainer is not None and self._trainer.training:
+            check_same_decay(checkpoint, self.hparams)
         super().on_load_checkpoint(checkpoint)
 
     def _restore_classes(self, classes: Sequence[str]) -> None:
