@@ -67,6 +67,8 @@ class MultiModalTrainingTask(WatchedTask, FreezingTask):
         fingerprint: Hashes of the data and of the training split, and the seed, for the
             files.
         uses_unlabelled: Whether training can use samples of label -1.
+        uses_incomplete: Whether it leaves out images that a sample of a paired batch
+            lacks ('present_<modality>').
         objective_parts: Names of :meth:`objective` and of all methods and properties of
             the task that it uses. A class that overrides one overrides
             :attr:`objective_state`, too, or is trained without CUDA graphs.
@@ -92,6 +94,7 @@ class MultiModalTrainingTask(WatchedTask, FreezingTask):
     split_hash: str = ''
     seed: int | None = None
     uses_unlabelled: bool = False
+    uses_incomplete: bool = False
     objective_parts: ClassVar[tuple[str, ...]] = ('objective',)
     graphs: GraphedObjective | None = None
 
