@@ -39,7 +39,7 @@ def test_a_configuration_that_fills_the_memory(
 
 @pytest.mark.parametrize('text', ['a: &a [*a]', 'a: &a {b: *a}'])
 def test_what_contains_itself_has_no_end(text: str) -> None:
-    with pytest.raises(SettingError, match='x.yaml names parts of itself'):
+    with pytest.raises(SettingError, match=r'x\.yaml names parts of itself'):
         refuse_expansion(text, Path('x.yaml'))
 
 

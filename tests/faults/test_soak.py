@@ -23,7 +23,7 @@ def test_memory_and_files_stay_flat(tmp_path: Path) -> None:
 def test_growth_is_seen(leak: float, files: int, flat: bool) -> None:
     samples = [
         # memory per 100 000 tiles, after a warm-up that counts for nothing
-        Sample(n, n / 100, 500 + min(n, 5e4) / 1e3 + leak * n / 1e5, 20 + files * n // 10_000)
+        Sample(n, n / 100, 500 + min(n, 5e4) / 1e3 + leak * n / 1e5, 20 + files * n)
         for n in range(0, 200_000, 1000)
     ]
     assert is_flat(samples) is flat

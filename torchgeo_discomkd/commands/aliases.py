@@ -17,8 +17,8 @@ MOST_VALUES = 100_000
 def refuse_expansion(text: str, path: Path) -> None:
     """Refuse a configuration whose aliases would fill the memory.
 
-    Ten lines of YAML, each of which names the one before ten times, stand for 10 billion
-    values.
+    Ten lines of YAML, each of which names the one before ten times, stand for 10
+    billion values.
 
     Args:
         text: The configuration.
