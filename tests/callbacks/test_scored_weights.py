@@ -86,6 +86,19 @@ def test_training_goes_on_with_its_own_weights(tmp_path: Path) -> None:
     assert all(torch.equal(x, two[name]) for name, x in one.items())
 
 
+def test_nothing_is_written_before_an_average_has_begun(tmp_path: Path) -> None:
+    late = EMAWeightAveraging(decay=0.8, update_starting_at_step=1000)
+    trainer = fit(tmp_path / 'one', max_epochs=1, callbacks=[late])
+    assert 'val_sar_F1Score' in trainer.callback_metrics
+    assert not list(tmp_path.rglob('*.safetensors'))
+    # the first step of the second epoch
+    start = trainer.global_step
+    late = EMAWeightAveraging(decay=0.8, update_starting_at_step=start)
+    fit(tmp_path / 'two', max_epochs=2, callbacks=[late])
+    loaded = load_classifier(tmp_path / 'two' / 'best' / 'sar.safetensors')
+    assert loaded.metadata.epoch == 1
+
+
 @pytest.mark.parametrize(
     ('settings', 'reason'),
     [

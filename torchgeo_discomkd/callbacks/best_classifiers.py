@@ -12,7 +12,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from ..processes import first_decides
 from .classifier_task import ClassifierTask
 from .run_folder import check_run_folder, keeps_files, run_folder
-from .scored_weights import check_averaging
+from .scored_weights import average_begun, check_averaging
 
 #: Scores that a classifier file keeps.
 SCORES = ('F1Score', 'OverallAccuracy', 'AverageAccuracy')
@@ -23,7 +23,8 @@ class BestClassifiers(Callback):
 
     Each classifier has its own best epoch, by weighted F1; an equal score is no
     improvement. The file holds the weights that were scored, also if another callback
-    has swapped them for the validation, such as an average. The best scores are part of
+    has swapped them for the validation, such as an average; before an average has
+    begun, nothing is written. The best scores are part of
     the checkpoint, so a resumed run never replaces a better classifier with a worse one
     in the same folder. Files:
     ``best/<name>.safetensors``, where the name of the control of equal size is
@@ -120,6 +121,8 @@ class BestClassifiers(Callback):
         """
         fitting = trainer.state.fn == TrainerFn.FITTING
         if trainer.sanity_checking or not fitting or not keeps_files(trainer):
+            return
+        if not average_begun(trainer):
             return
         task, metrics = cast(ClassifierTask, pl_module), trainer.callback_metrics
         for name in [*task.classifier_names(), *task.comparison_names()]:

@@ -9,7 +9,7 @@ from itertools import chain
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import StochasticWeightAveraging
+from lightning.pytorch.callbacks import StochasticWeightAveraging, WeightAveraging
 from torch import Tensor, nn
 
 from ..errors import SettingError
@@ -114,6 +114,22 @@ def check_averaging(trainer: Trainer, module: LightningModule) -> None:
         f'StochasticWeightAveraging: the averaged weights would never be scored, so no '
         f'classifier file could hold them, because {reason}. Use WeightAveraging or '
         'EMAWeightAveraging, whose weights every validation scores.'
+    )
+
+
+def average_begun(trainer: Trainer) -> bool:
+    """Return whether what a validation scores has been trained.
+
+    Before its first update, which may be late, WeightAveraging puts into the task what
+    it copied before training: no weights of this run, and pixels are not normalised.
+
+    Args:
+        trainer: A trainer that validates.
+    """
+    return all(
+        callback.state_dict().get('latest_update_step', 1) > 0
+        for callback in trainer.callbacks  # ty: ignore[missing-attribute]
+        if isinstance(callback, WeightAveraging)
     )
 
 

@@ -48,10 +48,12 @@ def run(args: Sequence[str]) -> None:
     from ..benchmark import Results, plan, read_config, run_benchmark, write_report
     from ..benchmark.runner import check_engine
     from ..rasters.text import read_utf8
+    from .aliases import refuse_expansion
     from .fit import run as fit
 
-    if Path(given.config).is_file():
-        read_utf8(Path(given.config))
+    path = Path(given.config)
+    if path.is_file():
+        refuse_expansion(read_utf8(path), path)
     config = read_config(given.config, overrides)
     check_engine(config, given.jobs, given.engine, given.address)
     if given.dry_run:

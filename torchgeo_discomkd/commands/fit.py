@@ -285,9 +285,10 @@ class DisCoMKDCLI(LightningCLI):
             else 'train again'
         )
         raise NoClassifierError(
-            f'no classifier was written to {folder}, because no validation took place. '
-            'Train longer (--trainer.max_epochs, max_steps or max_time), validate '
-            'earlier (--trainer.check_val_every_n_epoch) and on some batches '
+            f'no classifier was written to {folder}, because no validation took place, '
+            'or none after an average of weights had begun. Train longer '
+            '(--trainer.max_epochs, max_steps or max_time), validate earlier '
+            '(--trainer.check_val_every_n_epoch) and on some batches '
             f'(--trainer.limit_val_batches), and {again}.'
         )
 

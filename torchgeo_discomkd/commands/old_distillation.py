@@ -13,6 +13,7 @@ import yaml
 from ..errors import SettingError
 from ..losses import CTKD, DKD, KD, MLKD
 from ..rasters.text import read_utf8
+from .aliases import refuse_expansion
 
 #: Class of each method. Its settings have the names of the old options of the task.
 LOSSES = {'kd': KD, 'dkd': DKD, 'ctkd': CTKD, 'mlkd': MLKD}
@@ -67,7 +68,9 @@ def _model(args: list[str]) -> tuple[str, dict[str, Any]]:
 
 
 def _model_of_file(path: Path, command: str) -> dict[str, Any]:
-    content = _value(read_utf8(path)) if path.is_file() else {}
+    text = read_utf8(path) if path.is_file() else '{}'
+    refuse_expansion(text, path)
+    content = _value(text)
     try:
         model = content.get(command, content).get('model')
     except AttributeError:

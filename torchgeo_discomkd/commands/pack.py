@@ -96,10 +96,15 @@ def _configured(path: Path) -> str:
     import yaml
 
     from ..rasters.text import read_text
+    from .aliases import refuse_expansion
 
     try:
-        config = yaml.safe_load(read_text(path))
+        text = read_text(path)
+        refuse_expansion(text, path)
+        config = yaml.safe_load(text)
         return json.dumps(config['data'])
+    except SettingError:
+        raise
     except (
         *(OSError, KeyError, TypeError, ValueError, RecursionError, yaml.YAMLError),
     ) as error:
