@@ -31,6 +31,7 @@ from torchgeo_discomkd.datasets import (
     PairedTreeSatAI,
     write_pack,
 )
+from torchgeo_discomkd.datasets.samples import Samples
 from torchgeo_discomkd.errors import (
     BandError,
     CorruptFileError,
@@ -505,3 +506,20 @@ def test_class_of_file_names_is_checked(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace('Forest_1', 'Wood_1'))
     with pytest.raises(LabelError, match='Wood'):
         PairedCopernicusBench('eurosat', str(tmp_path))
+
+
+def test_damaged_table_of_samples_is_refused() -> None:
+    samples = Samples('multiclass', ('Crop',), {'a': (0,)}, {'a': 'train'}, {})
+    table = samples.to_json()
+    assert Samples.from_json(table, 'pack') == samples
+    damaged = (
+        None,
+        table[:-1],
+        table.replace(b'[0]', b'[1]'),
+        table.replace(b'[0]', b'[0, 0]'),
+        table.replace(b'"train"', b'"x"'),
+        table.replace(b'"multiclass"', b'"several"'),
+    )
+    for content in damaged:
+        with pytest.raises(PackError, match='pack is damaged'):
+            Samples.from_json(content, 'pack')
