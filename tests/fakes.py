@@ -13,7 +13,7 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import from_origin
-from torchgeo.datasets import EuroSAT, So2Sat
+from torchgeo.datasets import EuroSAT
 
 from torchgeo_discomkd.datasets import PairedFolders, write_pack
 
@@ -134,26 +134,6 @@ def write_torchgeo_eurosat(root: Path, other: Path) -> None:
         ):
             names = [f'{name}_{number}.jpg' for name in EUROSAT_CLASSES]
             (folder / f'{kind}-{split}.txt').write_text('\n'.join(names))
-
-
-def write_so2sat(root: Path, size: int = 8) -> None:
-    """Write version 2 of So2Sat, with a sample per class in every split; needs h5py.
-
-    The first band of radar holds the class of a sample, the first optical one 100 more.
-    """
-    import h5py
-
-    classes = len(So2Sat.classes)
-    root.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(0)
-    for split in ('training', 'validation', 'testing'):
-        labels = rng.permutation(classes)
-        with h5py.File(root / f'{split}.h5', 'w') as file:
-            file['label'] = np.eye(classes)[labels]
-            for name, bands, first in (('sen1', 8, 0), ('sen2', 10, 100)):
-                images = rng.normal(size=(classes, size, size, bands))
-                images[..., 0] = (labels + first)[:, None, None]
-                file[name] = images
 
 
 def write_arrays(

@@ -68,8 +68,7 @@ class PairedBigEarthNet(PairedDatasets):
             bands: Names of the bands to read for each modality; all by default.
             missing_values: 'mean' passes missing pixels on as NaN, which a classifier
                 replaces by the band mean; 'error' refuses such a tile.
-            download: Whether to download missing files: 66 GB (version 1) or 54 GB
-                (version 2), more when unpacked.
+            download: Whether to download missing files.
             checksum: Whether to verify downloaded files.
             transforms: A function that takes a sample and returns a transformed one.
 
