@@ -131,7 +131,8 @@ class _Gap:
             means = [x.line.scores(x.modality)[sorted(runs)].mean() for x in tested]
             return np.array(means)[:, None]
         self._groups |= set(known[0].group)
-        return 100 * pooled_scores(known, self.results.config.runs)
+        config = self.results.config
+        return 100 * pooled_scores(known, config.runs, config.task == 'multilabel')
 
     def _read(self, tested: _Tested) -> pd.DataFrame | None:
         key = (tested.line.name, tested.modality)

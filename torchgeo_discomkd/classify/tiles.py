@@ -199,6 +199,7 @@ def classify_tiles(
             overwrite,
             resume,
             settings=settings,
+            several=predictor.metadata.decision_thresholds is not None,
         ) as table,
     ):
         remove_abandoned(summary.output)
@@ -271,6 +272,7 @@ def _classify_batch(
                 tile.status,
                 tile.footprint,
                 min_confidence,
+                predictor.metadata.decision_thresholds,
             )
     return [
         replace(row, unusual=tile.unusual, reading=tile.reading)

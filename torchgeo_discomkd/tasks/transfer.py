@@ -289,9 +289,10 @@ class GuidedTask(MultiModalTrainingTask):
             return {}
         invariant = {m: e.invariant for m, e in output.embeddings.items()}
         temperature = self.hparams['transfer_temperature']
+        several = self.hparams.get('task') == 'multilabel'
         return {
             'prediction_transfer': prediction_transfer_loss(
-                output.logits, guide, temperature, self.task == 'multilabel'
+                output.logits, guide, temperature, several
             ),
             'embedding_transfer': embedding_transfer_loss(invariant, guide),
         }
