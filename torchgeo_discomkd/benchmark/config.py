@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 from ..errors import SettingError
 from ..losses import CTKD, DKD, KD, MLKD, DistillationLoss, Preset
+from ..metadata import LabelTask
 
 Scenario = Literal['cross-modal', 'multi-modal']
 Variant = Literal['ORIG', 'LSKD']
@@ -60,6 +61,9 @@ class BenchmarkConfig:
         data: Data module and its arguments, as in a configuration of ``fit``.
         in_channels: Number of bands of each modality.
         num_classes: Number of classes.
+        task: Kind of labels, as for :class:`~torchgeo_discomkd.tasks.DisCoMKD`. With
+            'multilabel', methods and variants that compare softmax probabilities are
+            left out, see :attr:`left_out`.
         teacher: Teacher of the cross-modal scenario. Default: the first modality.
         targets: Modalities to classify. Default: all modalities, in the cross-modal
             scenario without the teacher.
@@ -146,6 +150,7 @@ class BenchmarkConfig:
     teacher_in_training_mode: bool = False
     augment_students: bool = True
     paper_dataset: Literal['SUNRGBD', 'EuroSat-MS-SAR', 'TRISTAR'] | None = None
+    task: LabelTask = 'multiclass'
 
     def __post_init__(self) -> None:
         """Check the fields against each other.
@@ -175,6 +180,12 @@ class BenchmarkConfig:
             ),
             f'targets={self.targets}: name some of {modalities}': (
                 not set(self.targets or modalities) <= set(modalities)
+            ),
+            f'task={self.task}: use multiclass, multilabel or binary': (
+                self.task not in get_args(LabelTask.__value__)
+            ),
+            f'task=binary has two classes: set num_classes={self.num_classes} to 2': (
+                self.task == 'binary' and self.num_classes != 2
             ),
             f'methods={self.methods}: name some of {list(METHODS)}': (
                 not set(self.methods) <= set(METHODS)
@@ -250,6 +261,25 @@ class BenchmarkConfig:
     def modalities(self) -> tuple[str, ...]:
         """All modalities, in order."""
         return tuple(self.in_channels)
+
+    @property
+    def competitors(self) -> list[tuple[str, Variant]]:
+        """Methods and variants that are defined for the kind of labels."""
+        every = [(m, v) for m in self.methods for v in self.variants]
+        if self.task != 'multilabel':
+            return every
+        return [(m, v) for m, v in every if m in ('KDv1', 'KDv2') and v == 'ORIG']
+
+    @property
+    def left_out(self) -> list[str]:
+        """Competitors that are not defined for the kind of labels, with their variant.
+
+        DKD, CTKD and MLKD compare softmax probabilities, and LSKD subtracts what only a
+        softmax ignores; no form for several labels in a sample is published.
+        """
+        known = self.competitors
+        every = [(m, v) for m in self.methods for v in self.variants]
+        return [' '.join(each) for each in every if each not in known]
 
     @property
     def cross_modal_teacher(self) -> str:

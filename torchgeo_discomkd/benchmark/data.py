@@ -13,6 +13,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 from .. import datamodules
 from ..datamodules import MultiModalDataModule
 from ..errors import BandError, LabelError, SettingError
+from ..tasks.labels import check_data_task
 from .config import BenchmarkConfig
 from .predictions import group_column, sample_groups
 
@@ -101,7 +102,7 @@ def check_data(config: BenchmarkConfig) -> None:
 
     Raises:
         BandError: If the number of bands of a modality is wrong.
-        LabelError: If the number of classes is wrong.
+        LabelError: If the number of classes or the kind of labels is wrong.
         SettingError: If the groups to resample are not known.
         UserError: If the data cannot be used.
     """
@@ -112,6 +113,7 @@ def check_data(config: BenchmarkConfig) -> None:
             f'num_classes={config.num_classes}, but the data have '
             f'{len(dataset.classes)} classes ({", ".join(dataset.classes)}).'
         )
+    check_data_task(config.task, dataset, option='--task')
     bands = {m: len(dataset.bands[m]) for m in dataset.modalities}
     if bands != config.in_channels:
         raise BandError(f'in_channels={config.in_channels}, but the data have {bands}.')

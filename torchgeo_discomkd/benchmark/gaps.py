@@ -134,7 +134,8 @@ class _Gap:
             means = [x.line.scores(x.modality)[sorted(runs)].mean() for x in tested]
             return np.array(means)[:, None]
         self._groups |= set(known[0].group)
-        return 100 * pooled_scores(known, rotations)
+        several = self.results.config.task == 'multilabel'
+        return 100 * pooled_scores(known, rotations, several)
 
     def _read(self, tested: _Tested) -> pd.DataFrame | None:
         key = (tested.line.name, tested.modality)

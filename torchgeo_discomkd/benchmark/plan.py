@@ -173,32 +173,31 @@ def _competitors(config: BenchmarkConfig, run: int) -> Iterator[Training]:
         sources = [config.cross_modal_teacher] if cross else list(config.modalities)
         source = sources[0] if cross else 'fusion'
         for target in config.students(scenario):
-            for method in config.methods:
-                for variant in config.variants:
-                    loss = METHODS[method](config.preset, variant == 'LSKD')
-                    suffix = '-lskd' if variant == 'LSKD' else ''
-                    yield Training(
-                        run=run,
-                        name=f'{method.lower()}{suffix}-{target}-from-{source}',
-                        method=method,
-                        variant=variant,
-                        scenario=scenario,
-                        modalities=(target,),
-                        task='Distillation',
-                        task_args={
-                            'in_channels': _channels(config, [target]),
-                            'loss': loss.config(),
-                            'teacher_in_training_mode': config.teacher_in_training_mode,
-                        },
-                        data_args={
-                            'modalities': [
-                                m for m in config.modalities if m in {target, *sources}
-                            ],
-                            'paired': True,
-                        },
-                        teacher=f'student-{source}' if cross else 'teacher-fusion',
-                        teacher_encoders=len(sources),
-                    )
+            for method, variant in config.competitors:
+                loss = METHODS[method](config.preset, variant == 'LSKD')
+                suffix = '-lskd' if variant == 'LSKD' else ''
+                yield Training(
+                    run=run,
+                    name=f'{method.lower()}{suffix}-{target}-from-{source}',
+                    method=method,
+                    variant=variant,
+                    scenario=scenario,
+                    modalities=(target,),
+                    task='Distillation',
+                    task_args={
+                        'in_channels': _channels(config, [target]),
+                        'loss': loss.config(),
+                        'teacher_in_training_mode': config.teacher_in_training_mode,
+                    },
+                    data_args={
+                        'modalities': [
+                            m for m in config.modalities if m in {target, *sources}
+                        ],
+                        'paired': True,
+                    },
+                    teacher=f'student-{source}' if cross else 'teacher-fusion',
+                    teacher_encoders=len(sources),
+                )
 
 
 def _discomkd(

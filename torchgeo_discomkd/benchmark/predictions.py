@@ -12,10 +12,12 @@ from torchgeo.datasets.utils import Sample
 
 from ..datamodules import MultiModalDataModule
 from ..datasets import MultiModalDataset
+from ..datasets.multilabel import label_names
 from ..datasets.splits import read_groups
 from ..datasets.stored import StoredDataset
 from ..errors import CorruptFileError, SettingError
 from ..files import write_atomically
+from ..tables.prediction import SEPARATOR
 from ..tables.text import cell_text, read_cell
 from ..tasks import PretrainedClassification
 from .config import BenchmarkConfig
@@ -51,11 +53,22 @@ class RecordedClassification(PretrainedClassification):
             for name in self.classifier_names():
                 columns = {
                     'index': batch['index'].cpu(),
-                    'label': batch['label'].cpu(),
-                    'prediction': logits[name].argmax(1).cpu(),
+                    'label': self._names(batch['label'].cpu()),
+                    'prediction': self._names(self._predicted(name, logits[name])),
                 }
                 self._record.append(pd.DataFrame({'modality': name, **columns}))
         return logits
+
+    def _predicted(self, name: str, logits: Tensor) -> Tensor:
+        """Return class or labels of each sample, as a batch has them."""
+        if self.thresholds(name) is None:
+            return logits.argmax(1).cpu()
+        return (self.decisions(name, logits.float()) > 0.5).long().cpu()
+
+    def _names(self, labels: Tensor) -> list[str]:
+        if self.task == 'multilabel':
+            return [SEPARATOR.join(label_names(row, self.classes)) for row in labels]
+        return [self.classes[label] for label in labels.tolist()]
 
     def predictions(self, groups: list[str] | None) -> pd.DataFrame:
         """Return the record of the last test.
@@ -71,8 +84,6 @@ class RecordedClassification(PretrainedClassification):
         index = frame.pop('index')
         frame['sample'] = index.map(dataset.identifier)
         frame['group'] = '' if groups is None else index.map(groups.__getitem__)
-        for name in ('label', 'prediction'):
-            frame[name] = frame[name].map(dict(enumerate(self.classes)))
         return frame[COLUMNS].sort_values(['modality', 'sample'])
 
 

@@ -70,7 +70,7 @@ def write_report(results: Results) -> list[Path]:
         paper=PAPER.format(dataset=dataset) if dataset else '',
     )
     body = '\n'.join(markdown(table) for table in found)
-    text = f'{head}\n{body}{_machines(frame)}{_missing(results)}'
+    text = f'{head}\n{body}{_left_out(results)}{_machines(frame)}{_missing(results)}'
     contents = {
         'tables.md': text.encode(),
         'tables.tex': '\n'.join(latex(table) for table in found).encode(),
@@ -87,6 +87,16 @@ def write_report(results: Results) -> list[Path]:
             write_atomically(path, data)
         paths.append(path)
     return paths
+
+
+def _left_out(results: Results) -> str:
+    """Name competitors that are not defined for the kind of labels."""
+    if not (names := results.config.left_out):
+        return ''
+    return (
+        f'\n## Left out\n\n{", ".join(names)}: no form for several labels in a sample '
+        '(task=multilabel) is published.\n'
+    )
 
 
 def _machines(frame: pd.DataFrame) -> str:

@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ..tables.prediction import SEPARATOR
+
 #: Number of resamples, and the seed that draws them.
 RESAMPLES = 10_000
 SEED = 0
@@ -31,7 +33,7 @@ def weighted_f1(confusion: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def pooled_scores(
-    tested: Sequence[pd.DataFrame], rotations: int
+    tested: Sequence[pd.DataFrame], rotations: int, several: bool = False
 ) -> NDArray[np.float64]:
     """Return the weighted F1 of classifiers, of all samples and of resampled groups.
 
@@ -43,6 +45,7 @@ def pooled_scores(
         tested: For each classifier, its predictions: a row for each run and sample,
             with the columns 'run', 'group', 'label' and 'prediction'.
         rotations: Number of runs with the same seed.
+        several: Whether a sample may have several labels, separated by '; '.
 
     Returns:
         Shape (classifiers, 1 + :data:`RESAMPLES`), from 0 to 1: the score of all
@@ -60,6 +63,8 @@ def pooled_scores(
             len(groups), chances, size=RESAMPLES
         )
         weights = np.concatenate([weights, drawn])
+    if several:
+        return _label_scores(tested, rotations, groups, seeds, weights)
     scores = []
     for frame in tested:
         counts = np.zeros((len(groups), len(seeds), len(classes), len(classes)))
@@ -73,6 +78,44 @@ def pooled_scores(
         confusion = np.tensordot(weights, counts, axes=1)
         scores.append(weighted_f1(confusion).mean(-1))
     return np.stack(scores)
+
+
+def _label_scores(
+    tested: Sequence[pd.DataFrame],
+    rotations: int,
+    groups: pd.Index,
+    seeds: pd.Index,
+    weights: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Return the F1 of each label, weighted by its number of samples."""
+    columns = ['label', 'prediction']
+    names = pd.concat([frame[c] for frame in tested for c in columns])
+    labels = pd.Index(names.str.split(SEPARATOR).explode().unique()).drop(
+        '', errors='ignore'
+    )
+    scores = []
+    for frame in tested:
+        place = (
+            groups.get_indexer(frame.group),
+            seeds.get_indexer(frame.run // rotations),
+        )
+        true, predicted = (_indicators(frame[c], labels) for c in columns)
+        sums = []
+        for values in (true * predicted, true, predicted):
+            counts = np.zeros((len(groups), len(seeds), len(labels)))
+            np.add.at(counts, place, values)
+            sums.append(np.tensordot(weights, counts, axes=1))
+        hits, support, found = sums
+        f1 = 2 * hits / np.maximum(support + found, 1)
+        weighted = (support * f1).sum(-1) / np.maximum(support.sum(-1), 1)
+        scores.append(weighted.mean(-1))
+    return np.stack(scores)
+
+
+def _indicators(column: pd.Series, labels: pd.Index) -> NDArray[np.float64]:
+    """Return 1 for each label that a sample has, shape (samples, labels)."""
+    found = column.str.get_dummies(SEPARATOR)
+    return found.reindex(columns=labels, fill_value=0).to_numpy(np.float64)
 
 
 def interval(values: NDArray[np.float64]) -> tuple[float, float]:

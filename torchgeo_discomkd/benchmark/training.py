@@ -69,6 +69,8 @@ def fit_config(
         'lr': config.lr,
         **training.task_args,
     }
+    if config.task != 'multiclass':
+        task_args['task'] = config.task
     if teacher is not None:
         task_args['teacher'] = str(teacher)
     result = {
@@ -196,13 +198,22 @@ def _machine(cli: LightningCLI) -> str:
 def _scores(
     scores: Mapping[str, float], prefix: str, classes: tuple[str, ...]
 ) -> dict[str, float]:
-    return {
-        'F1': scores[f'{prefix}_F1Score'],
-        'OverallAccuracy': scores[f'{prefix}_OverallAccuracy'],
-        'AverageAccuracy': scores[f'{prefix}_AverageAccuracy'],
-    } | {
-        f'F1_{c}': scores[f'{prefix}_ClasswiseF1Score_{c}']
-        for c in classes
-        # not of classes without test samples
-        if f'{prefix}_ClasswiseF1Score_{c}' in scores
-    }
+    return (
+        {
+            'F1': scores[f'{prefix}_F1Score'],
+            'OverallAccuracy': scores[f'{prefix}_OverallAccuracy'],
+            'AverageAccuracy': scores[f'{prefix}_AverageAccuracy'],
+        }
+        | {
+            # with several labels in a sample
+            name: scores[f'{prefix}_{name}']
+            for name in ('MicroF1Score', 'MacroF1Score', 'MeanAveragePrecision')
+            if f'{prefix}_{name}' in scores
+        }
+        | {
+            f'F1_{c}': scores[f'{prefix}_ClasswiseF1Score_{c}']
+            for c in classes
+            # not of classes without test samples
+            if f'{prefix}_ClasswiseF1Score_{c}' in scores
+        }
+    )

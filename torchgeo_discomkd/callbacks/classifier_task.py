@@ -34,6 +34,16 @@ class ClassifierTask(Protocol):
     def comparison_names(self) -> list[str]:
         """Return the names of further classifiers that are scored for comparison."""
 
+    def thresholds(self, name: str) -> tuple[float, ...] | None:
+        """Return the probabilities above which a sample has each label.
+
+        Args:
+            name: Name of a classifier.
+
+        Returns:
+            One for each label; None if a sample has one class.
+        """
+
     def save_classifier(
         self, name: str, path: Path, scores: dict[str, float], epoch: int
     ) -> None:

@@ -100,6 +100,7 @@ class PredictionWriter(BasePredictionWriter):
         self.overwrite = overwrite
         self._crs = 'EPSG:4326'
         self._tables: dict[str, PredictionTable] = {}
+        self._thresholds: dict[str, tuple[float, ...] | None] = {}
         self._locks = ExitStack()
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -113,6 +114,7 @@ class PredictionWriter(BasePredictionWriter):
             OutputError: If a table cannot be written.
             OutputExistsError: If a table exists.
             OutputInUseError: If another process writes a table.
+            SettingError: If *min_confidence* is set for several labels in a sample.
         """
         task = cast(ClassifierTask, pl_module)
         tiles = _dataset(trainer, 0)
@@ -123,6 +125,12 @@ class PredictionWriter(BasePredictionWriter):
         # loggers may have numbered other folders in other processes
         folder = trainer.strategy.broadcast(folder)
         paths = {n: Path(folder) / f'{n}.{suffix}' for n in task.classifier_names()}
+        self._thresholds = {name: task.thresholds(name) for name in paths}
+        if self.min_confidence > 0 and any(self._thresholds.values()):
+            raise SettingError(
+                f'min_confidence={self.min_confidence}: a classifier of several labels '
+                'has no single confidence. Omit it.'
+            )
         if trainer.is_global_zero:
             self._locks.enter_context(only_writer(*paths.values()))
             remove_abandoned(*paths.values())
@@ -137,8 +145,9 @@ class PredictionWriter(BasePredictionWriter):
         self, paths: Mapping[str, Path], classes: Sequence[str], part: int
     ) -> None:
         for name, path in paths.items():
+            several = self._thresholds[name] is not None
             self._tables[name] = PredictionTable(
-                path, classes, self._crs, self.overwrite, part=part
+                path, classes, self._crs, self.overwrite, part=part, several=several
             )
 
     def _check_new(self, paths: Iterable[Path]) -> None:
@@ -181,7 +190,9 @@ class PredictionWriter(BasePredictionWriter):
         for name, table in tables.items():
             images = prediction[name].float().cpu().split([t.images for t in tiles])
             rows = zip(tiles, images, strict=True)
-            table.write([self._row(*row, table.classes) for row in rows])
+            table.write(
+                [self._row(*row, table.classes, self._thresholds[name]) for row in rows]
+            )
 
     def _tiles(
         self,
@@ -212,7 +223,11 @@ class PredictionWriter(BasePredictionWriter):
         ]
 
     def _row(
-        self, tile: _PredictedTile, probabilities: Tensor, classes: Sequence[str]
+        self,
+        tile: _PredictedTile,
+        probabilities: Tensor,
+        classes: Sequence[str],
+        thresholds: Sequence[float] | None,
     ) -> Prediction:
         if tile.status in CLASSIFIED:
             row = Prediction.from_probabilities(
@@ -222,6 +237,7 @@ class PredictionWriter(BasePredictionWriter):
                 tile.status,
                 tile.footprint,
                 self.min_confidence,
+                thresholds,
             )
         else:
             row = Prediction.missing(tile.path, tile.status, tile.footprint)

@@ -64,6 +64,7 @@ def load_checkpoint(path: str | Path, modality: str | None = None) -> LoadedClas
             data_fingerprint=known.data_fingerprint,
             seed=known.seed,
             version=known.version,
+            thresholds=known.thresholds,
         )
     try:
         return LoadedClassifier(restore_classifier(metadata, tensors), metadata)
@@ -119,6 +120,7 @@ def _take(
             'split_hash': checkpoint['split_hash'],
             'seed': None,
             'version': '',
+            'task': hparams.get('task', 'multiclass'),
         }
     )
     names = [name for name in state if name.startswith(prefix)]
@@ -164,7 +166,7 @@ def _known(path: Path, metadata: ClassifierMetadata) -> ClassifierMetadata | Non
         known is not None
         and list(known.modalities) == [modality]
         and known.modalities[modality].in_channels == images.in_channels
-        and known.classes == metadata.classes
+        and (known.classes, known.task) == (metadata.classes, metadata.task)
         and known.split_hash == metadata.split_hash
     ):
         return known

@@ -24,7 +24,7 @@ def check_options(
 
     Raises:
         SettingError: If one is out of range, or *min_confidence* is above 0 and the
-            classifier has a class named 'uncertain'.
+            classifier has a class named 'uncertain', or several labels for each tile.
     """
     for name, value in (('batch_size', batch_size), ('workers', workers)):
         if value < 1:
@@ -32,6 +32,12 @@ def check_options(
     if not 0 <= min_confidence <= 1:
         raise SettingError(
             f'min_confidence={min_confidence}: give a number from 0 to 1.'
+        )
+    if min_confidence > 0 and predictor.metadata.task == 'multilabel':
+        raise SettingError(
+            f'min_confidence={min_confidence}: a classifier of several labels has no '
+            'single confidence. Omit it; the columns of probabilities say how certain '
+            'each label is.'
         )
     if min_confidence > 0 and UNCERTAIN in predictor.metadata.classes:
         raise SettingError(

@@ -102,7 +102,8 @@ class Predictor:
                 NaN and infinite pixels count as missing.
 
         Returns:
-            Probabilities, float32, shape (B, K); each row sums to 1.
+            Probabilities, float32, shape (B, K): each row sums to 1 or, with several
+            labels, each is one of its own.
 
         Raises:
             BandError: If the shape of *images* is not (B, C, H, W) with C bands.
@@ -136,6 +137,15 @@ class Predictor:
                 f'{self.description} returns an array of shape {found.shape} instead '
                 f'of {expected}: export the classifier again.'
             )
+        if self.metadata.task == 'multilabel':
+            outside = (found < -TOLERANCE) | (found > 1 + TOLERANCE)
+            if outside.any():
+                raise ClassifierFileError(
+                    f'{self.description} returns numbers that are no probabilities '
+                    f'({found[outside][0]:.4g}): each must be from 0 to 1. Export the '
+                    'classifier again, or end the program with a sigmoid.'
+                )
+            return
         off = np.abs(found.sum(axis=1) - 1) > TOLERANCE
         if (off | (found < -TOLERANCE).any(axis=1)).any():
             example = ', '.join(f'{p:.4g}' for p in found[off.argmax()][:5])

@@ -211,6 +211,7 @@ def classify_tiles(
             overwrite,
             resume,
             settings=settings,
+            several=predictor.metadata.decision_thresholds is not None,
         ) as table,
     ):
         options: dict[str, Any] = {
@@ -366,6 +367,7 @@ def _classify_batch(
                 tile.status,
                 tile.footprint,
                 min_confidence,
+                predictor.metadata.decision_thresholds,
             )
     return [
         replace(row, unusual=tile.unusual, reading=tile.reading)

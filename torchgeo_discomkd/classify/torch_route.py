@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ..errors import SettingError
 from ..export.pt2_file import load_pt2
 from ..models import LoadedClassifier, load_classifier
+from ..models.heads import to_probabilities
 from ..performance.folding import fold_batch_norms
 from ..performance.precision import fast_precision
 from .checkpoint import load_checkpoint
@@ -71,7 +72,8 @@ class TorchClassifier:
             torch.autocast(device.type, torch.bfloat16, enabled=self._bfloat16),
         ):
             logits = self._loaded(pixels).float()
-        return (logits / self.metadata.temperature).softmax(dim=1).cpu().numpy()
+        logits = logits / self.metadata.temperature
+        return to_probabilities(logits, self.metadata.task).cpu().numpy()
 
 
 def open_model(

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from ..errors import (
     TileSizeError,
     UnitError,
 )
+from ..metadata import ClassifierMetadata
 from ..models import FusionClassifier, LoadedClassifier, Normalization
 from ..rasters import ImageFiles
 from ..rasters.doubts import doubt_values
@@ -266,13 +267,15 @@ def measure_agreement(
         for read in (on_arrays(expected.probabilities), *readers)
     )
     differences = [np.abs(probabilities - right) for probabilities in found]
-    labels = right.argmax(axis=1)
+    labels = _labels(right, expected.metadata)
     agreement = Agreement(
         calibration_tiles=calibration_tiles,
         check_tiles=len(tiles),
         largest_difference=float(max(d.max() for d in differences)),
         mean_difference=float(max(d.mean() for d in differences)),
-        label_agreement=float(min((p.argmax(axis=1) == labels).mean() for p in found)),
+        label_agreement=float(
+            min((_labels(p, expected.metadata) == labels).mean() for p in found)
+        ),
     )
     if agreement.label_agreement < LEAST_AGREEMENT:
         raise ClassifierFileError(
@@ -282,3 +285,13 @@ def measure_agreement(
             'or export without quantization.'
         )
     return agreement
+
+
+def _labels(
+    probabilities: NDArray[np.float32], metadata: ClassifierMetadata
+) -> NDArray[Any]:
+    """Return the class of each tile or, with several labels, each decision."""
+    thresholds = metadata.decision_thresholds
+    if thresholds is None:
+        return probabilities.argmax(axis=1)
+    return probabilities > np.array(thresholds, np.float32)

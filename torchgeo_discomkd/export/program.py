@@ -12,6 +12,7 @@ from torch.export import Dim, ExportedProgram
 
 from ..errors import ClassifierFileError, ModalityError
 from ..models import ClassifierMetadata, LoadedClassifier
+from ..models.heads import to_probabilities
 from .comparison import SIZES
 from .properties import INPUT, OUTPUT
 
@@ -56,6 +57,7 @@ class ProbabilityModel(nn.Module):
             )
         self.classifier = loaded.classifier
         self.temperature = loaded.metadata.temperature
+        self.task = loaded.metadata.task
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
@@ -66,12 +68,13 @@ class ProbabilityModel(nn.Module):
                 count as missing.
 
         Returns:
-            Probabilities, shape (B, K); each row sums to 1.
+            Probabilities, shape (B, K): each row sums to 1 or, with several labels,
+            each is one of its own.
 
         Raises:
             BandError: If the number of bands is wrong.
         """
-        return (self.classifier(images) / self.temperature).softmax(dim=1)
+        return to_probabilities(self.classifier(images) / self.temperature, self.task)
 
 
 def trace(model: ProbabilityModel, metadata: ClassifierMetadata) -> ExportedProgram:

@@ -37,9 +37,10 @@ def to_properties(
         card: Further entries of the model card, for example 'licence'.
 
     Returns:
-        'modality', 'unit' and 'version' as plain text; 'classes', 'bands', 'tile_size'
-        (height and width, or null) and 'model_card' as JSON; and all of *metadata*
-        for torchgeo_discomkd itself.
+        'modality', 'unit', 'task' and 'version' as plain text; 'classes', 'bands',
+        'tile_size' (height and width, or null), with several labels 'thresholds' (the
+        probability above which an image has each), and 'model_card' as JSON; and all of
+        *metadata* for torchgeo_discomkd itself.
 
     Raises:
         SettingError: If *card* would replace an entry that is computed.
@@ -51,8 +52,12 @@ def to_properties(
         'bands': json.dumps(images.bands),
         'unit': images.unit,
         'tile_size': json.dumps(images.tile_size),
+        # a program says what its probabilities are: of one class, or of each label
+        'task': metadata.task,
         'version': __version__,
     }
+    if metadata.decision_thresholds is not None:
+        properties['thresholds'] = json.dumps(metadata.decision_thresholds)
     computed: dict[str, Any] = {
         'model': metadata.model,
         'kind': metadata.kind,

@@ -111,10 +111,12 @@ def write_table(
             rows = map(_with_multipolygons, tables)
             kept: dict[str, Any] = {'layer_metadata': {KEY: metadata}}
             _write_layer(path, 'GPKG', rows, schema, crs, kept)
-            colors = dict(zip(classes, class_colors(classes), strict=True))
-            colors[UNCERTAIN] = UNCERTAIN_COLOR
-            style = polygon_style('label', colors, rest='no label')
-            add_layer_style(path, LAYER, style)
+            if 'label' in schema.names:
+                # several labels have no single colour
+                colors = dict(zip(classes, class_colors(classes), strict=True))
+                colors[UNCERTAIN] = UNCERTAIN_COLOR
+                style = polygon_style('label', colors, rest='no label')
+                add_layer_style(path, LAYER, style)
         case '.geojson':
             _write_layer(
                 path, 'GeoJSON', tables, schema, crs, {'DESCRIPTION': metadata}

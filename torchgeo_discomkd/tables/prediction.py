@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 #: Label of a tile whose confidence is below the requested minimum.
 UNCERTAIN = 'uncertain'
 
+#: What separates the labels of a tile that may have several.
+SEPARATOR = '; '
+
 #: Statuses of tiles with a label; any other is the reason why there is none.
 CLASSIFIED = ('ok', 'mixed_size')
 
@@ -24,14 +27,17 @@ class Prediction:
 
     Attributes:
         path: Path of the tile, as in :class:`~torchgeo_discomkd.rasters.ImageFiles`.
-        label: Name of the most probable class, or 'uncertain'; None if there is none.
+        label: Name of the most probable class, or 'uncertain'; with several labels in a
+            tile the names of all, separated by '; ', or an empty text. None if there is
+            no prediction.
         confidence: Probability of the most probable class, 0 to 1; None if there is
-            none.
+            none, or with several labels.
         entropy: Entropy of the probabilities in nats, divided by ln K for K classes: 0
-            if one class is certain, 1 if all are equally probable. None if there are no
+            if one class is certain, 1 if all are equally probable; with several labels
+            the mean over the labels, as each is one of two. None if there are no
             probabilities.
-        probabilities: One probability for each class, with sum 1; None if there is no
-            prediction.
+        probabilities: One probability for each class, with sum 1, or of each label by
+            itself; None if there is no prediction.
         status: 'ok', or a word for what is unusual, with a reason after a colon.
         footprint: Outline of the tile in the table's CRS; None if it is not known.
         unusual: How the tile differs from those of training; None if it does not.
@@ -72,6 +78,7 @@ class Prediction:
         status: str = 'ok',
         footprint: 'Polygon | MultiPolygon | None' = None,
         min_confidence: float = 0,
+        thresholds: Sequence[float] | None = None,
     ) -> Self:
         """Create the row of a tile that was classified.
 
@@ -83,6 +90,8 @@ class Prediction:
             status: Status of the tile.
             footprint: Outline of the tile in the table's CRS.
             min_confidence: Below this confidence the label is 'uncertain'.
+            thresholds: With several labels in a tile, the probability above which it
+                has each; *min_confidence* does not count.
 
         Returns:
             The row; if several classes are equally probable, the first is the label.
@@ -91,6 +100,12 @@ class Prediction:
         if not all(map(math.isfinite, values)):
             status = 'invalid: the classifier returned numbers that are not finite'
             return cls.missing(path, status, footprint)
+        if thresholds is not None:
+            named = zip(classes, values, thresholds, strict=True)
+            found = [name for name, p, threshold in named if p > threshold]
+            bits = sum(_bits(p) for p in values) / len(values)
+            label, entropy = SEPARATOR.join(found), min(1.0, bits)
+            return cls(path, label, None, entropy, values, status, footprint)
         confidence = max(values)
         label = classes[values.index(confidence)]
         nats = sum(-p * math.log(p) for p in values if p > 0)
@@ -120,3 +135,8 @@ class Prediction:
             A row without label, confidence, entropy and probabilities.
         """
         return cls(path, None, None, None, None, status, footprint)
+
+
+def _bits(p: float) -> float:
+    """Return the entropy of a decision between yes and no, in bits."""
+    return sum(-q * math.log2(q) for q in (p, 1 - p) if q > 0)

@@ -67,6 +67,7 @@ class PredictionTable:
         part: int = 0,
         settings: Mapping[str, str] | None = None,
         combined: bool = False,
+        several: bool = False,
     ) -> None:
         """Initialize a new PredictionTable instance.
 
@@ -81,7 +82,8 @@ class PredictionTable:
             part: Number of this process, from 0, if several write the table.
             settings: Everything that the rows depend on, for example the model: a run
                 with other settings is not resumed.
-
+            several: Whether a tile may have several labels: the table then has a column
+                'labels' in place of 'label', and none of a confidence.
             combined: Whether the rows say which classifiers were combined, in the
                 columns 'modalities' and 'unused'.
 
@@ -101,7 +103,7 @@ class PredictionTable:
                 'overwrite and resume exclude each other: give only one.'
             )
         check_format(self.path, self.classes)
-        self._schema = _make_schema(self.classes, crs, combined)
+        self._schema = _make_schema(self.classes, crs, several, combined)
         self._shards = Shards(self.path.with_name(f'{self.path.name}.partial'), part)
         # the run that is resumed may have been started with overwrite
         allowed = overwrite or part > 0 or (resume and self._shards.folder.exists())
@@ -297,8 +299,12 @@ class PredictionTable:
             ) from error
 
 
-def _make_schema(classes: Sequence[str], crs: str, combined: bool) -> pa.Schema:
+def _make_schema(
+    classes: Sequence[str], crs: str, several: bool, combined: bool
+) -> pa.Schema:
     """Return the columns: path, label, confidence, entropy, one for each class, ...
+
+    With several labels in a tile: path, labels, entropy, one for each label, ...
 
     The last column is the outline as well-known binary, with the metadata of
     GeoParquet 1.1 (https://geoparquet.org/releases/v1.1.0/).
@@ -322,10 +328,10 @@ def _make_schema(classes: Sequence[str], crs: str, combined: bool) -> pa.Schema:
         'primary_column': GEOMETRY,
         'columns': {GEOMETRY: column},
     }
+    single = [pa.field('label', pa.string()), pa.field('confidence', pa.float32())]
     fields = [
         pa.field('path', pa.string(), nullable=False),
-        pa.field('label', pa.string()),
-        pa.field('confidence', pa.float32()),
+        *([pa.field('labels', pa.string())] if several else single),
         pa.field('entropy', pa.float32()),
         *(pa.field(f'probability_{name}', pa.float32()) for name in classes),
         pa.field('status', pa.string(), nullable=False),
@@ -346,7 +352,7 @@ def _to_arrow(
     columns = [
         [row.path for row in rows],
         [row.label for row in rows],
-        [row.confidence for row in rows],
+        *([] if 'labels' in schema.names else [[row.confidence for row in rows]]),
         [row.entropy for row in rows],
         *map(list, probabilities),
         [row.status for row in rows],

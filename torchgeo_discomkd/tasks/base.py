@@ -364,8 +364,17 @@ class MultiModalTask(BaseTask):
             if n in names
         }
 
-    def _decisions(self, name: str, logits: Tensor) -> Tensor:
-        """Move the thresholds of the labels to 0.5, where scores have them."""
+    def decisions(self, name: str, logits: Tensor) -> Tensor:
+        """Turn logits into what the scores take.
+
+        Args:
+            name: Name of a classifier.
+            logits: Shape (B, classes), float32.
+
+        Returns:
+            The logits; with 'multilabel' probabilities, shifted so that the threshold
+            of each label is at 0.5.
+        """
         if (thresholds := self.thresholds(name)) is None:
             return logits
         return (logits - logits.new_tensor(thresholds).logit()).sigmoid()
@@ -376,7 +385,7 @@ class MultiModalTask(BaseTask):
         for name, logits in self.evaluate(batch, split).items():
             key = f'{split}_{name}'
             metrics = cast(MetricCollection, self.metrics[key])
-            decisions = self._decisions(name, logits.float())
+            decisions = self.decisions(name, logits.float())
             self._held.add(key, metrics, decisions, labels)
             losses[name] = self.criterion(logits.float(), labels)
         own = [losses[n] for n in self.classifier_names() if n in losses]

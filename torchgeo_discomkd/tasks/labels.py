@@ -111,13 +111,16 @@ def check_task(task: LabelTask, num_classes: int) -> None:
         )
 
 
-def check_data_task(task: LabelTask, dataset: MultiModalDataset) -> None:
+def check_data_task(
+    task: LabelTask, dataset: MultiModalDataset, option: str = '--model.task'
+) -> None:
     """Check that data has the kind of labels of a task.
 
     Args:
         task: Kind of labels of the task. One of two classes may be learned with
             'binary', too.
         dataset: The data.
+        option: Option that sets *task*.
 
     Raises:
         LabelError: If they differ.
@@ -132,7 +135,7 @@ def check_data_task(task: LabelTask, dataset: MultiModalDataset) -> None:
     }
     raise LabelError(
         f'the data has {kinds[own]} (task={own!r}), but the classifier is of '
-        f'task={task!r}: set --model.task {own}, or give other data (arrays and joined '
+        f'task={task!r}: set {option} {own}, or give other data (arrays and joined '
         f'data sets: --data.task {task}) or another classifier.'
     )
 

@@ -306,7 +306,7 @@ class GuidedTask(MultiModalTrainingTask):
                 for m, (first, own) in shared.items()
             ]
         zero = logits[guide].new_zeros(())
-        several = self.task == 'multilabel'
+        several = self.hparams.get('task') == 'multilabel'
         return {
             'prediction_transfer': sum(
                 (

@@ -89,6 +89,12 @@ def make_settings(
             'which is the size of the windows: classify tiles into a table instead, or '
             'train again with a data module of this package.'
         )
+    if predictor.metadata.task == 'multilabel':
+        raise SettingError(
+            f'{predictor.description} gives a tile any number of labels, but a map has '
+            'one class in each cell: cut the scene into tiles and classify these into '
+            'a table (.gpkg), which has a column for each label.'
+        )
     if stride is None:
         stride = max(min(tile) // 2, 1)
     if not 1 <= stride <= min(tile):
