@@ -9,6 +9,9 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from types import FrameType
 
+# whether SIGTERM has come: Ray turns what its handler raises into a plain interrupt
+_came = threading.Event()
+
 
 class Terminated(KeyboardInterrupt):
     """Raised by SIGTERM, and handled like Ctrl-C: what is finished is kept."""
@@ -20,6 +23,7 @@ def sigterm_as_interrupt() -> Generator[None]:
 
     A second SIGTERM ends the process at once.
     """
+    _came.clear()
     main_thread = threading.current_thread() is threading.main_thread()
     if not main_thread or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         yield
@@ -37,9 +41,11 @@ def exit_code(stop: KeyboardInterrupt) -> int:
     Args:
         stop: What stopped it.
     """
-    return 128 + (signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)
+    terminated = isinstance(stop, Terminated) or _came.is_set()
+    return 128 + (signal.SIGTERM if terminated else signal.SIGINT)
 
 
 def _terminate(signum: int, frame: FrameType | None) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _came.set()
     raise Terminated
