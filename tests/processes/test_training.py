@@ -3,6 +3,8 @@
 
 import csv
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +19,7 @@ from safetensors.torch import load_file
 from torchgeo_discomkd.commands import main
 from torchgeo_discomkd.commands.fit import run as run_command
 from torchgeo_discomkd.errors import CheckpointError, UserError
-from torchgeo_discomkd.tasks import DisCoMKD
+from torchgeo_discomkd.tasks import DisCoMKD, FusionClassification
 
 from ..conftest import TINY
 from ..fakes import pack_folders, write_pairs
@@ -97,6 +99,7 @@ def test_two_processes_train_like_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings('ignore:freeze_backbone')
 @pytest.mark.parametrize('count', [2, 3])
 @pytest.mark.parametrize(
     'options',
@@ -138,6 +141,70 @@ def test_samples_without_labels(resident: bool, tmp_path: Path) -> None:
     assert [o.code for o in outcomes] == [0, 0], outcomes[0].output
     main(arguments(root, one, '--data.batch_size', '10', *options))
     check_equal(one, two)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('loss', ['KD', 'DKD', 'CTKD', 'MLKD'])
+def test_distillation(loss: str, tmp_path: Path) -> None:
+    pairs = write_pairs(tmp_path / 'pairs', count=33)
+    teacher = tmp_path / 'ms.safetensors'
+    FusionClassification(
+        {'ms': 13}, 2, model='test_efficientnet_gn', labels=['Crop', 'Water']
+    ).save_classifier('ms', teacher, scores={}, epoch=0)
+    one, many = tmp_path / 'one', tmp_path / 'many'
+
+    def options(folder: Path, batch_size: int) -> list[str]:
+        given = arguments(pairs, folder, '--data.batch_size', str(batch_size))
+        given[2] = 'Distillation'
+        return [
+            *(*given, '--model.teacher', str(teacher), '--model.loss', loss),
+            *('--model.model', 'test_efficientnet_gn', '--optimizer', 'SGD'),
+            *('--optimizer.lr', '0.01', '--trainer.precision', '64-true'),
+        ]
+
+    # 46 training samples: 27, then 7 + 6 + 6
+    outcomes = fit_together(options(many, 9), tmp_path / 'logs', 3)
+    assert [o.code for o in outcomes] == [0, 0, 0], outcomes[0].output
+    if loss != 'MLKD':
+        # which compares the samples of each process among themselves
+        main(options(one, 27))
+        check_equal(one, many)
+
+
+@pytest.mark.slow
+def test_a_process_is_killed(pairs: Path, tmp_path: Path) -> None:
+    run = tmp_path / 'run'
+
+    def kill(self: DisCoMKD) -> None:
+        if self.global_rank == 1 and self.current_epoch == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DisCoMKD, 'on_train_batch_end', lambda self, *_: kill(self))
+        args = arguments(pairs, run, '--data.batch_size', '8')
+        first, second = fit_together(args, tmp_path / 'logs')
+    assert second.code == -signal.SIGKILL
+    assert first.code == 2
+    assert 'error: another process of this command has ended' in first.output
+    assert (run / 'last.ckpt').exists()
+    assert not (run / '.lock').exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason='needs two GPUs')
+def test_synchronised_batch_norm(pairs: Path, tmp_path: Path) -> None:
+    one, two = tmp_path / 'one', tmp_path / 'two'
+    for folder, devices, size in ((one, '1', '16'), (two, '2', '8')):
+        args = arguments(pairs, folder, '--data.batch_size', size, epochs=1)
+        args[args.index('--trainer.accelerator') + 1] = 'gpu'
+        args += ['--trainer.strategy', 'ddp', '--trainer.devices', devices]
+        args += ['--trainer.sync_batchnorm', 'true', '--optimizer', 'SGD']
+        args += ['--optimizer.lr', '0.01', '--model.model', 'test_resnet']
+        module = [sys.executable, '-W', 'ignore', '-m', 'torchgeo_discomkd']
+        subprocess.run([*module, *args], check=True, cwd=Path(__file__).parents[2])
+    expected, found = logged(one), logged(two)
+    for name in ('train_loss', 'val_loss', 'val_sar_F1Score', 'val_ms_F1Score'):
+        assert found[name] == pytest.approx(expected[name], rel=1e-2)
 
 
 @contextmanager

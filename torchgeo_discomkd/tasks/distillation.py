@@ -13,11 +13,12 @@ from torchgeo.datasets.utils import Sample
 
 from ..datamodules.sampling import seeded_generator
 from ..datasets import MultiModalDataset
-from ..errors import CheckpointError, LabelError, ModalityError
+from ..errors import CheckpointError, LabelError, ModalityError, SettingError
 from ..losses import KD, DistillationLoss
 from ..metadata import LabelTask
 from ..models import LoadedClassifier, Normalization
 from ..models.weights import Weights
+from ..processes import raising_everywhere
 from ..transforms import RandomStrongView
 from .fusion import FusionClassification
 from .labels import chance_entropy, plain_numbers
@@ -211,12 +212,23 @@ class Distillation(FusionClassification):
             ClassifierFileError: If the teacher cannot be read or has other classes.
             LabelError: If the number of classes disagrees with the data.
             ModalityError: If a modality of student or teacher is not in the data.
+            SettingError: If the teacher would drift differently in several processes.
             UnitError: If the teacher takes another unit than that of the data.
         """
         if stage == 'fit':
+            self._check_drift()
             # in every process, and again: an earlier training may have moved it
             self.load_teacher()
         super().setup(stage)
+
+    def _check_drift(self) -> None:
+        processes = self.trainer.world_size
+        if self.hparams['teacher_in_training_mode'] and processes > 1:
+            with raising_everywhere(self.trainer):
+                raise SettingError(
+                    f'teacher_in_training_mode with {processes} processes: each would '
+                    'have another teacher. Set --trainer.devices 1.'
+                )
 
     def on_fit_start(self) -> None:
         """Check the schedule, and move the teacher to the device of the student.
