@@ -22,7 +22,7 @@ MODELS = ('.safetensors', '.onnx', '.pt2', '.ckpt', '.pt', '.pth')
 SEVERAL = ('skip', 'stem_pattern')
 
 #: Options for one classifier only.
-ONE = ('modality', 'bands')
+ONE = ('modality', 'bands', 'engine', 'jobs', 'address')
 
 
 def add_options(parser: ArgumentParser) -> None:
