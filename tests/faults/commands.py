@@ -100,8 +100,11 @@ class Tiles(Command):
         model, tiles = self.data / 'sar.safetensors', self.data / 'tiles'
         args = ['classify', str(model), str(tiles), '--device', 'cpu']
         args += ['--output', str(folder / 'tiles.csv'), '--batch-size', '4']
-        begun = (folder / 'tiles.csv.partial').exists()
-        return [*args, *(['--resume'] if again and begun else [])]
+        if again:
+            # a table that was complete before the kill is made again
+            begun = (folder / 'tiles.csv.partial').exists()
+            args.append('--resume' if begun else '--overwrite')
+        return args
 
     def pieces(self, folder: Path) -> Pieces:
         table = pd.read_csv(folder / 'tiles.csv')

@@ -25,7 +25,8 @@ You can override any value of the file, for example --results my_results --runs 
 results, data, in_channels, num_classes, teacher, targets, scenarios, methods,
 variants, formulations, ablations, controls, extensions, transfer, unlabelled_ratio,
 runs, seeds, seed, run_data, resample_by, preset, model, normalization, lr, trainer,
-optimizer, lr_scheduler, teacher_in_training_mode, augment_students, paper_dataset.
+optimizer, lr_scheduler, teacher_in_training_mode, augment_students, paper_dataset,
+task.
 """
 
 
