@@ -102,8 +102,9 @@ def write_data(config: str, root: Path) -> list[str]:
     'name',
     [
         *('eurosat', 'floods', 'floods_transfer', 'landcover', 'landcover_transfer'),
-        *('modalities', 'sunrgbd', 'tristar'),
-        # simulates its data
+        *('sunrgbd', 'tristar'),
+        # these simulate their data
+        pytest.param('modalities', marks=pytest.mark.slow),
         pytest.param('quick', marks=pytest.mark.slow),
     ],
 )

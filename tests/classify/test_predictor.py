@@ -384,6 +384,7 @@ class TestCheckpoint:
             assert (metadata.temperature, metadata.scores) == (1, {})
             assert 'last.ckpt (checkpoint' in predictor.description
 
+    @pytest.mark.slow
     def test_heavy_libraries_are_not_imported(self, folder: Path) -> None:
         files = [str(folder / name) for name in ('best/sar.safetensors', 'last.ckpt')]
         command = [sys.executable, '-c', SCRIPT, *files]

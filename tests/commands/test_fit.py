@@ -212,6 +212,7 @@ def test_resumed_into_another_folder(trained: Path, tmp_path: Path) -> None:
     assert load_metadata(other / 'best' / 'sar.safetensors').epoch == 1
 
 
+@pytest.mark.slow
 def test_own_logger_and_weights_leave_the_run_folder_alone(
     fit_pairs: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -226,6 +227,7 @@ def test_own_logger_and_weights_leave_the_run_folder_alone(
     main(['test', '--config', str(folder / 'config.yaml')])
 
 
+@pytest.mark.slow
 def test_equal_score_is_not_better(fit_pairs: Callable[..., Path]) -> None:
     folder = fit_pairs('--model.lr', '0', '--trainer.limit_val_batches', '1', epochs=3)
     manifest = json.loads((folder / 'manifest.json').read_text())
@@ -275,6 +277,7 @@ def test_sar_alone_from_a_classifier_file(
     assert [table.name for table in tables] == ['sar.csv']
 
 
+@pytest.mark.slow
 def test_fusion_and_student(
     fit_pairs: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -480,6 +483,7 @@ def test_setting_that_a_later_configuration_replaces(
         check_order(['fit', *args])
 
 
+@pytest.mark.slow
 def test_corrected_command_can_use_the_same_folder(mistaken: Path) -> None:
     with pytest.raises(SystemExit):
         fit_discomkd(mistaken / 'pairs', mistaken / 'run', '--model.num_classes', '5')
@@ -524,6 +528,7 @@ def test_checkpoint_of_another_network(
     assert match in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_configuration_in_the_run_folder_is_kept(
     fit_pairs: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -595,7 +600,11 @@ SIGNAL = ('--trainer.callbacks+=tests.commands.test_fit.Signal',)
 
 @pytest.mark.usefixtures('handlers')
 @pytest.mark.parametrize(
-    ('number', 'epoch', 'code'), [(signal.SIGINT, 0, 130), (signal.SIGTERM, 1, 143)]
+    ('number', 'epoch', 'code'),
+    [
+        pytest.param(signal.SIGINT, 0, 130, marks=pytest.mark.slow),
+        (signal.SIGTERM, 1, 143),
+    ],
 )
 def test_stopped_training(
     number: int,
@@ -625,6 +634,7 @@ def test_stopped_training(
         fit_pairs(epochs=1)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures('handlers')
 def test_last_weights_can_be_tested(
     trained: Path, capsys: pytest.CaptureFixture[str]

@@ -216,6 +216,7 @@ def scores(capsys: pytest.CaptureFixture[str]) -> list[float]:
     return [float(x) for line in lines for x in re.findall(r'\b[01]\.\d{3,}', line)]
 
 
+@pytest.mark.slow
 def test_same_scores(
     tmp_path: Path, trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

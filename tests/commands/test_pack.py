@@ -37,6 +37,7 @@ def rename(pairs: Path) -> dict[str, str]:
     return {'ms': '(.+)_ms_(.+)', 'sar': '(.+)_sar_(.+)'}
 
 
+@pytest.mark.slow
 def test_training_from_a_pack_is_the_same(
     pairs: Path,
     fit_pairs: Callable[..., Path],

@@ -186,6 +186,7 @@ def test_last_weights(file: Path, tiles: Path, tmp_path: Path) -> None:
     assert_same(predicted, classified)
 
 
+@pytest.mark.slow
 def test_checkpoint_on_the_command_line(
     file: Path, tiles: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -558,6 +558,7 @@ def test_real_column_blocks(real_data: Path, tmp_path: Path) -> None:
     assert sample['image_sar'].mean() < 0
 
 
+@pytest.mark.slow
 def test_real_events(real_data: Path) -> None:
     lengths = [
         len(

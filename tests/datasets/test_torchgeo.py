@@ -486,6 +486,7 @@ def test_pack_holds_the_same_samples(name: str, tmp_path: Path) -> None:
     assert own.read(path, bands=chosen).bands == {m: (b,) for m, [b] in chosen.items()}
 
 
+@pytest.mark.slow
 def test_settings_of_a_pack_are_compared(sen12ms: str, tmp_path: Path) -> None:
     path = str(tmp_path / 'pack.safetensors')
     write_pack(PairedSEN12MS(sen12ms), path)

@@ -79,6 +79,7 @@ def test_plain_onnxruntime_refuses(
     assert "needs the bands ['VV', 'VH'] and the size [32, 32]" in result.stderr
 
 
+@pytest.mark.slow
 def test_plain_pytorch(
     sar_file: Path, exported: dict[str, Path], tmp_path: Path
 ) -> None:

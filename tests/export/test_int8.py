@@ -204,6 +204,7 @@ class TestRefused:
         assert not (tmp_path / 'sar.onnx').exists()
 
 
+@pytest.mark.slow
 def test_command(
     student_file: Path,
     int8: Quantized,

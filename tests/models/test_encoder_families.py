@@ -143,14 +143,8 @@ def train(model: str, root: Path, *args: str) -> Path:
     return root / 'run' / 'best' / 'sar.safetensors'
 
 
-@pytest.mark.parametrize(
-    'model',
-    [
-        'test_vit',
-        pytest.param('test_convnext', marks=pytest.mark.slow),
-        pytest.param(SWIN, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('model', ['test_vit', 'test_convnext', SWIN])
 def test_from_training_to_a_table(model: str, tmp_path: Path) -> None:
     file = train(model, tmp_path, '--model.layer_decay', '0.7')
     tiles = tmp_path / 'pairs' / 'sar' / 'Crop'

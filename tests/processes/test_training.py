@@ -227,6 +227,7 @@ def broken_in(rank: int) -> Iterator[None]:
         yield
 
 
+@pytest.mark.slow
 def test_one_process_is_not_finite(pairs: Path, tmp_path: Path) -> None:
     args = arguments(pairs, tmp_path / 'run', '--data.batch_size', '8', epochs=1)
     with broken_in(1):

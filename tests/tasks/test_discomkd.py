@@ -80,6 +80,7 @@ def test_fit_takes_steps_and_moves_every_weight(pairs: Path, tmp_path: Path) -> 
         assert f'val_{name}_ClasswiseF1Score_Crop' in logged
 
 
+@pytest.mark.slow
 def test_normalization_is_that_of_the_training_split(
     pairs: Path, tmp_path: Path
 ) -> None:

@@ -53,6 +53,7 @@ pytestmark = pytest.mark.filterwarnings('ignore:You are trying to `self.log')
 INSTANCE = ['--model.loss', 'CTKD', '--model.loss.instance_temperature', 'true']
 
 
+@pytest.mark.slow
 def test_student_of_a_disentangled_teacher(
     pairs: Path, tmp_path: Path, trained: Path
 ) -> None:

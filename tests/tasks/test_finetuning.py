@@ -281,6 +281,7 @@ def test_a_task_that_names_no_encoders_is_refused() -> None:
         Own({'sar': 2}, 2, 'test_resnet', freeze_backbone=True)
 
 
+@pytest.mark.slow
 def test_command_line_and_resuming(
     fit_pairs: Callable[..., Path], weights: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

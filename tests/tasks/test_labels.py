@@ -158,9 +158,8 @@ def test_tables_have_a_column_of_labels(
     np.testing.assert_allclose(table.entropy, bits, atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    'suffix', ['.onnx', pytest.param('.pt2', marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('suffix', ['.onnx', '.pt2'])
 def test_exported_programs_answer_the_same(
     labelled_run: Path, tiles: Path, tmp_path: Path, suffix: str
 ) -> None:
@@ -184,6 +183,7 @@ def test_exported_programs_answer_the_same(
         assert len(json.loads(properties['thresholds'])) == 3
 
 
+@pytest.mark.slow
 def test_predictions_and_checkpoints(labelled_run: Path, tmp_path: Path) -> None:
     main(
         [

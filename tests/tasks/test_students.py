@@ -93,6 +93,7 @@ def test_the_control_learns_by_cross_entropy_alone() -> None:
     torch.testing.assert_close(gradients, own)
 
 
+@pytest.mark.slow
 def test_files_of_a_run(tmp_path: Path) -> None:
     loader = DataLoader(Pairs(), batch_size=6)
     task = tiny(students='both')

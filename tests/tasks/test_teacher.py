@@ -28,7 +28,13 @@ from .distillation import CHANNELS, batch, changed, state, tiny, trainer, write_
 pytestmark = pytest.mark.filterwarnings('ignore:You are trying to `self.log')
 
 
-@pytest.mark.parametrize('loss', [KD(), OfficialMLKD()], ids=['one view', 'two views'])
+@pytest.mark.parametrize(
+    'loss',
+    [
+        pytest.param(KD(), id='one view', marks=pytest.mark.slow),
+        pytest.param(OfficialMLKD(), id='two views'),
+    ],
+)
 def test_teacher_stays_as_it_is(
     loss: DistillationLoss, pairs: Path, tmp_path: Path
 ) -> None:

@@ -230,6 +230,7 @@ class Guided(DisCoMKD):
         self.seen = [*getattr(self, 'seen', []), self.active_guide]
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_its_guide(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -263,6 +264,7 @@ def test_a_resumed_run_keeps_its_guide(
         assert task.transfer_guide == expected
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings('ignore:Checkpoint directory')
 def test_scores_of_before_a_checkpoint_still_decide(tmp_path: Path) -> None:
     def fit(name: str, **kwargs: Any) -> Guided:

@@ -117,6 +117,7 @@ def test_each_scene_has_the_map_of_a_single_call(
     assert table.loc[0, row].tolist() == ['ok', 4, 5, 4, 0, 12]
 
 
+@pytest.mark.slow
 def test_resumed_where_a_map_is_missing(
     classify: Callable[..., int],
     scenes: Path,

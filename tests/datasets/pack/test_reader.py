@@ -137,6 +137,7 @@ def test_eurosat(tmp_path: Path, scheme: Any) -> None:
     assert_same(EuroSATMSSAR(str(packed), **kwargs), EuroSATMSSAR(moved, **kwargs))
 
 
+@pytest.mark.slow
 def test_simulated(tmp_path: Path) -> None:
     options: dict[str, Any] = {'tiles_per_class': 20, 'size': 8}
     root = str(tmp_path / 'data')
