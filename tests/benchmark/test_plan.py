@@ -288,3 +288,9 @@ def test_bad_files_are_refused(
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match='no such file'):
         read_config(tmp_path / 'none.yaml')
+
+
+def test_two_logits_are_not_standardised() -> None:
+    given = config(task='binary', num_classes=2)
+    assert given.left_out == [f'{m} LSKD' for m in given.methods]
+    assert not any('-lskd-' in training.name for training in plan(given))

@@ -11,9 +11,11 @@ import pytest
 import torch
 
 from tests.fakes import write_pairs
+from tests.labels import LABELS, write_labels
 from torchgeo_discomkd.datamodules import PairedFoldersDataModule
 from torchgeo_discomkd.datasets import (
     IncompletePairs,
+    PairedArrays,
     PairedFolders,
     band_statistics,
     collate_samples,
@@ -107,3 +109,17 @@ def test_a_class_that_a_modality_never_shows(root: Path) -> None:
         PairedFolders(str(root), missing='skip')
     with pytest.raises(SplitError, match='no sample of Snow: training needs'):
         PairedFolders(str(root), missing='keep', classes=[*sar.classes, 'Snow'])
+
+
+def test_several_labels(tmp_path: Path) -> None:
+    root = str(write_labels(tmp_path / 'arrays'))
+    parts = {
+        m: PairedArrays(root, modalities=[m], classes=LABELS, task='multilabel')
+        for m in ('ms', 'sar')
+    }
+    pairs = IncompletePairs(parts)
+    assert pairs.task == 'multilabel'
+    names = [parts['ms'].identifier(i) for i in range(len(parts['ms']))]
+    for index in range(len(pairs)):
+        row = names.index(pairs.identifier(index))
+        assert torch.equal(pairs[index]['label'], parts['ms'].labels[row])

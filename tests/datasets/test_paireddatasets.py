@@ -343,3 +343,28 @@ def test_sources_are_opened_once(eurosat: Path) -> None:
 
 def test_stems_of_data_sets_with_lists(eurosat: Path) -> None:
     assert file_stems(CopernicusBenchEuroSATS1(eurosat))[0] == 'AnnualCrop_1'
+
+
+@pytest.mark.parametrize('first', [0, 20, 40, 60])
+def test_a_scene_is_held_out_of_all_sources(first: int) -> None:
+    """Each source has scenes, and tiles of them, that the other lacks."""
+
+    def source(start: int, tile: int) -> DatasetSource:
+        def scenes(_: Tiles) -> list[str]:
+            return [str(start + i // 2) for i in range(20)]
+
+        def keys(data: Tiles) -> list[str]:
+            own = enumerate(scenes(data))
+            return [f'{name}_{data.split}_{tile + i % 2}' for i, name in own]
+
+        splits, labels = {'train': 'train', 'test': 'test'}, (tile, 1 - tile) * 10
+        return tiles(keys, groups=scenes, splits=splits, given={'labels': labels})
+
+    sources = {'ms': source(first, 0), 'sar': source(first + 5, 1)}
+    found = {}
+    for split in ('train', 'val'):
+        parts = [PairedDatasets(sources, split, [m], missing='keep') for m in sources]
+        names = [p.identifier(i) for p in parts for i in range(len(p))]
+        found[split] = {name.partition('/')[2].split('_')[0] for name in names}
+    assert len(found['train'] | found['val']) == 15
+    assert not found['train'] & found['val']

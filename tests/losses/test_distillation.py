@@ -297,3 +297,25 @@ def test_schedule_is_not_inherited_by_another_computation(name: str) -> None:
     assert renamed().schedule(0) == renamed().schedule(1)
     stated = type('Stated', (KD,), {name: getattr(KD, name), 'schedule': KD.schedule})
     assert stated().schedule(0) == stated().schedule(1)
+
+
+@pytest.mark.parametrize('loss', [KD, DKD, CTKD])
+def test_two_standardised_logits_only_tell_the_larger(
+    loss: type[DistillationLoss],
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = torch.randn(2, 32, 2, generator=generator).double()
+    target, agree = teacher.argmax(1), student.argmax(1) == teacher.argmax(1)
+    method = loss(standardize=True)
+    with pytest.warns(UserWarning, match=f'{loss.__name__}: .*LSKD.*which one is'):
+        method.adopt('multiclass', num_classes=2)
+    method.prepare(2)
+    student.requires_grad_()
+    gradients = []
+    for scale in (1, 10):
+        value = method(student, scale * teacher, target, 5)
+        gradients += torch.autograd.grad(value, student)
+    # neither how sure the teacher is, nor anything where both answer the same
+    torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-10)
+    assert gradients[0][agree].abs().max() < 1e-9
+    assert 0 < gradients[0][~agree].abs().max() < 1e-3

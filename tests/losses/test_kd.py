@@ -4,8 +4,11 @@
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from torchgeo_discomkd.losses import kd_loss
+from torchgeo_discomkd.losses.mlkd import _swapped_kd_loss
+from torchgeo_discomkd.losses.several import over_processes
 
 from .distillation import KINDS, check, draw, kd
 
@@ -74,3 +77,18 @@ def test_unknown_reduction() -> None:
 def test_one_temperature_for_each_sample() -> None:
     with pytest.raises(ValueError, match=r'shape \(3,\).*instance_kd_loss'):
         kd_loss(torch.ones(3, 3), torch.ones(3, 3), torch.ones(3))
+
+
+@pytest.mark.parametrize('swapped', [False, True])
+def test_means_of_unequal_processes_are_that_of_all(swapped: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = torch.randn(2, 6, 3, generator=generator)
+
+    def loss(rows: slice) -> Tensor:
+        if swapped:
+            return _swapped_kd_loss(student[rows], teacher[rows], 4.0)
+        return kd_loss(student[rows], teacher[rows], reduction='mean')
+
+    with over_processes(lambda counts: torch.full_like(counts, 3)):
+        parts = loss(slice(5)), loss(slice(5, 6))
+    torch.testing.assert_close((parts[0] + parts[1]) / 2, loss(slice(6)))

@@ -148,6 +148,8 @@ def test_methods_of_softmax_are_refused_by_name(loss: KD) -> None:
 def test_standardised_logits_are_refused() -> None:
     with pytest.raises(SettingError, match='LSKD'):
         KD(standardize=True).adopt('multilabel')
+    with pytest.raises(SettingError, match='of two logits only which one is larger'):
+        KD(standardize=True).adopt('binary')
 
 
 def test_one_logit_is_the_same_as_two_classes() -> None:

@@ -297,6 +297,7 @@ def test_bad_batches(tmp_path: Path) -> None:
             task.training_step(sample, 0)
 
 
+@pytest.mark.filterwarnings('ignore:.*LSKD')
 @pytest.mark.parametrize('which', ['student', 'teacher'])
 @pytest.mark.parametrize('loss', [KD, DKD, CTKD, MLKD])
 def test_equal_logits_standardised(
@@ -318,6 +319,7 @@ def test_more_than_one_modality() -> None:
         tiny('unread', in_channels=CHANNELS)
 
 
+@pytest.mark.filterwarnings('ignore:.*LSKD')
 def test_stored_without_pickle(tmp_path: Path) -> None:
     """A task made in Python, without the command line."""
     task = tiny('unread', loss=MLKD(temperatures=(2.0, 3.0), standardize=True))

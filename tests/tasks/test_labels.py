@@ -106,6 +106,23 @@ def test_scores_use_the_thresholds_of_the_file(
     assert scores['test_sar_F1Score'] == pytest.approx(weighted_f1(y, decided))
     precision = np.mean([average_precision(y[:, i], p[:, i]) for i in range(3)])
     assert scores['test_sar_MeanAveragePrecision'] == pytest.approx(precision)
+    # thresholds of this head say nothing about another one
+    assert task.thresholds('sar_invariant') == (0.5,) * 3 != task.thresholds('sar')
+    logits = task.evaluate({'image_sar': arrays_of(labelled_run)[24:]}, 'test')
+    decided = logits['sar_invariant'].detach().numpy() > 0
+    assert scores['test_sar_invariant_F1Score'] == pytest.approx(
+        weighted_f1(y, decided)
+    )
+
+
+def test_files_of_another_kind_of_labels(labelled_run: Path, tmp_path: Path) -> None:
+    file = labelled_run / 'run/best/sar.safetensors'
+    task = PretrainedClassification({'sar': str(file)})
+    root = write_labels(tmp_path / 'arrays', np.arange(32) % 3)
+    data = PairedArraysDataModule(str(root), modalities=['sar'], classes=LABELS)
+    with pytest.raises(LabelError, match='or another classifier') as error:
+        silent_trainer().test(task, datamodule=data)
+    assert '--model.task' not in str(error.value)
 
 
 def silent_trainer(**kwargs: Any) -> Any:
@@ -345,3 +362,21 @@ def test_metrics_leave_out_labels_that_do_not_occur() -> None:
     assert scores['AverageAccuracy'] == pytest.approx((crop + 1 + 0) / 3)
     precision = average_precision([1, 0, 1], p[:, 0])
     assert scores['MeanAveragePrecision'] == pytest.approx((precision + 1) / 2)
+
+
+@pytest.mark.parametrize('kind', ['multilabel', 'multiclass'])
+def test_a_process_without_samples_adds_nothing(
+    kind: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other process has scored some, so this one computes with it."""
+    monkeypatch.setattr('torchgeo_discomkd.tasks.base.summed', lambda _, x: x + 1)
+    task = FusionClassification({'sar': 2}, 3, 'test_resnet', task=kind)
+    task.trainer = silent_trainer()
+    metrics, expected = (task.metrics[f'{split}_sar'] for split in ('val', 'test'))
+    assert task._is_scored(metrics)
+    p = torch.rand(6, 3, generator=torch.Generator().manual_seed(0))
+    y = p.argmax(1) if kind == 'multiclass' else (p.roll(1, 0) > 0.5).long()
+    for each in (metrics, expected):
+        each.update(p, y)
+    for name, value in expected.compute().items():
+        torch.testing.assert_close(metrics.compute()[name], value, equal_nan=True)

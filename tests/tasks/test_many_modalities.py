@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import Trainer
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.conftest import TINY
 from tests.fakes import write_pairs
@@ -184,6 +186,28 @@ def test_transfer_between_the_samples_that_both_have() -> None:
     assert log['embedding_transfer_loss'].item() == pytest.approx(expected, rel=1e-4)
 
 
+class NoWaiting(TorchDispatchMode):
+    """Refuses what would make a GPU tell Python how many values there are."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        assert 'nonzero' not in func.name()
+        return func(*args, **(kwargs or {}))
+
+
+def test_the_loss_of_an_incomplete_batch_asks_for_no_numbers() -> None:
+    absent = {
+        'present_ms': torch.tensor([1, 1, 0, 1, 1, 1]).bool(),
+        'present_sar': torch.tensor([0, 1, 1, 1, 0, 1]).bool(),
+    }
+    task = three(transfer=True, transfer_guide='ms', transfer_warmup=0)
+    inputs = task.training_inputs(samples(6) | absent)
+    assert inputs['pairs_sar'].tolist() == [[1, 2, 4], [0, 2, 3]]
+    with NoWaiting():
+        task.objective(inputs)
+
+
 def test_samples_without_any_modality() -> None:
     none = torch.tensor([1, 1, 0, 1]).bool()
     given = samples(4) | {f'present_{m}': none for m in THREE}
@@ -265,4 +289,16 @@ def test_allow_missing_is_never_ignored(
     (pairs / 'sar' / 'Crop' / 'Crop_3.tif').unlink()
     datamodule = PairedFoldersDataModule(str(pairs), allow_missing=True, **settings)
     with pytest.raises(SettingError, match=match):
+        datamodule.setup('fit')
+
+
+def test_allow_missing_is_for_one_process(pairs: Path) -> None:
+    (pairs / 'sar' / 'Crop' / 'Crop_3.tif').unlink()
+    datamodule = PairedFoldersDataModule(
+        str(pairs), paired=True, missing='keep', allow_missing=True
+    )
+    datamodule.trainer = Trainer(
+        accelerator='cpu', devices=2, strategy='ddp', logger=False
+    )
+    with pytest.raises(SettingError, match='for one process, not 2: set --trainer'):
         datamodule.setup('fit')

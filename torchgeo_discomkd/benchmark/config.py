@@ -63,7 +63,7 @@ class BenchmarkConfig:
         num_classes: Number of classes.
         task: Kind of labels, as for :class:`~torchgeo_discomkd.tasks.DisCoMKD`. With
             'multilabel', methods and variants that compare softmax probabilities are
-            left out, see :attr:`left_out`.
+            left out, with 'binary' LSKD, see :attr:`left_out`.
         teacher: Teacher of the cross-modal scenario. Default: the first modality.
         targets: Modalities to classify. Default: all modalities, in the cross-modal
             scenario without the teacher.
@@ -266,8 +266,10 @@ class BenchmarkConfig:
     def competitors(self) -> list[tuple[str, Variant]]:
         """Methods and variants that are defined for the kind of labels."""
         every = [(m, v) for m in self.methods for v in self.variants]
-        if self.task != 'multilabel':
+        if self.task == 'multiclass':
             return every
+        if self.task == 'binary':
+            return [(m, v) for m, v in every if v == 'ORIG']
         return [(m, v) for m, v in every if m in ('KDv1', 'KDv2') and v == 'ORIG']
 
     @property
@@ -275,7 +277,8 @@ class BenchmarkConfig:
         """Competitors that are not defined for the kind of labels, with their variant.
 
         DKD, CTKD and MLKD compare softmax probabilities, and LSKD subtracts what only a
-        softmax ignores; no form for several labels in a sample is published.
+        softmax ignores; no form for several labels in a sample is published. With
+        'binary' it is LSKD alone, which leaves of two logits only their order.
         """
         known = self.competitors
         every = [(m, v) for m in self.methods for v in self.variants]

@@ -140,8 +140,8 @@ class MultiModalDataModule(NonGeoDataModule):
                 labelled one; 0 leaves them out.
             allow_missing: Whether paired training batches hold samples that lack a
                 modality, too, see :class:`~torchgeo_discomkd.datasets.IncompletePairs`.
-                The data set needs ``missing='keep'``. Statistics of a modality then
-                come from all of its own images.
+                The data set needs ``missing='keep'``, and training one process.
+                Statistics of a modality then come from all of its own images.
 
         Raises:
             SettingError: If a number is out of range.
@@ -255,7 +255,9 @@ class MultiModalDataModule(NonGeoDataModule):
         task = self.trainer.lightning_module if self.trainer else None
         self._are_paired = are_paired(self.paired, task)
         if self.allow_missing:
-            check_incomplete(dataset, self._are_paired, self.resident, task)
+            how = self._are_paired, self.resident, task, self._processes
+            with raising_everywhere(self.trainer):
+                check_incomplete(dataset, *how)
         sources = {'paired': dataset}
         if self.allow_missing or not self._are_paired:
             sources = {

@@ -8,7 +8,11 @@ from ..errors import SettingError
 
 
 def check_incomplete(
-    dataset: MultiModalDataset, paired: bool, resident: bool, task: object | None
+    dataset: MultiModalDataset,
+    paired: bool,
+    resident: bool,
+    task: object | None,
+    processes: int = 1,
 ) -> None:
     """Check that samples may lack modalities in paired batches.
 
@@ -18,6 +22,7 @@ def check_incomplete(
         resident: Whether images live on the device.
         task: The task that is trained, if it is known; with the attribute
             *uses_incomplete* set if it can leave images out.
+        processes: Number of processes that train together.
 
     Raises:
         SettingError: If *allow_missing* has no effect, or data or task cannot do it.
@@ -37,6 +42,12 @@ def check_incomplete(
         problem = f"needs incomplete samples, but missing='{missing}'. Set it to keep"
     elif resident:
         problem = 'is not possible with resident=True. Set --data.resident false'
+    elif processes > 1:
+        # one that sits a modality out would have other parameters and sums
+        problem = (
+            f'is for one process, not {processes}: set --trainer.devices 1 and '
+            '--trainer.strategy auto'
+        )
     elif dataset.unlabelled_samples:
         problem = (
             'is not possible together with samples without labels. Leave one of the '

@@ -72,6 +72,7 @@ class IncompletePairs(MultiModalDataset):
                     f'{first.classes}: give all sources the same classes.'
                 )
         self.root = first.root
+        self.task = first.task
         self.classes = first.classes
         self.modalities = tuple(self.sources)
         self.bands = {m: s.bands[m] for m, s in self.sources.items()}
@@ -83,7 +84,7 @@ class IncompletePairs(MultiModalDataset):
 
     def _join(self) -> None:
         """Find the samples of all sources, by class and name, and their labels."""
-        labels: dict[str, int] = {}
+        labels: dict[str, int | list[int]] = {}
         rows: dict[str, dict[str, int]] = {}
         for modality, source in self.sources.items():
             names = [source.identifier(i) for i in range(len(source))]

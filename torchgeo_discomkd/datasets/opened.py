@@ -5,7 +5,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,7 @@ class OpenedSource:
         datasets: Its data sets, one for each split.
         rows: Data set and position of every sample, by key.
         splits: Split of every sample; empty if the source has none.
+        groups: Group of every sample that may be held out for validation.
         labels: Names of the classes of every sample that has some, by key; None if the
             source does not say.
         classes: Names of the classes; None if the source does not say.
@@ -57,6 +58,7 @@ class OpenedSource:
     datasets: list[Dataset[Any]]
     rows: dict[str, tuple[int, int]]
     splits: dict[str, str]
+    groups: dict[str, str]
     labels: dict[str, tuple[str, ...]] | None
     classes: tuple[str, ...] | None
 
@@ -139,7 +141,7 @@ def open_source(
             f"splits of '{modality}' are {dict(source.splits)}: name at most one split "
             f'of {source.dataset.__name__}, another one for each of {list(SPLITS)}.'
         )
-    opened = OpenedSource(source, [], {}, {}, {}, None)
+    opened = OpenedSource(source, [], {}, {}, {}, {}, None)
     labels: dict[str, tuple[str, ...]] | None = {}
     classes: tuple[str, ...] | None = None
     for split, theirs in (source.splits or {'': ''}).items():
@@ -151,8 +153,8 @@ def open_source(
         opened.datasets.append(dataset)
         opened.rows.update((key, (first, row)) for row, key in enumerate(keys))
         if split:
-            own = _splits(source, dataset, split, keys)
-            opened.splits.update(zip(keys, own, strict=True))
+            opened.splits.update(dict.fromkeys(keys, split))
+            opened.groups.update(_groups(source, dataset, split, keys))
         found = _labels(source, dataset)
         if found is None or labels is None:
             labels = None
@@ -161,9 +163,7 @@ def open_source(
         several = task == 'multilabel'
         named = (_several if several else _named)(modality, found, classes)
         labels.update((k, n) for k, n in zip(keys, named, strict=True) if n is not None)
-    return OpenedSource(
-        source, opened.datasets, opened.rows, opened.splits, labels, classes
-    )
+    return replace(opened, labels=labels, classes=classes)
 
 
 def _open(source: DatasetSource, split: Mapping[str, str]) -> Dataset[Any]:
@@ -196,18 +196,15 @@ def _open(source: DatasetSource, split: Mapping[str, str]) -> Dataset[Any]:
         ) from error
 
 
-def _splits(
+def _groups(
     source: DatasetSource, dataset: Dataset[Any], split: str, keys: Sequence[str]
-) -> list[str]:
-    """Return the split of every sample of one of the data sets."""
+) -> dict[str, str]:
+    """Return the groups of the samples of a data set, if some are to be held out."""
     if split != 'train' or 'val' in source.splits or source.groups is None:
-        return [split] * len(keys)
+        return {}
     groups = [str(group) for group in source.groups(dataset)]
     _check_length('groups', groups, dataset)
-    # the order of hashes is random, but the same everywhere
-    order = sorted(set(groups), key=lambda g: hashlib.sha256(g.encode()).digest())
-    held_out = set(order[: max(1, round(len(order) / 10))])
-    return ['val' if group in held_out else 'train' for group in groups]
+    return dict(zip(keys, groups, strict=True))
 
 
 def _check_length(name: str, values: Sequence[Any], dataset: Dataset[Any]) -> None:

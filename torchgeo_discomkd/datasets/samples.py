@@ -6,6 +6,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 
 from ..errors import LabelError, PackError, SettingError
 from ..metadata import LabelTask
@@ -89,11 +90,29 @@ def join_samples(opened: Mapping[str, OpenedSource], task: LabelTask) -> Samples
     names = _join_labels(opened, classes)
     ranks = {name: rank for rank, name in enumerate(classes)}
     labels = {k: tuple(sorted(ranks[n] for n in found)) for k, found in names.items()}
-    splits: dict[str, str] = {}
-    for source in reversed([*opened.values()]):
-        splits |= source.splits
+    splits = _join_splits(opened)
     described = {m: o.source.described() for m, o in opened.items()}
     return Samples(task, classes, labels, splits, described)
+
+
+def _join_splits(opened: Mapping[str, OpenedSource]) -> dict[str, str]:
+    """Return the split of every sample: that of the first source which has it.
+
+    Groups of all sources are held out together: none is in training and validation.
+    """
+    splits: dict[str, str] = {}
+    groups: dict[str, str] = {}
+    for source in reversed([*opened.values()]):
+        splits |= source.splits
+        groups |= source.groups
+        if 'val' in source.source.splits:
+            # it says itself which samples these are
+            groups = {k: g for k, g in groups.items() if k not in source.splits}
+    # the order of hashes is random, but the same everywhere
+    order = sorted({*groups.values()}, key=lambda g: sha256(g.encode()).digest())
+    held_out = {*order[: max(1, round(len(order) / 10))]}
+    chosen = (key for key, group in groups.items() if group in held_out)
+    return splits | {key: 'val' for key in chosen if splits[key] == 'train'}
 
 
 def _class_list(opened: Mapping[str, OpenedSource]) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ Logit standardisation (LSKD), a plug-in for every method, is that of Sun et al.,
 
 import math
 import sys
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping
 from inspect import signature
@@ -21,6 +22,9 @@ from ..metadata import LabelTask
 from .logits import check_logits, widen
 
 Preset = Literal['default', 'authors', 'official']
+
+#: What standardising makes of two logits.
+ONLY_SIGN = 'of two logits only which one is larger'
 
 
 class Need(NamedTuple):
@@ -148,14 +152,18 @@ class DistillationLoss(nn.Module, ABC):
             num_classes: Number of classes of the student.
         """
 
-    def adopt(self, task: LabelTask) -> None:
+    def adopt(self, task: LabelTask, num_classes: int | None = None) -> None:
         """Take the form that the method has for a kind of labels.
 
         Args:
             task: Kind of labels of the student.
+            num_classes: Number of its classes, if it is known.
 
         Raises:
             SettingError: If the method has no such form.
+
+        Warns:
+            UserWarning: If the logits of two classes are standardised.
         """
         name = type(self).__name__
         if task not in self.TASKS:
@@ -168,6 +176,17 @@ class DistillationLoss(nn.Module, ABC):
             raise SettingError(
                 'standardize=True (LSKD) subtracts the mean over classes, which only '
                 "a softmax ignores: leave it out with task='multilabel'."
+            )
+        if task == 'binary' and self.standardize:
+            raise SettingError(
+                f'standardize=True (LSKD) leaves {ONLY_SIGN}: leave it out with '
+                "task='binary'."
+            )
+        if num_classes == 2 and self.standardize:
+            warnings.warn(
+                f'{name}: standardize=True (LSKD) leaves {ONLY_SIGN}, so the student '
+                'learns from the answer of its teacher, not from its probabilities.',
+                stacklevel=3,
             )
         vars(self)['task'] = task
 
@@ -302,7 +321,8 @@ def standardize_logits(logits: Tensor) -> Tensor:
     Returns:
         (logits - mean) / (std + 1e-7), shape (B, C), at least float32. The standard
         deviation has divisor C - 1. A row of equal logits becomes zeros; its gradient
-        is finite, but up to 1e7 times the incoming one.
+        is finite, but up to 1e7 times the incoming one. Two logits become about 0.71
+        and -0.71, and almost no gradient reaches them.
 
     Raises:
         ValueError: If the shape is not (B, C) with two classes or more.

@@ -68,7 +68,7 @@ def kd_loss(
         case 'batchmean':
             return row_mean(rows)
         case 'mean':
-            return rows.mean() / student.shape[1]
+            return row_mean(rows) / student.shape[1]
         case 'none':
             return rows
         case _:

@@ -31,6 +31,7 @@ from .distillation import (
 )
 from .kd import kd_loss
 from .logits import check_logits, check_temperature, log_probabilities, widen
+from .several import row_mean
 
 
 def class_consistency_loss(
@@ -347,7 +348,7 @@ def _swapped_kd_loss(student: Tensor, teacher: Tensor, temperature: float) -> Te
     check_temperature(temperature)
     log_student = log_probabilities(student, temperature)
     p = log_probabilities(teacher.detach(), temperature).exp()
-    return (log_student.exp() * (log_student - p)).mean()
+    return row_mean((log_student.exp() * (log_student - p)).mean(dim=1))
 
 
 def _mask_fractions(teacher: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,6 +3,7 @@
 
 """Base class of all tasks with several modalities."""
 
+import warnings
 from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from ..datamodules import MultiModalDataModule
 from ..datasets import MultiModalDataset
 from ..errors import BandError, LabelError, ModalityError
 from ..losses import LabelledBinaryCrossEntropy, LabelledCrossEntropy
+from ..losses.multilabel import UNLABELLED
 from ..metadata import LabelTask
 from ..models.heads import to_probabilities
 from ..processes import check_strategy, raising_everywhere, summed
@@ -412,7 +414,10 @@ class MultiModalTask(BaseTask):
                 continue
             self._held.flush(key, metrics)
             if self._is_scored(metrics):
-                scores = metrics.compute()
+                with warnings.catch_warnings():
+                    # that of other processes, if this one has scored nothing
+                    warnings.filterwarnings('ignore', '.*was called before the')
+                    scores = metrics.compute()
                 if (matrix := scores.pop('ConfusionMatrix', None)) is not None:
                     self._log_confusion(key, metrics, matrix)
                 # a class without samples has no F1: it is left out
@@ -428,10 +433,11 @@ class MultiModalTask(BaseTask):
         """Return whether a process has scored a sample, so that all must compute."""
         own = metrics['F1Score'].update_called
         found = summed(self.trainer, torch.tensor(float(own), device=self.device))
-        if found and not own:
-            classes = self.hparams['num_classes']
-            nothing = torch.empty(0, classes, device=self.device)
-            metrics.update(nothing, nothing.argmax(dim=1))
+        if found and not own and self.task == 'multilabel':
+            # lists of scores must not be empty to be gathered; counts are 0
+            nothing = torch.zeros(1, self.hparams['num_classes'], device=self.device)
+            unknown = torch.full_like(nothing, UNLABELLED, dtype=torch.long)
+            metrics.update(nothing, unknown)
         return bool(found)
 
     def _log_confusion(

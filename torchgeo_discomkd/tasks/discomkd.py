@@ -339,7 +339,7 @@ class DisCoMKD(GuidedTask):
         self.check_pairing(batch)
         inputs = {f'image_{m}': x for m, x in images.items()}
         inputs |= {f'label_{m}': self.labels_of(batch, m) for m in images}
-        return present_inputs(inputs, batch, self.modalities)
+        return present_inputs(inputs, batch, self.modalities, self.active_guide)
 
     @property
     def objective_state(self) -> Hashable:
@@ -355,8 +355,8 @@ class DisCoMKD(GuidedTask):
 
         Args:
             inputs: 'image_<modality>' and 'label_<modality>' for every modality; of an
-                incomplete batch, 'row_<modality>', too, and of some modalities nothing,
-                which then add nothing to any term.
+                incomplete batch, of some modalities nothing, which then add nothing to
+                any term, and what :func:`~.present.present_inputs` adds.
 
         Returns:
             Eq. 7, the terms of an active transfer and, if requested, the students' own
@@ -373,8 +373,8 @@ class DisCoMKD(GuidedTask):
         output = self.model(images, self.hparams['reversal_strength'])
         output = with_all_modalities(output, self.modalities)
         shared = None
-        if self.active_guide is not None and f'row_{present[0]}' in inputs:
-            shared = shared_rows(inputs, self.active_guide, self.modalities)
+        if self.active_guide is not None:
+            shared = shared_rows(inputs, self.active_guide)
         terms = self.loss_terms(output, labels) | self.transfer_terms(output, shared)
         terms = {name: self.term_scales[name] * term for name, term in terms.items()}
         loss = torch.stack(

@@ -157,7 +157,7 @@ class Distillation(FusionClassification):
             layer_decay=layer_decay,
         )
         self.loss: DistillationLoss = KD() if loss is None else loss
-        self.loss.adopt(task)
+        self.loss.adopt(task, num_classes)
         self.loss.prepare(num_classes)
         # a checkpoint can be read without unpickling
         self.save_hyperparameters({'loss': self.loss.config()})

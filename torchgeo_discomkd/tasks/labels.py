@@ -13,6 +13,7 @@ from torchgeo.datasets.utils import Sample
 
 from ..datasets import MultiModalDataset
 from ..errors import LabelError, SettingError
+from ..losses.multilabel import UNLABELLED
 from ..metadata import LabelTask
 
 SUPPORTED = (
@@ -112,21 +113,26 @@ def check_task(task: LabelTask, num_classes: int) -> None:
 
 
 def check_data_task(
-    task: LabelTask, dataset: MultiModalDataset, option: str = '--model.task'
+    task: LabelTask, dataset: MultiModalDataset, option: str | None = '--model.task'
 ) -> None:
     """Check that data has the kind of labels of a task.
 
     Args:
         task: Kind of labels of the task. One of two classes may be learned with
             'binary', too.
-        dataset: The data.
-        option: Option that sets *task*.
+        dataset: The data; without any labels it is of any kind.
+        option: Option that sets *task*; None if it is that of a file, by which one of
+            two classes is found however it was learned.
 
     Raises:
         LabelError: If they differ.
     """
     own = dataset.task
     if own == task or (own, task) == ('multiclass', 'binary'):
+        return
+    if option is None and 'multilabel' not in (own, task):
+        return
+    if not (dataset.labels != UNLABELLED).any():
         return
     kinds = {
         'multiclass': 'one of its classes for each sample',
@@ -135,8 +141,9 @@ def check_data_task(
     }
     raise LabelError(
         f'the data has {kinds[own]} (task={own!r}), but the classifier is of '
-        f'task={task!r}: set {option} {own}, or give other data (arrays and joined '
-        f'data sets: --data.task {task}) or another classifier.'
+        f'task={task!r}: {"" if option is None else f"set {option} {own}, or "}give '
+        f'other data (arrays and joined data sets: --data.task {task}) or another '
+        'classifier.'
     )
 
 

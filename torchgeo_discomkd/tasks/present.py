@@ -14,7 +14,10 @@ from ..models import DisCoMKDOutput, Embeddings
 
 
 def present_inputs(
-    inputs: Mapping[str, Tensor], batch: Sample, modalities: Sequence[str]
+    inputs: Mapping[str, Tensor],
+    batch: Sample,
+    modalities: Sequence[str],
+    guide: str | None = None,
 ) -> dict[str, Tensor]:
     """Leave out the rows of every modality that its sample lacks.
 
@@ -24,11 +27,14 @@ def present_inputs(
         batch: 'present_<modality>', bool (B,), for each modality of which samples may
             lack the image; a batch without any is complete.
         modalities: All modalities.
+        guide: The modality that guides the others, if one does.
 
     Returns:
-        *inputs* if the batch is complete. Else the rows that are there, and their
-        position in the batch, 'row_<modality>', int64, increasing; nothing of a
-        modality with fewer than two, on which batch normalisation cannot train.
+        *inputs* if the batch is complete. Else the rows that are there, and nothing of
+        a modality with fewer than two, on which batch normalisation cannot train. With
+        a guide also 'pairs_<modality>', int64 (2, K), K > 0, for each other modality
+        that shares samples with it: their positions in the rows of the guide and in
+        its own; and 'pairs_<guide>' (2, 0), which marks the batch as incomplete.
 
     Raises:
         BatchSizeError: If no modality has two rows.
@@ -53,13 +59,32 @@ def present_inputs(
         if len(rows) > 1:
             found[f'image_{modality}'] = image[rows]
             found[f'label_{modality}'] = inputs[f'label_{modality}'][rows]
-            found[f'row_{modality}'] = rows
     if not found:
         raise BatchSizeError(
             'a training batch has fewer than two images of every modality: use a '
             'larger batch_size.'
         )
-    return found
+    # found here, on the CPU: a graph of the loss cannot wait for their number
+    return found | _pairs(found, masks, guide)
+
+
+def _pairs(
+    found: Mapping[str, Tensor], masks: Mapping[str, Tensor], guide: str | None
+) -> dict[str, Tensor]:
+    """Return where the samples are that the guide and another modality both have."""
+    if guide is None:
+        return {}
+    device = next(iter(found.values())).device
+    pairs = {f'pairs_{guide}': torch.empty(2, 0, dtype=torch.long, device=device)}
+    if f'image_{guide}' not in found:
+        return pairs
+    row = {modality: mask.cumsum(0) - 1 for modality, mask in masks.items()}
+    for modality, mask in masks.items():
+        both = masks[guide] & mask
+        if modality != guide and f'image_{modality}' in found and both.any():
+            both = torch.stack([row[guide][both], row[modality][both]])
+            pairs[f'pairs_{modality}'] = both.to(device)
+    return pairs
 
 
 def with_empty_rows(
@@ -100,26 +125,22 @@ def with_all_modalities(
 
 
 def shared_rows(
-    inputs: Mapping[str, Tensor], guide: str, modalities: Sequence[str]
-) -> dict[str, tuple[Tensor, Tensor]]:
+    inputs: Mapping[str, Tensor], guide: str
+) -> dict[str, tuple[Tensor, Tensor]] | None:
     """Return where the samples are that the guide and another modality both have.
 
     Args:
-        inputs: What :func:`present_inputs` returned for an incomplete batch.
+        inputs: What :func:`present_inputs` returned with this guide.
         guide: The modality that guides.
-        modalities: All modalities.
 
     Returns:
         For each other modality that shares samples with the guide, positions of these
-        in the guide's rows and in its own.
+        in the guide's rows and in its own; None for a complete batch.
     """
-    found = {}
-    for modality in modalities:
-        keys = f'row_{guide}', f'row_{modality}'
-        if modality == guide or not all(key in inputs for key in keys):
-            continue
-        first, own = (inputs[key] for key in keys)
-        pairs = (first[:, None] == own).nonzero()
-        if len(pairs):
-            found[modality] = (pairs[:, 0], pairs[:, 1])
-    return found
+    if f'pairs_{guide}' not in inputs:
+        return None
+    return {
+        modality: (pairs[0], pairs[1])
+        for key, pairs in inputs.items()
+        if (modality := key.removeprefix('pairs_')) not in (key, guide)
+    }

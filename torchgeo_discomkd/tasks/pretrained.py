@@ -23,6 +23,7 @@ from ..rasters.doubts import doubt_pixel_size, doubt_values
 from ..rasters.plausibility import check_backscatter, options_of
 from ..rasters.scale import parse_unit
 from .base import MultiModalTask
+from .labels import check_data_task
 
 
 class PretrainedClassification(MultiModalTask):
@@ -94,16 +95,15 @@ class PretrainedClassification(MultiModalTask):
         """Return the probabilities above which a sample has each label.
 
         Args:
-            name: Name of a classifier, or of a read-out, which has those of its file.
+            name: Name of a classifier, or of a read-out.
 
         Returns:
-            Those of the file; None if a sample has one class.
+            Those of the file, of a read-out 0.5, since the file's are fitted to another
+            head; None if a sample has one class.
         """
-        own = next(n for n in self.classifier_names() if name in self._scored(n))
-        return self.model[own].metadata.decision_thresholds
-
-    def _scored(self, name: str) -> list[str]:
-        return [name, *(f'{name}_{embedding}' for embedding in READ_OUTS)]
+        if name not in self.model:
+            return super().thresholds(name)
+        return self.model[name].metadata.decision_thresholds
 
     def comparison_names(self) -> list[str]:
         """Return the read-outs of files that have an auxiliary task classifier."""
@@ -139,12 +139,14 @@ class PretrainedClassification(MultiModalTask):
 
         Raises:
             BandError: If a file takes other bands of a modality.
+            LabelError: If the data has another kind of labels.
             ModalityError: If no classifier can be applied.
             UnitError: If one is in dB and the other in linear power.
 
         Warns:
             UserWarning: If the pixels differ in size.
         """
+        check_data_task(self.task, dataset, option=None)
         for name, path in self._files():
             metadata = self.model[name].metadata
             for modality, expected in metadata.modalities.items():
