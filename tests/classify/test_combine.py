@@ -229,6 +229,32 @@ def test_resumed_table_is_the_same(folder: Path) -> None:
     assert summary.modalities == {'ms+sar': 2, 'sar': 2, 'ms': 1}
 
 
+def test_a_tile_that_gets_another_image_is_not_doubled(folder: Path) -> None:
+    both = make_both()
+
+    def stop(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        raise KeyboardInterrupt
+
+    ms = replace(both.predictors['ms'], _compute=stop)
+    (folder / 'S2' / 'a.tif').rename(folder / 'later.tif')
+    # the tile a is finished with SAR alone
+    with pytest.raises(KeyboardInterrupt):
+        run(
+            folder,
+            replace(both, predictors={**both.predictors, 'ms': ms}),
+            batch_size=1,
+        )
+    (folder / 'later.tif').rename(folder / 'S2' / 'a.tif')
+    with pytest.raises(SettingError, match=r'1 tiles .* such as \S+/S1/a\.tif: rest'):
+        run(folder, resume=True)
+    (folder / 'S2' / 'a.tif').unlink()
+    # new tiles are no mistake
+    write_tile(folder / 'S1' / 'f.tif', db(-14), crs='EPSG:32631')
+    frame, _ = run(folder, resume=True)
+    assert frame.path.is_unique
+    assert frame.modalities.tolist() == ['sar', 'ms+sar', 'sar', 'ms', 'sar', 'sar']
+
+
 def test_other_classes_are_refused() -> None:
     sar = make_predictor(replace(make_metadata(), classes=('Land', 'Water')))
     with pytest.raises(ClassifierFileError, match='the same classes in the same order'):
@@ -277,6 +303,14 @@ def test_names_with_a_sensor_in_them() -> None:
     tiles = match_tiles(images, patterns, skip={'ms': ['t1']})
     assert [t.path for t in tiles] == ['t1_s2.tif;s1_t1.tif', 't2_s2.tif']
     assert [t.skipped for t in tiles] == [{'ms'}, set()]
+
+
+def test_names_to_skip_that_are_unknown() -> None:
+    images = {'ms': files('t1_s2.tif', 't2_s2.tif'), 'sar': files('t1.tif')}
+    names = ['t2_s2', 't8_s2', 't9_s2']
+    with pytest.warns(UserWarning, match=r"2 of 3 names .* 'ms', such as t8_s2: noth"):
+        tiles = match_tiles(images, {'ms': '(.+)_s2'}, {'ms': names})
+    assert [t.skipped for t in tiles] == [set(), {'ms'}]
 
 
 @pytest.mark.parametrize(

@@ -61,11 +61,14 @@ def test_fit_writes_weights_and_classify_uses_them(
     models = [best / 'ms.safetensors', best / 'sar.safetensors']
     out = tmp_path / 'both.csv'
     capsys.readouterr()
-    command(
-        *(*models, f'ms={tmp_path}/ms', f'sar={tmp_path}/sar', '--output', out),
-        *('--skip', f'ms={tmp_path}/cloudy.txt'),
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('warnings.filters', [])
+        command(
+            *(*models, f'ms={tmp_path}/ms', f'sar={tmp_path}/sar', '--output', out),
+            *('--skip', f'ms={tmp_path}/cloudy.txt'),
+        )
     captured = capsys.readouterr()
+    assert "skip: 1 of 2 names are those of no tile of 'ms'" in captured.err
     assert '20 tiles: 18 of ms+sar, 1 of sar, 1 of ms; 1 of ms skipped' in captured.err
     assert 'weights: ms ' in captured.err
     assert 'used 17 ms+sar, 2 sar, 1 ms\n' in captured.out
@@ -125,6 +128,10 @@ def models(trained_once: Path) -> list[Path]:
         (['ms=ms', 'sar=sar', '--bands', '1,2'], '--bands: only for one classifier'),
         (['ms=ms', 'sar=sar', '--skip', 'ms=no.txt'], 'no.txt cannot be read'),
         (['ms=ms', 'sar=sar', '--skip', 'no.txt'], '--skip no.txt: with several'),
+        (
+            ['ms=ms', 'sar=sar', *('--stem-pattern', 'ms=a') * 2],
+            "--stem-pattern: 2 patterns for 'ms' (a, a): give one",
+        ),
         (['ms=ms', 'sar=sar', '--output', 'map.tif'], 'only combined for tiles'),
         (['ms=ms', 'sar=sar', '--output', 'maps/'], 'only combined for tiles'),
     ],

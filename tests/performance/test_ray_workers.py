@@ -1,14 +1,17 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
+import os
 import signal
 import socket
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from torchgeo_discomkd.errors import ClusterError, LabelError, SettingError
+from torchgeo_discomkd.performance import ray_workers
 from torchgeo_discomkd.performance.ray_workers import (
     RayWorkers,
     Share,
@@ -33,6 +36,9 @@ from .ray_tasks import killed_once, refuse, square, threads_and_folder
         ([{'CPU': 4, 'GPU': 1}] * 2, 3, True, Share(3, 2, 0.5)),
         ([{'CPU': 16, 'GPU': 4}], 2, False, Share(2, 8, 0)),
         ([{'CPU': 2}, {'CPU': 64}], 33, False, Share(33, 1, 0)),
+        # two on the machine with one GPU would not find one
+        ([{'CPU': 8, 'GPU': 1}, {'CPU': 8, 'GPU': 3}], 4, True, Share(4, 2, 1)),
+        ([{'CPU': 2, 'GPU': 4}, {'CPU': 8, 'GPU': 1}], None, True, Share(3, 1, 1)),
     ],
 )
 def test_share(
@@ -54,6 +60,11 @@ def test_share(
 def test_share_of_too_little() -> None:
     with pytest.raises(SettingError, match=r'jobs=3: .* give 2 or fewer'):
         share([{'CPU': 2}], 3, gpu=False)
+    # all GPUs but one are where there is a single core
+    unequal = [{'CPU': 1, 'GPU': 4}, {'CPU': 16, 'GPU': 1}]
+    with pytest.raises(SettingError, match=r'jobs=5: .* more GPUs than cores.*give 2'):
+        share(unequal, 5, gpu=True)
+    assert share(unequal, 2, gpu=True) == Share(2, 1, 1)
     with pytest.raises(ClusterError, match='no free cores'):
         share([{'CPU': 0}], 1, gpu=False)
 
@@ -91,8 +102,16 @@ def listening() -> set[str]:
     return {line[1] for line in lines if line[3] == '0A'}
 
 
-def test_workers(tmp_path: Path, ray: None, handlers: None) -> None:
+def waits(line: str) -> None:
+    raise InterruptedError(line)
+
+
+def test_workers(
+    tmp_path: Path, ray: None, handlers: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before, lines = listening(), list[str]()
+    names = (*ray_workers.QUIET, *ray_workers.LOCAL, 'RAY_AUTH_TOKEN')
+    variables = {name: os.environ.get(name) for name in names}
     workers = RayWorkers(None, 2, report=lines.append)
     with workers:
         opened = {address.partition(':')[0] for address in listening() - before}
@@ -112,4 +131,18 @@ def test_workers(tmp_path: Path, ray: None, handlers: None) -> None:
         workers.start('d', 'task d', refuse)
         with pytest.raises(LabelError, match='no such label'):
             workers.next()
+        module = import_module('ray')
+        with pytest.raises(ClusterError, match='connected to Ray already'):
+            RayWorkers(None, 1, report=print).__enter__()
+        assert module.is_initialized()
+        # what others hold, or what no machine has
+        workers._idle.clear()
+        workers._actor = module.remote(ray_workers._Worker).options(num_cpus=1000)
+        monkeypatch.setattr(ray_workers, 'PATIENCE', 0.1)
+        monkeypatch.setattr(ray_workers, 'LOOKS', 2)
+        monkeypatch.setattr(workers, '_report', waits)
+        workers.start('e', 'task e', square, 3)
+        with pytest.raises(InterruptedError, match=r'^no worker has started for 0\.2 '):
+            workers.next()
     assert listening() - before == set()
+    assert {n: os.environ.get(n) for n in names} == variables

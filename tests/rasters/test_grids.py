@@ -4,6 +4,7 @@
 import gzip
 import html
 import json
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from tests.fakes import write_tile
 from torchgeo_discomkd.datasets.pack.file import PackFile
 from torchgeo_discomkd.errors import CorruptFileError, PackError
 from torchgeo_discomkd.rasters import read_header, read_image
-from torchgeo_discomkd.rasters.grids import grid_path
+from torchgeo_discomkd.rasters.grids import grid_path, refuse_grids
 
 DATA = Path(__file__).parents[1] / 'data'
 IMAGE = np.full((2, 8, 8), -12, np.float32)
@@ -85,6 +86,35 @@ def test_files_that_a_system_names_are_not_opened(
             read(str(path))
     # what PROJ says about a file that it has opened
     assert 'secret' not in capfd.readouterr().err
+
+
+def as_tiff(count: int, length: int) -> bytes:
+    """Return a TIFF file with a number of tags and a length of text, and no image."""
+    tag = struct.pack('<HHII', 34737, 2, length, 0)
+    return b'II*\0' + struct.pack('<IH', 8, count) + tag * min(count, 5000) + b'\0' * 4
+
+
+@pytest.mark.parametrize(
+    ('count', 'length', 'message'),
+    [(4097, 8, '4097 tags, more than'), (1, 2**20 + 1, '1048577 bytes of georef')],
+)
+def test_what_is_too_long_to_be_searched_is_refused(
+    count: int, length: int, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / 'a.tif'
+    path.write_bytes(as_tiff(count, length))
+    with pytest.raises(CorruptFileError, match=message):
+        refuse_grids(str(path), [])
+
+
+def test_a_sidecar_that_is_too_long_is_refused(tmp_path: Path) -> None:
+    path = in_sidecar(tmp_path, GEOGCS.format(''))
+    with (tmp_path / 'a.tif.aux.xml').open('r+') as file:
+        file.truncate(2**26 + 1)
+    with pytest.raises(
+        CorruptFileError, match=r'a\.tif\.aux\.xml has more than 64 MiB'
+    ):
+        read_image(str(path))
 
 
 @pytest.mark.parametrize('write', [in_sidecar, in_tag])

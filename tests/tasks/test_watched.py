@@ -143,6 +143,17 @@ def test_weights_are_checked_where_losses_are_not_yet_wrong(
     assert not (tmp_path / 'run' / 'last.ckpt').exists()
 
 
+def test_a_checkpoint_is_checked_between_epochs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    task = DisCoMKD(num_classes=2, model='test_resnet')
+    monkeypatch.setattr(DisCoMKD, 'global_step', 3)
+    task.on_save_checkpoint({})
+    next(task.parameters()).data[0] = NAN
+    with pytest.raises(NonFiniteError, match=r'after step 2 .* are not finite: '):
+        task.on_save_checkpoint({})
+
+
 def test_values_that_overflow_are_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -20,6 +20,7 @@ from torch import Tensor
 from ..datasets import MultiModalDataset, SARTiles
 from ..errors import OutputError, OutputExistsError, SettingError
 from ..files import only_writer, remove_abandoned
+from ..processes import first_decides
 from ..rasters.footprints import make_footprint
 from ..tables import Prediction, PredictionTable, TableFormat
 from ..tables.prediction import CLASSIFIED
@@ -131,13 +132,15 @@ class PredictionWriter(BasePredictionWriter):
                 f'min_confidence={self.min_confidence}: a classifier of several labels '
                 'has no single confidence. Omit it.'
             )
-        if trainer.is_global_zero:
+
+        def prepare() -> None:
             self._locks.enter_context(only_writer(*paths.values()))
             remove_abandoned(*paths.values())
             self._check_new(paths.values())
             self._open(paths, task.classes, part=0)
+
         # the first process makes the folders
-        trainer.strategy.barrier('tables')
+        first_decides(trainer, prepare)
         if not trainer.is_global_zero:
             self._open(paths, task.classes, part=trainer.global_rank)
 

@@ -5,12 +5,12 @@
 
 import hashlib
 import warnings
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import batched, chain, combinations
 from pathlib import Path
 
-from ..errors import ClassifierFileError, ModalityError
+from ..errors import ClassifierFileError, ModalityError, SettingError
 from ..files import only_writer
 from ..rasters.scale import Scale
 from ..rasters.tiles import TileSpec
@@ -204,7 +204,8 @@ def classify_combined(
         OutputExistsError: If it exists.
         OutputInUseError: If another process writes it.
         SettingError: If a setting is unknown, out of range, differs from the run to
-            resume, or needs what a classifier file does not say.
+            resume, or needs what a classifier file does not say, or if tiles of the run
+            to resume have other images now.
 
     Warns:
         UserWarning: If the bands of the first tiles seem to be swapped, or tiles are
@@ -270,7 +271,8 @@ def classify_combined(
         ) as table,
     ):
 
-        def classify(done: Container[str]) -> Iterator[list[Prediction]]:
+        def classify(done: Collection[str]) -> Iterator[list[Prediction]]:
+            _check_finished(done, tiles)
             todo = [tile for tile in tiles if tile.path not in done]
             rows = _rows(predictor, todo, specs, batch_size, workers)
             for some in batched(zip(todo, rows, strict=True), batch_size):
@@ -349,6 +351,16 @@ def _combine(
 
 def _join(texts: Mapping[str, str | None], separator: str = ' | ') -> str | None:
     return separator.join(f'{m}: {text}' for m, text in texts.items() if text) or None
+
+
+def _check_finished(done: Collection[str], tiles: Sequence[SensorTile]) -> None:
+    """Refuse rows of tiles that are no longer there: a new row would double them."""
+    if gone := sorted(set(done) - {tile.path for tile in tiles}):
+        raise SettingError(
+            f'resume: the interrupted run has {len(gone)} tiles with other images than '
+            f'there are now, such as {gone[0]}: restore the files, or start again with '
+            '--overwrite.'
+        )
 
 
 def _settings(

@@ -162,7 +162,9 @@ def _run[T, R](
                 'machines the same.'
             )
         results = work(predictor, items)
-    return results, [str(w.message) for w in caught if w.category is UserWarning]
+    return results, [
+        str(w.message) for w in caught if issubclass(w.category, UserWarning)
+    ]
 
 
 def _tell(line: str) -> None:

@@ -4,6 +4,7 @@
 """Match the tiles of several sensors by name."""
 
 import re
+import warnings
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -55,8 +56,8 @@ def match_tiles(
         patterns: For a modality, a regular expression for stems: the groups of a stem
             that it matches as a whole, joined by '_', are its name. Other stems stay as
             they are.
-        skip: For a modality, names or paths of tiles whose image is not to be used, for
-            example because of clouds.
+        skip: For a modality, names, stems or paths of tiles whose image is not to be
+            used, for example because of clouds.
 
     Returns:
         One tile for each name, in an order that keeps that of each modality if their
@@ -67,6 +68,9 @@ def match_tiles(
         ModalityError: If *patterns* or *skip* name an unknown modality.
         PairingError: If no tile has images of several modalities.
         SettingError: If a pattern is not a regular expression, or matches no stem.
+
+    Warns:
+        UserWarning: If some names in *skip* are those of no tile.
 
     Example:
         >>> from torchgeo_discomkd.rasters.finding import ImageFiles
@@ -181,16 +185,26 @@ def _skipped(
 ) -> set[str]:
     """Return the tiles that a user's list names, by name or path."""
     wanted = {normalize('NFC', name) for name in names}
-    found = {
-        name
-        for name, files in tiles.items()
-        if not wanted.isdisjoint({name, name.rpartition('/')[2], *files.paths})
-        or not wanted.isdisjoint(Path(path).name for path in files.paths)
-    }
+    found, known = set[str](), set[str]()
+    for name, files in tiles.items():
+        paths = [normalize('NFC', path) for path in files.paths]
+        names_of_tile = {name, name.rpartition('/')[2], *paths}
+        names_of_tile |= {Path(path).name for path in paths}
+        # the stem before its pattern
+        names_of_tile.add(normalize('NFC', scene_name(files)))
+        if not wanted.isdisjoint(names_of_tile):
+            found.add(name)
+            known |= wanted & names_of_tile
     if not found:
         raise LayoutError(
             f"skip: none of the {len(wanted)} names is that of a tile of '{modality}', "
             f'such as {next(iter(tiles))}: write one name or path of a tile per line.'
+        )
+    if unknown := sorted(wanted - known):
+        warnings.warn(
+            f'skip: {len(unknown)} of {len(wanted)} names are those of no tile of '
+            f"'{modality}', such as {unknown[0]}: nothing is skipped for them.",
+            stacklevel=3,
         )
     return found
 

@@ -4,7 +4,14 @@
 """Classify any number of tiles into a table."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Container, Generator, Iterable, Iterator, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Generator,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -221,7 +228,7 @@ def classify_tiles(
             'min_confidence': min_confidence,
         }
 
-        def classify(done: Container[str]) -> Iterator[list[Prediction]]:
+        def classify(done: Collection[str]) -> Iterator[list[Prediction]]:
             todo = [files for files in images if files.name not in done]
             if engine is None:
                 return _classify(predictor, iter(todo), **options)
@@ -244,7 +251,7 @@ def fill_table(
     table: PredictionTable,
     summary: TilesSummary,
     total: int,
-    classify: Callable[[Container[str]], Iterable[list[Prediction]]],
+    classify: Callable[[Collection[str]], Iterable[list[Prediction]]],
     progress: bool,
 ) -> None:
     """Write the rows that a table lacks, and finish it.

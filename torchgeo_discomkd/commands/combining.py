@@ -157,6 +157,12 @@ def make_combined_table(
     given = by_modality(inputs)
     lists = by_modality(skip, '--skip ')
     patterns = by_modality(stem_pattern, '--stem-pattern ')
+    for modality, several in patterns.items():
+        if len(several) > 1:
+            raise SettingError(
+                f"--stem-pattern: {len(several)} patterns for '{modality}' "
+                f'({", ".join(several)}): give one, with "|" between alternatives.'
+            )
     # takes seconds: only after the arguments are known to be valid
     from ..classify import classify_combined, load_combined, match_tiles
     from ..classify.sensors import read_names
@@ -185,7 +191,7 @@ def make_combined_table(
             m: find_images(given[m], one.bands, report, trust_lists)
             for m, one in predictor.predictors.items()
         },
-        {m: values[-1] for m, values in patterns.items()},
+        {m: pattern for m, [pattern] in patterns.items()},
         {m: [n for v in values for n in read_names(v)] for m, values in lists.items()},
     )
     sys.stderr.write(f'weights: {predictor.combination}\n')

@@ -13,10 +13,11 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Generator, Hashable, Iterable, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -39,6 +40,13 @@ STORE_BYTES = 256 * 2**20
 
 #: Seconds between two looks at whether the cluster is there, and for it to answer.
 PATIENCE = 5
+
+#: Looks after which it is said that no worker has started.
+LOOKS = 12
+
+#: The token of every Ray that is started here: Ray keeps the first one as long as this
+#: process lives.
+_TOKEN = secrets.token_hex(32)
 
 
 class Share(NamedTuple):
@@ -137,8 +145,8 @@ def share(nodes: Sequence[Mapping[str, float]], jobs: int | None, gpu: bool) -> 
 
     Args:
         nodes: Resources of each machine: 'CPU' and 'GPU'.
-        jobs: Number of workers. Default: one for each GPU, or for each machine if there
-            is none.
+        jobs: Number of workers. Default: one for each GPU that has a core, or for each
+            machine if there is no GPU.
         gpu: Whether they use GPUs, if there are some.
 
     Returns:
@@ -146,7 +154,8 @@ def share(nodes: Sequence[Mapping[str, float]], jobs: int | None, gpu: bool) -> 
 
     Raises:
         ClusterError: If no machine has a core for a worker.
-        SettingError: If there are fewer cores than workers.
+        SettingError: If there are fewer cores than workers, or the cores of the
+            machines with GPUs are not where the GPUs are.
 
     Example:
         >>> share([{'CPU': 16, 'GPU': 1}, {'CPU': 16, 'GPU': 1}], 8, gpu=True)
@@ -159,19 +168,40 @@ def share(nodes: Sequence[Mapping[str, float]], jobs: int | None, gpu: bool) -> 
     places = with_gpu or places
     if not places:
         raise ClusterError('The Ray cluster has no free cores: give it some machines.')
-    gpus = sum(int(node['GPU']) for node in with_gpu)
     cores = sum(int(node['CPU']) for node in places)
-    jobs = jobs or gpus or len(places)
+    one_each = sum(int(min(node['CPU'], node['GPU'])) for node in with_gpu)
+    jobs = jobs or one_each or len(places)
     if jobs > cores:
         raise SettingError(
             f'jobs={jobs}: each needs a core, and the Ray cluster has {cores}: give '
             f'{cores} or fewer.'
         )
+    if (found := _divide(places, jobs, bool(with_gpu))) is None:
+        fewer = next(n for n in range(jobs, 0, -1) if _divide(places, n, gpu=True))
+        raise SettingError(
+            f'jobs={jobs}: each needs a core of the machine that has its GPU, and some '
+            f'of the Ray cluster have more GPUs than cores for them: give {fewer}.'
+        )
+    return found
+
+
+def _divide(
+    places: Sequence[Mapping[str, float]], jobs: int, gpu: bool
+) -> Share | None:
+    """Return what each worker gets; None if Ray would not find a place for all."""
+    # several on one GPU
+    together = -(-jobs // sum(int(node['GPU']) for node in places)) if gpu else 0
     per_node = -(-jobs // len(places))
-    cpus = max(1, int(min(node['CPU'] for node in places)) // per_node)
-    # Ray counts in ten thousandths; several on one GPU fit only if rounded down
-    part = 10_000 // -(-jobs // gpus) / 10_000 if gpus else 0.0
-    return Share(jobs, cpus, part)
+    most = max(1, int(min(node['CPU'] for node in places)) // per_node)
+    for cpus in range(most, 0, -1):
+        fitting = sum(
+            min(int(node['CPU']) // cpus, int(node['GPU']) * together if gpu else jobs)
+            for node in places
+        )
+        if fitting >= jobs:
+            # Ray counts in ten thousandths; they fit only if rounded down
+            return Share(jobs, cpus, 10_000 // together / 10_000 if gpu else 0.0)
+    return None
 
 
 class RayWorkers:
@@ -221,13 +251,11 @@ class RayWorkers:
             ClusterError: If that is not possible.
             SettingError: If the cluster cannot run that many workers.
         """
-        self._ray = _connect(self._address)
-        try:
+        with ExitStack() as stack:
+            self._ray = stack.enter_context(_connected(self._address))
             nodes = [n['Resources'] for n in self._ray.nodes() if n['Alive']]
             self.share = share(nodes, self._jobs, self._gpu)
-        except BaseException:
-            self._ray.shutdown()
-            raise
+            self._connection = stack.pop_all()
         self._gcs = self._ray.get_runtime_context().gcs_address
         self._actor = self._ray.remote(_Worker).options(
             num_cpus=self.share.cpus, num_gpus=self.share.gpus
@@ -237,7 +265,7 @@ class RayWorkers:
     def __exit__(self, *args: object) -> None:
         """End all workers, and the Ray that was started."""
         with _own_signals():
-            self._ray.shutdown()
+            self._connection.close()
 
     @property
     def free(self) -> int:
@@ -278,10 +306,13 @@ class RayWorkers:
         """
         while True:
             ready: list[Any] = []
-            while not ready:
+            for looks in count(1):
                 ready, _ = self._ray.wait(list(self._busy), timeout=PATIENCE)
-                if not ready:
-                    self._check_cluster()
+                if ready:
+                    break
+                self._check_cluster()
+                if looks == LOOKS:
+                    self._report_waiting()
             seat, task = self._busy.pop(ready[0])
             try:
                 result = self._ray.get(ready[0])
@@ -324,6 +355,17 @@ class RayWorkers:
             return self._ray.get(seat.host, timeout=0)
         except (self._ray.exceptions.RayError, TimeoutError):
             return 'unknown machine'
+
+    def _report_waiting(self) -> None:
+        """Say so if others use what the workers need."""
+        hosts = [seat.host for seat, _ in self._busy.values()]
+        if not self._ray.wait(hosts, timeout=0)[0]:
+            _, cpus, gpus = self.share
+            self._report(
+                f'no worker has started for {LOOKS * PATIENCE} seconds: each needs '
+                f'{cpus} cores and {gpus:g} GPUs, which others on the Ray cluster seem '
+                'to use (see "ray status"). Waiting for them.'
+            )
 
     def _check_cluster(self) -> None:
         """Look whether the cluster is there, before Ray ends this process without it.
@@ -376,15 +418,30 @@ class _Worker:  # pragma: no cover (another process)
         return function(*args)
 
 
-def _connect(address: str | None) -> Any:
-    """Return the module of Ray, connected to a cluster."""
-    os.environ.update(QUIET)
+@contextmanager
+def _connected(address: str | None) -> Generator[Any]:
+    """Yield the module of Ray, connected to a cluster inside the block."""
+    variables = QUIET
     if address is None:
-        os.environ.update(LOCAL)
-        # Ray keeps the first one as long as this process lives
-        os.environ.setdefault('RAY_AUTH_TOKEN', secrets.token_hex(32))
-    # not before its variables are set
-    ray = import_module('ray')
+        token = os.environ.get('RAY_AUTH_TOKEN', _TOKEN)
+        variables = QUIET | LOCAL | {'RAY_AUTH_TOKEN': token}
+    with _environment(variables):
+        # not before its variables are set
+        ray = import_module('ray')
+        if ray.is_initialized():
+            raise ClusterError(
+                'engine=ray: this process is connected to Ray already: call '
+                'ray.shutdown() before, or start the command in a process of its own.'
+            )
+        try:
+            _init(ray, address)
+            yield ray
+        finally:
+            ray.shutdown()
+
+
+def _init(ray: Any, address: str | None) -> None:
+    """Connect Ray to a cluster."""
     settings: dict[str, Any] = {'address': address}
     if address is None:
         settings = {
@@ -399,7 +456,6 @@ def _connect(address: str | None) -> Any:
             ray.init(log_to_driver=False, logging_level='ERROR', **settings)
     # of all kinds: no cluster there, another version, a machine that is too busy
     except Exception as error:
-        ray.shutdown()
         where = 'on this machine' if address is None else f'at {address}'
         text = ' '.join(str(error).split())
         raise ClusterError(
@@ -410,7 +466,21 @@ def _connect(address: str | None) -> Any:
             else f'Ray {ray.__version__} does not start {where}: {text} Try again when '
             'less is running, or omit --engine ray.'
         ) from error
-    return ray
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Generator[None]:
+    """Set variables of this process inside the block."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 @contextmanager

@@ -29,7 +29,8 @@ def first_decides[T](trainer: Trainer | None, decide: Callable[[], T]) -> T:
         What *decide* has returned in the first process.
 
     Raises:
-        UserError: In all processes, if *decide* has raised it.
+        Exception: In all processes, whatever *decide* has raised: a
+            :class:`.UserError` itself, else in the others a UserError that says so.
 
     Example:
         >>> first_decides(None, lambda: 'runs/version_0')
@@ -37,16 +38,21 @@ def first_decides[T](trainer: Trainer | None, decide: Callable[[], T]) -> T:
     """
     if trainer is None or trainer.world_size == 1:
         return decide()
-    found: T | UserError | None = None
+    found: T | None = None
+    error: Exception | None = None
     if trainer.is_global_zero:
         try:
             found = decide()
-        except UserError as error:
-            found = error
-    found = trainer.strategy.broadcast(found)
-    if isinstance(found, UserError):
+        except Exception as raised:  # noqa: BLE001 (the others wait for an answer)
+            error = raised
+    told = error
+    if error is not None and not isinstance(error, UserError):
+        # it may be impossible to pickle
+        told = UserError(f'in the first process: {type(error).__name__}: {error}')
+    found, told = trainer.strategy.broadcast((found, told))
+    if (error := error or told) is not None:
         with raising_everywhere(trainer):
-            raise found
+            raise error
     return found  # ty: ignore[invalid-explicit-return]
 
 

@@ -28,8 +28,12 @@ _GEO_ASCII = 34737
 # What begins such a text; GDAL writes it like this, too.
 _SYSTEM = b'ESRI PE String'
 
-# Longest such text, and most tags, that are read.
+# Longest such text, and most tags, that are read: GDAL takes no more tags, and systems
+# have a few thousand characters.
 _MOST_TEXT, _MOST_TAGS = 2**20, 2**12
+
+# Largest file next to an image that is read for its system.
+_MOST_BYTES = 2**26
 
 
 def grid_path(text: str) -> str | None:
@@ -60,12 +64,17 @@ def refuse_grids(path: str, texts: list[str]) -> None:
         texts: Files of text next to it that may hold its system.
 
     Raises:
-        CorruptFileError: If it does.
+        CorruptFileError: If it does, or is too long to be searched.
         OSError: If a file cannot be read.
     """
     found = [(path, _geo_ascii(path))]
     for name in texts:
         check_regular(name)
+        if Path(name).stat().st_size > _MOST_BYTES:
+            raise CorruptFileError(
+                f'{name} has more than {_MOST_BYTES >> 20} MiB: it cannot be searched '
+                'for files that it names. Remove it.'
+            )
         found.append((name, Path(name).read_bytes()))
     for name, content in found:
         # a name may be written with entities of XML
@@ -93,14 +102,26 @@ def _geo_ascii(path: str) -> bytes:
             form, number = order + form, order + ('Q' if big else 'H')
             count = struct.unpack(number, file.read(struct.calcsize(number)))[0]
             size = struct.calcsize(form)
-            entries = file.read(min(count, _MOST_TAGS) * size)
+            _check_length(path, 'tags', count, _MOST_TAGS)
+            entries = file.read(count * size)
             for start in range(0, len(entries) - size + 1, size):
                 tag, _, length, value = struct.unpack_from(form, entries, start)
                 if tag == _GEO_ASCII:
                     file.seek(struct.unpack(order + word, value)[0])
                     # all else are names, one of which may quote a PROJ string
-                    return file.read(min(length, _MOST_TEXT)).partition(_SYSTEM)[2]
+                    _check_length(path, 'bytes of georeference', length, _MOST_TEXT)
+                    return file.read(length).partition(_SYSTEM)[2]
+        except CorruptFileError:
+            raise
         except (OSError, OverflowError, struct.error, ValueError):
             # GDAL says what is wrong with it
             return b''
     return b''
+
+
+def _check_length(path: str, what: str, count: int, most: int) -> None:
+    if count > most:
+        raise CorruptFileError(
+            f'{path} has {count} {what}, more than the {most} that an image can need: '
+            'fetch the file again or remove it.'
+        )

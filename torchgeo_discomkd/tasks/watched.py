@@ -92,24 +92,30 @@ class WatchedTask(MonitoredTask):
         self._check_losses()
         step = self.global_step
         if step and step != self._weights_checked:
-            error = None
-            if wrong := not_finite(self):
-                error = NonFiniteError(
-                    f'after step {step - 1} (epoch {self.current_epoch}), weights '
-                    f'are not finite: {", ".join(wrong[:3])} and {len(wrong)} in all. '
-                    f'{self._advice()}'
-                )
-            raise_everywhere(self._trainer, error)
+            raise_everywhere(self._trainer, self._error_of_weights())
             self._weights_checked = step
 
     def _check_losses(self) -> None:
-        step, error = self._watch.first_not_finite(), None
-        if step is not None:
-            error = NonFiniteError(
-                f'the loss is not finite in {step.describe()}. '
-                f'{self._batch_in_words(step.indices)}{self._advice()}'
-            )
-        raise_everywhere(self._trainer, error)
+        raise_everywhere(self._trainer, self._error_of_losses())
+
+    def _error_of_losses(self) -> NonFiniteError | None:
+        step = self._watch.first_not_finite()
+        if step is None:
+            return None
+        return NonFiniteError(
+            f'the loss is not finite in {step.describe()}. '
+            f'{self._batch_in_words(step.indices)}{self._advice()}'
+        )
+
+    def _error_of_weights(self) -> NonFiniteError | None:
+        wrong = not_finite(self)
+        if not wrong:
+            return None
+        return NonFiniteError(
+            f'after step {self.global_step - 1} (epoch {self.current_epoch}), weights '
+            f'are not finite: {", ".join(wrong[:3])} and {len(wrong)} in all. '
+            f'{self._advice()}'
+        )
 
     def _batch_in_words(self, indices: Mapping[str, Tensor]) -> str:
         """List the samples of a batch, and the largest value in each modality."""
@@ -209,10 +215,16 @@ class WatchedTask(MonitoredTask):
             checkpoint: The checkpoint.
 
         Raises:
-            NonFiniteError: If losses or weights are not finite.
+            NonFiniteError: If weights of this process are not finite.
         """
         super().on_save_checkpoint(checkpoint)
-        self.check_finite()
+        # nothing is sent: after an error, or at a signal of SLURM, not all processes
+        # save, or not at the same step. All have the same weights.
+        step = self.global_step
+        if step and step != self._weights_checked:
+            error = self._error_of_weights()
+            if error is not None:
+                raise self._error_of_losses() or error
 
     def on_fit_start(self) -> None:
         """Forget an earlier training of the same task."""
