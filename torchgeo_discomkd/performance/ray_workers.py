@@ -6,6 +6,7 @@
 The local way never imports this module, and Ray is an extra.
 """
 
+import logging
 import os
 import secrets
 import signal
@@ -453,7 +454,7 @@ def _init(ray: Any, address: str | None) -> None:
         }
     try:
         with _own_signals():
-            ray.init(log_to_driver=False, logging_level='ERROR', **settings)
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, **settings)
     # of all kinds: no cluster there, another version, a machine that is too busy
     except Exception as error:
         where = 'on this machine' if address is None else f'at {address}'

@@ -3,9 +3,8 @@
 
 """Base class of all tasks that train classifiers."""
 
-import warnings
 from abc import abstractmethod
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -32,14 +31,7 @@ from ..callbacks import (
 from ..callbacks.scored_weights import ScoredWeights
 from ..datamodules import MultiModalDataModule
 from ..datasets import MultiModalDataset
-from ..datasets.classes import same_classes
-from ..errors import (
-    BatchSizeError,
-    CheckpointError,
-    LabelError,
-    ModalityError,
-    SettingError,
-)
+from ..errors import BatchSizeError, ModalityError, SettingError
 from ..losses.several import over_processes
 from ..metadata import ImageProfile
 from ..models import (
@@ -50,14 +42,14 @@ from ..models import (
 )
 from ..performance.graphs import GraphedObjective
 from ..processes import summed
-from .division import check_batch_norm, check_division, note_division
+from .division import check_batch_norm
 from .frozen import FreezingTask
 from .labels import labels_of
-from .layer_rates import check_same_decay, layer_groups
-from .watched import WatchedTask
+from .layer_rates import layer_groups
+from .resumable import ResumableTask
 
 
-class MultiModalTrainingTask(WatchedTask, FreezingTask):
+class MultiModalTrainingTask(ResumableTask, FreezingTask):
     """What all training tasks share: normalisation, optimizer, files of a run.
 
     Each classifier is written to a file of its own whenever its weighted F1 on the
@@ -91,7 +83,6 @@ class MultiModalTrainingTask(WatchedTask, FreezingTask):
     """
 
     fingerprint: str = ''
-    split_hash: str = ''
     seed: int | None = None
     uses_unlabelled: bool = False
     uses_incomplete: bool = False
@@ -456,99 +447,3 @@ class MultiModalTrainingTask(WatchedTask, FreezingTask):
                     'your own data loader.'
                 )
         return images
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Record modalities, classes and split in the checkpoint.
-
-        Args:
-            checkpoint: The checkpoint.
-
-        Raises:
-            NonFiniteError: If losses or weights are not finite.
-        """
-        super().on_save_checkpoint(checkpoint)
-        checkpoint['in_channels'] = dict(self.in_channels)
-        checkpoint['classes'] = list(self.classes)
-        checkpoint['split_hash'] = self.split_hash
-        if self._trainer is not None:
-            checkpoint['division'] = note_division(self.trainer)
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Check that the checkpoint has the same modalities, and join its classes.
-
-        Args:
-            checkpoint: The checkpoint.
-
-        Raises:
-            CheckpointError: If it is from another network, or training is resumed
-                with other frozen encoders or layer-wise rates, or by other processes
-                with other batches.
-            LabelError: If it has other classes than the data to train on, or does not
-                know a class of the data to evaluate.
-            ModalityError: If it has other modalities.
-        """
-        in_channels = checkpoint.get('in_channels', self.in_channels)
-        # their order gives the indices of the modalities
-        if list(in_channels.items()) != list(self.in_channels.items()):
-            raise ModalityError(
-                f'the checkpoint has in_channels={in_channels}, but the task has '
-                f'{self.in_channels}: use the configuration of its run.'
-            )
-        if classes := checkpoint.get('classes'):
-            self._restore_classes(classes)
-        if self.split_hash not in {'', checkpoint.get('split_hash', '')}:
-            warnings.warn(
-                'the checkpoint was trained on another training split: its scores are '
-                'not comparable with those that follow.',
-                stacklevel=2,
-            )
-        saved = checkpoint.get('hyper_parameters', {}).get('task', 'multiclass')
-        if saved != self.task:
-            raise CheckpointError(
-                f'the checkpoint is of task={saved!r}, but the task is {self.task!r}: '
-                f'set --model.task {saved}, as in the configuration of its run.'
-            )
-        self._check_network(checkpoint)
-        if self._trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
-            check_division(self.trainer, checkpoint.get('division'))
-        if self._trainer is not None and self._trainer.training:
-            check_same_decay(checkpoint, self.hparams)
-        super().on_load_checkpoint(checkpoint)
-
-    def _restore_classes(self, classes: Sequence[str]) -> None:
-        if len(classes) != self.hparams['num_classes']:
-            raise LabelError(
-                f'the checkpoint has the classes {classes}, but the task has '
-                f'num_classes={self.hparams["num_classes"]}: use the configuration of '
-                'its run.'
-            )
-        if self._evaluated is None:
-            # data without classes, such as tiles to predict
-            self.classes = tuple(classes)
-        elif self.trainer.state.fn != TrainerFn.FITTING:
-            self.join_classes(classes)
-        elif not same_classes(classes, self.classes):
-            raise LabelError(
-                f'the checkpoint has the classes {classes}, but the data has '
-                f'{list(self.classes)}: resume with the data of its run, or train from '
-                'scratch.'
-            )
-        self.trained_classes = tuple(classes)
-
-    def _check_network(self, checkpoint: dict[str, Any]) -> None:
-        saved, own = checkpoint['state_dict'], self.state_dict()
-        if {k: v.shape for k, v in saved.items()} == {
-            k: v.shape for k, v in own.items()
-        }:
-            return
-        settings = checkpoint.get('hyper_parameters', {})
-        changed = [
-            f'{name}={value!r}, not {self.hparams[name]!r}'
-            for name, value in settings.items()
-            if name in self.hparams and self.hparams[name] != value
-        ]
-        raise CheckpointError(
-            f'the checkpoint is from another network than that of the task '
-            f'({"; ".join(changed) or "other weights"}): use the configuration of its '
-            'run.'
-        )
