@@ -5,7 +5,7 @@
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import torch
@@ -21,10 +21,9 @@ from ..datasets import (
     IncompletePairs,
     JoinedDataset,
     MultiModalDataset,
-    cached_statistics,
     collate_samples,
-    image_profile,
 )
+from ..datasets.profile import split_statistics
 from ..errors import SettingError
 from ..metadata import ImageProfile
 from ..processes import first_decides, is_divided, raising_everywhere
@@ -269,7 +268,7 @@ class MultiModalDataModule(NonGeoDataModule):
             check_training(lengths, self.batch_size, self._processes)
         # one process reads the images, and writes the statistics next to them
         self.statistics, self.profiles = first_decides(
-            self.trainer, lambda: _statistics(dataset, sources.values())
+            self.trainer, lambda: split_statistics(dataset, sources.values())
         )
         if self.allow_missing:
             pairs = IncompletePairs(sources)
@@ -498,14 +497,3 @@ class MultiModalDataModule(NonGeoDataModule):
             images = ResidentImages(self.any_dataset, modality, device)
             self._resident[modality, device] = images
         return self._resident[modality, device]
-
-
-def _statistics(
-    dataset: MultiModalDataset, sources: Iterable[MultiModalDataset]
-) -> tuple[dict[str, BandStatistics], dict[str, ImageProfile]]:
-    """Return statistics and profiles of the training split by modality."""
-    statistics = {}
-    for source in sources:
-        statistics |= cached_statistics(source)
-    profiles = {m: image_profile(dataset, m, s) for m, s in statistics.items()}
-    return statistics, profiles

@@ -3,12 +3,13 @@
 
 """What the tiles of a training split look like, for its classifiers."""
 
+from collections.abc import Iterable
 from statistics import median
 
 from ..metadata import ImageProfile
 from ..rasters.pixel_size import pixel_size
 from .base import MultiModalDataset
-from .statistics import BandStatistics
+from .statistics import BandStatistics, cached_statistics
 
 # Number of tiles whose location is read, spread over the split.
 _LOCATED = 16
@@ -58,3 +59,20 @@ def image_profile(
         pixel_size=median(sizes) if sizes else None,
         crs_kind=kind,
     )
+
+
+def split_statistics(
+    dataset: MultiModalDataset, sources: Iterable[MultiModalDataset]
+) -> tuple[dict[str, BandStatistics], dict[str, ImageProfile]]:
+    """Return statistics and profiles of the training split by modality.
+
+    Args:
+        dataset: The training split.
+        sources: The same split with the images that statistics are taken from: of all
+            modalities, or one data set for each.
+    """
+    statistics = {}
+    for source in sources:
+        statistics |= cached_statistics(source)
+    profiles = {m: image_profile(dataset, m, s) for m, s in statistics.items()}
+    return statistics, profiles

@@ -17,7 +17,6 @@ from ..losses import (
     adversarial_loss,
     auxiliary_loss,
     classification_loss,
-    discriminator_size,
     modality_loss,
     orthogonality_loss,
     term_scales,
@@ -34,6 +33,7 @@ from ..models import (
 from ..models.discomkd import READ_OUTS
 from ..models.modalities import COMPARISONS
 from ..models.weights import Weights
+from .guessing import terms_of_guessing
 from .labels import plain_numbers
 from .present import present_inputs, shared_rows, with_all_modalities, with_empty_rows
 from .students import (
@@ -398,30 +398,16 @@ class DisCoMKD(GuidedTask):
 
         A term with weight 0 is left out: nothing learns from it.
         """
-        count, classes = len(self.modalities), self.hparams['num_classes']
-        adversary = self.hparams['adversary']
-        scores = {m: torch.zeros(1, count) for m in self.modalities}
-        size = discriminator_size(adversary, count)
-        found = {m: torch.zeros(1, size) for m in self.modalities}
-        logits = {m: torch.zeros(1, classes) for m in self.modalities}
-        shape = (1, classes) if self.task == 'multilabel' else (1,)
-        labels = {m: torch.zeros(shape, dtype=torch.long) for m in self.modalities}
-        if self.hparams['formulation'] == 'released':
-            # equal probabilities are what its soft targets ask for
-            terms = {
-                'classification': classification_loss(logits, labels, 'mean_of_rows'),
-                'auxiliary': auxiliary_loss(logits, logits, labels, 'mean_of_rows'),
-            }
-        else:
-            terms = {
-                'classification': classification_loss(logits, labels),
-                'adversarial': adversarial_loss(found, adversary=adversary),
-                'modality': modality_loss(scores, scores),
-                'auxiliary': auxiliary_loss(logits, logits, labels),
-            }
+        terms = terms_of_guessing(
+            self.modalities,
+            self.hparams['num_classes'],
+            self.hparams['formulation'],
+            self.hparams['adversary'],
+            self.task,
+        )
         unknown = self.unknown_chance
         return {
-            f'{name}_loss': self.term_scales[name] * float(term)
+            f'{name}_loss': self.term_scales[name] * term
             for name, term in terms.items()
             if self.hparams[f'{name}_weight']
             and not (unknown and name in {'classification', 'auxiliary'})
