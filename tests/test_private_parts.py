@@ -11,7 +11,8 @@ import ast
 import importlib
 import inspect
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
+from importlib.metadata import distribution, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -57,6 +58,11 @@ class Part(NamedTuple):
 
 def imported(module: str, name: str) -> Callable[[], Any]:
     return lambda: getattr(importlib.import_module(module), name)
+
+
+def ray_source(name: str) -> str:
+    """Return the text of a module of Ray, which takes seconds to import."""
+    return Path(distribution('ray').locate_file(f'ray/_private/{name}')).read_text()
 
 
 PARTS = [
@@ -132,6 +138,24 @@ PARTS = [
             'onnxruntime.quantization.quant_utils', 'add_pre_process_metadata'
         ),
         arguments=('model',),
+    ),
+    Part(
+        library='ray',
+        name='ray.init(_node_ip_address=)',
+        word='_node_ip_address',
+        used_in=('performance.ray_workers',),
+        seen_in='2.60.0',
+        find=lambda: ray_source('worker.py'),
+        usable=lambda found: '"_node_ip_address"' in found,
+    ),
+    Part(
+        library='ray',
+        name='the variable RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER',
+        word='RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER',
+        used_in=('performance.ray_workers',),
+        seen_in='2.60.0',
+        find=lambda: ray_source('ray_constants.py'),
+        usable=lambda found: '"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"' in found,
     ),
     Part(
         library='torch',
@@ -268,12 +292,17 @@ PARTS = [
 #: Words without an underscore that no library documents, or that it calls experimental.
 WORDS = {'capi', 'experimental', 'quant_utils'}
 
+#: The same, as texts.
+TEXTS = {'_node_ip_address', 'RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER'}
+
 #: Public names of named tuples and of the module os.
 PUBLIC = {'_asdict', '_exit', '_fields', '_make', '_replace'}
 
 
 @pytest.mark.parametrize('part', PARTS, ids=lambda part: part.name)
 def test_part(part: Part) -> None:
+    if find_spec(part.library) is None:
+        pytest.skip(f'{part.library} is not installed')
     where = (
         f'{part.name}, a private part of {part.library}, '
         f'(seen in {part.seen_in}, now {version(part.library)}; used in '
@@ -293,7 +322,7 @@ def test_part(part: Part) -> None:
 
 def is_private(word: str) -> bool:
     private = word.startswith('_') and not word.startswith('__')
-    return (private and word != '_' and word not in PUBLIC) or word in WORDS
+    return (private and word != '_' and word not in PUBLIC) or word in WORDS | TEXTS
 
 
 def words(tree: ast.AST) -> Iterator[str]:
@@ -304,6 +333,8 @@ def words(tree: ast.AST) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom) and not node.level:
             yield from (node.module or '').split('.')
             yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.Constant) and node.value in TEXTS:
+            yield node.value
         elif isinstance(node, ast.Import):
             for alias in node.names:
                 yield from alias.name.split('.')

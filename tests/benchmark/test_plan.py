@@ -9,8 +9,14 @@ from typing import Any
 
 import pytest
 
-from torchgeo_discomkd.benchmark import BenchmarkConfig, plan, read_config
-from torchgeo_discomkd.benchmark.training import fit_config
+from torchgeo_discomkd.benchmark import (
+    BenchmarkConfig,
+    plan,
+    read_config,
+    run_benchmark,
+)
+from torchgeo_discomkd.benchmark.training import check_one_device, fit_config
+from torchgeo_discomkd.commands.fit import run as run_command
 from torchgeo_discomkd.errors import SettingError
 from torchgeo_discomkd.losses import CTKD, DKD, KD, MLKD
 
@@ -82,6 +88,30 @@ def test_extensions() -> None:
     assert fits[transferred[0]]['data']['init_args']['paired']
     assert fits[transferred[0]]['model']['init_args']['formulation'] == 'released'
     assert trainings[transferred[1]].name == 'discomkd-released-transfer-unlabelled'
+
+
+@pytest.mark.parametrize('trainer', [{}, {'devices': 'auto'}, {'devices': [3]}])
+def test_a_training_has_one_device(
+    trainer: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv('WORLD_SIZE', raising=False)
+    given = config(trainer=trainer)
+    check_one_device(given)
+    fit = fit_config(given, plan(given)[0], Path('folder'))
+    assert fit['trainer']['devices'] == ([3] if trainer.get('devices') == [3] else 1)
+    monkeypatch.setenv('WORLD_SIZE', '2')
+    with pytest.raises(SettingError, match=r'^WORLD_SIZE=2: each training .* --jobs'):
+        check_one_device(given)
+
+
+@pytest.mark.parametrize(
+    ('name', 'value'), [('devices', 2), ('devices', -1), ('num_nodes', 2)]
+)
+def test_several_devices_are_refused(name: str, value: int, tmp_path: Path) -> None:
+    given = config(trainer={name: value}, results=str(tmp_path / 'results'))
+    with pytest.raises(SettingError, match=f'trainer.{name}={value}: each training'):
+        run_benchmark(given, run_command)
+    assert not (tmp_path / 'results').exists()
 
 
 def test_seeds_repeat_rotations() -> None:

@@ -15,26 +15,40 @@ BOMB = 'a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n' + ''.join(
 )
 
 
+@pytest.mark.parametrize('equals', [False, True])
 @pytest.mark.parametrize(
     'args',
     [
         ['fit', '--config'],
-        ['benchmark'],
+        ['fit', '--trainer'],
+        ['--config'],
+        ['pack', '--output', 'a.safetensors', '--data'],
+        ['benchmark', 'a.yaml', '--config'],
         ['pack', '--output', 'a.safetensors', '--config'],
     ],
-    ids=lambda args: args[0],
+    ids=' '.join,
 )
 def test_a_configuration_that_fills_the_memory(
-    args: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    args: list[str], equals: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / 'a.yaml'
     path.write_text(f'{BOMB}data: *a9\n')
+    given = [*args, str(path)]
+    if equals:
+        given = [*args[:-1], f'{args[-1]}={path}']
     with pytest.raises(SystemExit) as stop:
-        main([*args, str(path)])
+        main(given)
     assert stop.value.code == 2
     error = capsys.readouterr().err
     assert f'error: {path} names parts of itself by aliases (*)' in error
     assert 'Traceback' not in error
+
+
+def test_a_benchmark_that_fills_the_memory(tmp_path: Path) -> None:
+    (tmp_path / 'a.yaml').write_text(BOMB)
+    with pytest.raises(SystemExit) as stop:
+        main(['benchmark', str(tmp_path / 'a.yaml')])
+    assert stop.value.code == 2
 
 
 @pytest.mark.parametrize('text', ['a: &a [*a]', 'a: &a {b: *a}'])

@@ -100,7 +100,8 @@ class BenchmarkConfig:
         model: Name of the timm encoder of all networks.
         normalization: Normalisation of all classifiers.
         lr: Learning rate of Adam.
-        trainer: Arguments of the trainer, as in a configuration of ``fit``.
+        trainer: Arguments of the trainer, as in a configuration of ``fit``; each
+            training has one device.
         optimizer: Optimizer instead of Adam, as in a configuration of ``fit``.
         lr_scheduler: Learning rate scheduler, as in a configuration of ``fit``.
         teacher_in_training_mode: Whether the teacher is left in training mode, as in

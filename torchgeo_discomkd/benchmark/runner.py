@@ -30,7 +30,7 @@ from .jobs import InProcess, Outcome, Processes, check_jobs, quiet_lightning
 from .plan import Training, plan
 from .ray_jobs import RayJobs
 from .results import Results
-from .training import Fit, fit_config, score, train
+from .training import Fit, check_one_device, fit_config, score, train
 
 #: Numbers of training samples and of steps that measure the speed.
 SAMPLES = 32
@@ -116,9 +116,10 @@ def check_engine(
 
     Raises:
         ClusterError: If Ray is asked for and not installed.
-        SettingError: If this machine cannot run *jobs* trainings side by side, or there
-            is an *address* without 'ray'.
+        SettingError: If this machine cannot run *jobs* trainings side by side, there is
+            an *address* without 'ray', or a training has several devices.
     """
+    check_one_device(config)
     if engine == 'local':
         if address is not None:
             raise SettingError(f'address={address}: only with --engine ray.')

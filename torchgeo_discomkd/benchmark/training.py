@@ -3,6 +3,7 @@
 
 """Run one training of a benchmark and score its classifiers."""
 
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from ..callbacks.run_folder import best_files
 from ..callbacks.run_manifest import git_commit, hardware
 from ..datamodules import MultiModalDataModule
 from ..datasets import MultiModalDataset
+from ..errors import SettingError
 from ..models import load_classifier, load_metadata
 from .config import BenchmarkConfig
 from .data import data_config
@@ -60,6 +62,8 @@ def fit_config(
             'init_args': {'save_dir': str(folder), 'name': 'metrics'},
         },
     }
+    # 'auto' would take all GPUs for each training
+    devices = config.trainer.get('devices', 'auto')
     callbacks = list(config.trainer.get('callbacks') or [])
     callbacks.append({'class_path': 'TrainingCost'})
     task_args = {
@@ -78,6 +82,7 @@ def fit_config(
         'trainer': {
             **quiet,
             **config.trainer,
+            'devices': 1 if devices == 'auto' else devices,
             'callbacks': callbacks,
             'default_root_dir': str(folder),
         },
@@ -88,6 +93,32 @@ def fit_config(
         if (value := getattr(config, name)) is not None:
             result[name] = value
     return result
+
+
+def check_one_device(config: BenchmarkConfig) -> None:
+    """Refuse to run a training on several devices, of which each would score a part.
+
+    Args:
+        config: The configuration.
+
+    Raises:
+        SettingError: If its trainer has several devices or machines, or this process is
+            one of several.
+    """
+    devices = config.trainer.get('devices', 'auto')
+    one = devices in ('auto', '1', 1) or (
+        isinstance(devices, list) and len(devices) == 1
+    )
+    wrong = '' if one else f'trainer.devices={devices}'
+    if (nodes := config.trainer.get('num_nodes', 1)) != 1:
+        wrong = f'trainer.num_nodes={nodes}'
+    if (size := os.environ.get('WORLD_SIZE', '1')) != '1':
+        wrong = f'WORLD_SIZE={size}'
+    if wrong:
+        raise SettingError(
+            f'{wrong}: each training of a benchmark runs in one process on one device. '
+            'Use several for trainings side by side: --jobs, or --engine ray.'
+        )
 
 
 def train(fit: Fit, settings: dict[str, Any], folder: Path) -> LightningCLI:

@@ -74,6 +74,10 @@ def _run(args: list[str]) -> None:
     if command.startswith(('-c', '--config', '--print_config')):
         # Lightning also accepts a configuration that names its command
         command = 'fit'
+    if command in ('fit', 'validate', 'test', 'predict', 'pack', 'benchmark'):
+        from .aliases import refuse_expansions
+
+        refuse_expansions(args)
     # imported here: no command waits for the imports of another one
     match command:
         case 'fit' | 'validate' | 'test' | 'predict':

@@ -3,12 +3,14 @@
 
 """Refuse configurations that expand to more than they are."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode
 
 from ..errors import SettingError
+from ..rasters.text import read_utf8
 
 #: Most values that a configuration may have when all its aliases are written out.
 MOST_VALUES = 100_000
@@ -40,6 +42,23 @@ def refuse_expansion(text: str, path: Path) -> None:
             f'{path} names parts of itself by aliases (*) so often that it expands to '
             f'more than {MOST_VALUES} values: write them out.'
         )
+
+
+def refuse_expansions(args: Sequence[str]) -> None:
+    """Refuse all such configurations among the arguments of a command.
+
+    The parser reads files for many options, such as ``--data`` or ``--trainer``.
+
+    Args:
+        args: The arguments.
+
+    Raises:
+        SettingError: As for :func:`refuse_expansion`.
+    """
+    for arg in args:
+        path = Path(arg.partition('=')[2] if arg[:1] == '-' else arg)
+        if path.suffix.lower() in ('.yaml', '.yml', '.json') and path.is_file():
+            refuse_expansion(read_utf8(path), path)
 
 
 def _count(node: Node | None, known: dict[Node, int]) -> int:
