@@ -65,6 +65,7 @@ def test_own_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert best_files() == ['optical.safetensors', 'radar.safetensors']
 
 
+@pytest.mark.slow
 def test_join_data_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path('data/copernicus').mkdir(parents=True)

@@ -46,6 +46,7 @@ def read(folder: Path) -> pd.DataFrame:
     return frame.drop(columns=MEASURED)
 
 
+@pytest.mark.slow
 def test_benchmark(
     pairs: Path,
     write_config: WriteConfig,

@@ -137,6 +137,7 @@ def test_scene(
     check_scene(models['safetensors'], scenes, maps, name, tmp_path, capsys)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kind', EXPORTS)
 @pytest.mark.parametrize('name', FEW)
 def test_scene_with_an_exported_classifier(

@@ -258,9 +258,9 @@ def test_killed_and_resumed_equals_uninterrupted(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ('number', 'code'),
-    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)],
+    ('number', 'code'), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
 )
 def test_stopped(number: int, code: int, tmp_path: Path, model: Path) -> None:
     write_tiles(tmp_path / 'tiles', 200)
@@ -307,6 +307,7 @@ def test_help_starts_fast() -> None:
     assert 'usage: ' in printed
 
 
+@pytest.mark.slow
 def test_tiles_start_fast(tmp_path: Path, model: Path, tiles: Path) -> None:
     without('', 'classify', model, tiles, '--output', tmp_path / 'out.gpkg')
 

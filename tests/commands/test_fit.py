@@ -203,6 +203,7 @@ def test_resumed_run_keeps_a_better_classifier(trained: Path) -> None:
     assert load_metadata(ms).epoch == manifest['best']['ms']['epoch']
 
 
+@pytest.mark.slow
 def test_resumed_into_another_folder(trained: Path, tmp_path: Path) -> None:
     folder = trained
     other = tmp_path / 'other'
@@ -240,6 +241,7 @@ def test_equal_score_is_not_better(fit_pairs: Callable[..., Path]) -> None:
     assert manifest['best']['sar']['val_F1Score'] == pytest.approx(max(scores))
 
 
+@pytest.mark.slow
 def test_sar_alone_from_a_classifier_file(
     trained: Path, pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -334,6 +336,7 @@ def test_optimizer_and_schedule_from_the_command_line(
     assert group['lr'] == pytest.approx(0.005)
 
 
+@pytest.mark.slow
 def test_weights_of_one_modality(
     fit_pairs: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -681,12 +684,9 @@ def test_stopped_process(number: int, code: int, pairs: Path, tmp_path: Path) ->
     assert f'--ckpt_path {folder}/last.ckpt' in error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    'options',
-    [
-        ('--trainer.limit_val_batches', '0'),
-        pytest.param(('--trainer.max_epochs', '0'), marks=pytest.mark.slow),
-    ],
+    'options', [('--trainer.limit_val_batches', '0'), ('--trainer.max_epochs', '0')]
 )
 def test_training_without_a_validation(
     options: tuple[str, str],

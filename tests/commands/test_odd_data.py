@@ -90,6 +90,7 @@ def test_reading_is_said_in_one_line(
     assert said == [f'sar: bands {line}']
 
 
+@pytest.mark.slow
 def test_fill_value_that_is_not_declared(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

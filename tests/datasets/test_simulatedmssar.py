@@ -52,6 +52,7 @@ def test_first_use_writes_and_later_ones_read(simulated: Path) -> None:
     assert [p.name for p in simulated.parent.iterdir()] == ['data']
 
 
+@pytest.mark.slow
 def test_seed_fixes_every_pixel(simulated: Path, tmp_path: Path) -> None:
     first = SimulatedMSSAR(str(simulated), **SMALL)
     second = SimulatedMSSAR(str(tmp_path / 'a'), **SMALL)

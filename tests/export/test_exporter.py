@@ -205,6 +205,7 @@ def test_any_size(tmp_path: Path, kind: str) -> None:
         np.testing.assert_allclose(run(images), right, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kind', KINDS)
 def test_percentile_and_fusion_of_one(tmp_path: Path, kind: str) -> None:
     source = write_classifier(
@@ -220,6 +221,7 @@ def test_percentile_and_fusion_of_one(tmp_path: Path, kind: str) -> None:
     np.testing.assert_allclose(runner(report.path)(images), right, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kind', KINDS)
 def test_difference(
     student_file: Path, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch

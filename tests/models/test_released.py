@@ -229,6 +229,7 @@ def test_command(network: Released, weights: Path, tmp_path: Path) -> None:
     assert sar.modalities['sar'].tile_size is None
 
 
+@pytest.mark.slow
 def test_one_checkpoint_for_each_modality(weights: Path, tmp_path: Path) -> None:
     def convert(*args: str) -> None:
         fixed = ['--output', str(tmp_path), '--modalities', 'ms', 'sar']

@@ -299,6 +299,7 @@ def test_released_formulation_has_two_modalities() -> None:
         DisCoMKD(three, formulation='released')
 
 
+@pytest.mark.slow
 def test_another_runs_classifiers_are_not_overwritten(
     pairs: Path, trained: Path
 ) -> None:
@@ -326,6 +327,7 @@ def test_checkpoint_of_another_task(trained: Path, tmp_path: Path) -> None:
             )
 
 
+@pytest.mark.slow
 def test_checkpoint_of_other_data(pairs: Path, tmp_path: Path, trained: Path) -> None:
     checkpoint = trained / 'last.ckpt'
     moved = PairedFoldersDataModule(str(pairs), batch_size=8, run=1)

@@ -253,13 +253,14 @@ def test_student_starts_as_the_plain_one(instance_temperature: bool) -> None:
     assert not changed(state(plain.model), state(student.model))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'further',
     [
-        pytest.param(['--model.loss', 'CTKD'], marks=pytest.mark.slow),
+        ['--model.loss', 'CTKD'],
         ['--model.loss', 'CTKD', '--model.teacher_in_training_mode', 'true'],
-        pytest.param(INSTANCE, marks=pytest.mark.slow),
-        pytest.param(['--model.loss', 'OfficialMLKD'], marks=pytest.mark.slow),
+        INSTANCE,
+        ['--model.loss', 'OfficialMLKD'],
     ],
 )
 def test_resumed_run_equals_an_uninterrupted_one(

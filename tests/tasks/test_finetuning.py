@@ -223,6 +223,7 @@ def test_frozen_encoders_of_other_tasks(kind: str, weights: str, teacher: str) -
     assert not any(e.training for _, e in task.encoders())
 
 
+@pytest.mark.slow
 def test_replayed_steps_are_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

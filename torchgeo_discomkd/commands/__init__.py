@@ -13,7 +13,7 @@ from ..errors import UserError
 from ..performance.memory import keep_freed_memory
 from .configs import with_configs
 from .quiet import quiet_rasterio
-from .stopping import exit_code, sigterm_as_interrupt
+from .stopping import Terminated, exit_code, sigterm_as_interrupt, terminated
 
 __all__ = ('main',)
 
@@ -35,6 +35,9 @@ COMMANDS = {
     'benchmark': "compare methods on your data: the paper's tables",
     'import': "turn weights of the authors' released code into classifier files",
 }
+
+#: Extensions of files that the parsers of several commands read.
+CONFIGURATIONS = ('.yaml', '.yml', '.json')
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -60,13 +63,19 @@ def main(args: Sequence[str] | None = None) -> None:
     try:
         with sigterm_as_interrupt():
             _run(with_configs(list(sys.argv[1:] if args is None else args)))
-    except UserError as error:
-        if not error.told:
-            sys.stderr.write(f'error: {error}\n')
-        sys.exit(error.exit_code)
     except KeyboardInterrupt as stop:
         # the command has said what is kept
         sys.exit(exit_code(stop))
+    except Exception as error:
+        if terminated():
+            # compiled code has made an error of its own of the interrupt
+            sys.stderr.write('Stopped: run the same command again.\n')
+            sys.exit(exit_code(Terminated()))
+        if not isinstance(error, UserError):
+            raise
+        if not error.told:
+            sys.stderr.write(f'error: {error}\n')
+        sys.exit(error.exit_code)
 
 
 def _run(args: list[str]) -> None:
@@ -74,10 +83,11 @@ def _run(args: list[str]) -> None:
     if command.startswith(('-c', '--config', '--print_config')):
         # Lightning also accepts a configuration that names its command
         command = 'fit'
-    if command in ('fit', 'validate', 'test', 'predict', 'pack', 'benchmark'):
+    files = [arg for arg in args if arg.lower().endswith(CONFIGURATIONS)]
+    if files and command not in ('classify', 'export', 'import'):
         from .aliases import refuse_expansions
 
-        refuse_expansions(args)
+        refuse_expansions(files)
     # imported here: no command waits for the imports of another one
     match command:
         case 'fit' | 'validate' | 'test' | 'predict':

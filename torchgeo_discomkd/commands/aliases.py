@@ -10,7 +10,7 @@ import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode
 
 from ..errors import SettingError
-from ..rasters.text import read_utf8
+from ..rasters.text import read_text
 
 #: Most values that a configuration may have when all its aliases are written out.
 MOST_VALUES = 100_000
@@ -45,7 +45,7 @@ def refuse_expansion(text: str, path: Path) -> None:
 
 
 def refuse_expansions(args: Sequence[str]) -> None:
-    """Refuse all such configurations among the arguments of a command.
+    """Refuse such configurations among arguments that are, or end with, their names.
 
     The parser reads files for many options, such as ``--data`` or ``--trainer``.
 
@@ -57,8 +57,8 @@ def refuse_expansions(args: Sequence[str]) -> None:
     """
     for arg in args:
         path = Path(arg.partition('=')[2] if arg[:1] == '-' else arg)
-        if path.suffix.lower() in ('.yaml', '.yml', '.json') and path.is_file():
-            refuse_expansion(read_utf8(path), path)
+        if path.is_file():
+            refuse_expansion(read_text(path), path)
 
 
 def _count(node: Node | None, known: dict[Node, int]) -> int:

@@ -35,14 +35,19 @@ def sigterm_as_interrupt() -> Generator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
+def terminated() -> bool:
+    """Return whether SIGTERM has come."""
+    return _came.is_set()
+
+
 def exit_code(stop: KeyboardInterrupt) -> int:
     """Return the exit code of a stopped command: 128 + the number of the signal.
 
     Args:
         stop: What stopped it.
     """
-    terminated = isinstance(stop, Terminated) or _came.is_set()
-    return 128 + (signal.SIGTERM if terminated else signal.SIGINT)
+    by_term = isinstance(stop, Terminated) or terminated()
+    return 128 + (signal.SIGTERM if by_term else signal.SIGINT)
 
 
 def _terminate(signum: int, frame: FrameType | None) -> None:
