@@ -248,15 +248,11 @@ def classify_combined(
     specs = {}
     for modality, one in predictor.predictors.items():
         check_options(one, batch_size, workers, min_confidence)
-        specs[modality] = TileSpec(
-            bands=one.bands,
-            unit=one.unit,
-            size=one.size,
+        specs[modality] = one.tile_spec(
             scale=scale if one.unit in backscatter else 'auto',
             crs=crs,
             max_nodata=max_nodata,
             nodata=nodata,
-            profile=one.profile,
             strict=strict,
             resample=resample,
         )

@@ -10,9 +10,9 @@ whatever the kind of file.
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ from ..errors import (
 from ..export.onnx_file import OnnxClassifier, OpenvinoClassifier, Precision, open_onnx
 from ..metadata import ClassifierMetadata, ImageProfile
 from ..rasters.scale import parse_unit
+from ..rasters.tiles import TileSpec
 
 if TYPE_CHECKING:
     from .torch_route import TorchClassifier
@@ -93,6 +94,15 @@ class Predictor:
     def size(self) -> tuple[int, int] | None:
         """Required height and width of images; None to keep theirs."""
         return self.fixed_size or self.metadata.modalities[self.modality].tile_size
+
+    def tile_spec(self, **reading: Any) -> TileSpec:
+        """Return what the classifier needs of a tile.
+
+        Args:
+            reading: How the files are read: further fields of :class:`.TileSpec`.
+        """
+        spec = TileSpec(self.bands, self.unit, self.size, profile=self.profile)
+        return replace(spec, **reading)
 
     def probabilities(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Classify a batch, with the calibration of the file.

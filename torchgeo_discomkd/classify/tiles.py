@@ -194,16 +194,12 @@ def classify_tiles(
         [['Water', 'ok']]
     """
     check_options(predictor, batch_size, workers, min_confidence)
-    spec = TileSpec(
-        bands=predictor.bands,
-        unit=predictor.unit,
-        size=predictor.size,
+    spec = predictor.tile_spec(
         scale=scale,
         override=None if bands is None else tuple(bands),
         crs=crs,
         max_nodata=max_nodata,
         nodata=nodata,
-        profile=predictor.profile,
         strict=strict,
         resample=resample,
     )
@@ -221,27 +217,11 @@ def classify_tiles(
             several=predictor.metadata.decision_thresholds is not None,
         ) as table,
     ):
-        options: dict[str, Any] = {
-            'spec': spec,
-            'batch_size': batch_size,
-            'workers': workers,
-            'min_confidence': min_confidence,
-        }
+        options = {'workers': workers, 'min_confidence': min_confidence}
 
-        def classify(done: Collection[str]) -> Iterator[list[Prediction]]:
+        def classify(done: Collection[str]) -> Iterable[list[Prediction]]:
             todo = [files for files in images if files.name not in done]
-            if engine is None:
-                return _classify(predictor, iter(todo), **options)
-            return engine.classify(
-                partial(_rows, **options),
-                predictor,
-                todo,
-                batch_size,
-                attrgetter('name'),
-                Prediction.missing,
-                [path for files in images[:1] for path in files.paths],
-                once=True,
-            )
+            return _batches(predictor, todo, engine, spec, batch_size, options)
 
         fill_table(table, summary, len(images), classify, progress)
     return summary
@@ -330,6 +310,30 @@ def classify_batches(
     for batch in batch_tiles(tiles, batch_size):
         checked = checked or warn_of_swapped_tiles(batch, spec.bands)
         yield _classify_batch(predictor, batch, batch_size, min_confidence)
+
+
+def _batches(
+    predictor: Predictor,
+    images: Sequence[ImageFiles],
+    engine: RayEngine | None,
+    spec: TileSpec,
+    batch_size: int,
+    options: dict[str, Any],
+) -> Iterable[list[Prediction]]:
+    """Classify tiles here, or in workers, which must see the first of them."""
+    options = {'spec': spec, 'batch_size': batch_size} | options
+    if engine is None:
+        return _classify(predictor, iter(images), **options)
+    return engine.classify(
+        partial(_rows, **options),
+        predictor,
+        images,
+        batch_size,
+        attrgetter('name'),
+        Prediction.missing,
+        [path for files in images[:1] for path in files.paths],
+        once=True,
+    )
 
 
 def _classify(

@@ -6,7 +6,7 @@
 import warnings
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -31,23 +31,15 @@ from ..models import (
     save_classifier,
 )
 from ..models.discomkd import READ_OUTS
-from ..models.modalities import COMPARISONS
 from ..models.weights import Weights
+from .compared import ComparedTask
 from .guessing import terms_of_guessing
 from .labels import plain_numbers
 from .present import present_inputs, shared_rows, with_all_modalities, with_empty_rows
-from .students import (
-    Classifier,
-    Students,
-    classify,
-    create_students,
-    encoders_of,
-    normalization_of,
-)
-from .transfer import GuidedTask
+from .students import Students, classify, create_students, encoders_of, normalization_of
 
 
-class DisCoMKD(GuidedTask):
+class DisCoMKD(ComparedTask):
     """Learn one classifier per modality, all at once and without a teacher.
 
     DisCoM-KD ("Disentangled Cross-Modal Knowledge Distillation") splits what each
@@ -76,7 +68,8 @@ class DisCoMKD(GuidedTask):
     uses_incomplete = True
     objective_parts = (
         *('objective', 'loss_terms', 'transfer_terms'),
-        *('active_guide', 'modalities', 'term_scales', '_comparisons'),
+        *('active_guide', 'modalities', 'term_scales'),
+        *('_comparisons', '_compared', '_student_losses'),
     )
 
     def __init__(
@@ -262,15 +255,6 @@ class DisCoMKD(GuidedTask):
             kinds, self.in_channels, **settings
         )
 
-    def _comparisons(self, modality: str) -> dict[str, Classifier]:
-        """Return the classifiers that a modality is compared with by name."""
-        found = zip(COMPARISONS, (self.students, self.same_size), strict=True)
-        return {
-            f'{modality}{suffix}': cast(Classifier, classifiers[modality])
-            for suffix, classifiers in found
-            if modality in classifiers
-        }
-
     def classifier_names(self) -> list[str]:
         """Return the modalities."""
         return list(self.modalities)
@@ -285,8 +269,7 @@ class DisCoMKD(GuidedTask):
 
     def validated_names(self) -> list[str]:
         """Return the modalities and their students; read-outs are for the test."""
-        compared = [name for m in self.modalities for name in self._comparisons(m)]
-        return [*self.modalities, *compared]
+        return [*self.modalities, *self._compared()]
 
     def normalizations(self) -> Iterable[tuple[str, Normalization]]:
         """Yield modality and normalisation of every classifier and student."""
@@ -381,14 +364,9 @@ class DisCoMKD(GuidedTask):
             [self.hparams[f'{name}_weight'] * term for name, term in terms.items()]
         ).sum()
         log = {f'{name}_loss': term for name, term in terms.items()} | {'loss': loss}
-        for m in self.modalities:
-            for name, student in self._comparisons(m).items():
-                # every step logs the same names
-                log[f'{name}_loss'] = loss.new_zeros(())
-                if m in images:
-                    logits = classify(student, {m: images[m]})
-                    log[f'{name}_loss'] = self.criterion(logits, labels[m])
-                loss = loss + log[f'{name}_loss']
+        for name, own_loss in self._student_losses(images, labels):
+            log[f'{name}_loss'] = own_loss
+            loss = loss + own_loss
         # NaN or infinite if any of them is
         log |= {f'{m}_logits': x.detach().sum() for m, x in output.logits.items()}
         return loss, log
@@ -417,8 +395,7 @@ class DisCoMKD(GuidedTask):
         """Return the names of the scalars that :meth:`objective` returns."""
         terms = ['classification', 'adversarial', 'modality', 'auxiliary']
         terms += ['orthogonality', *self.transfer_names()]
-        compared = [name for m in self.modalities for name in self._comparisons(m)]
-        return ['loss', *(f'{name}_loss' for name in (*terms, *compared))]
+        return ['loss', *(f'{name}_loss' for name in (*terms, *self._compared()))]
 
     def loss_terms(
         self, output: DisCoMKDOutput, labels: dict[str, Tensor]
@@ -511,11 +488,7 @@ class DisCoMKD(GuidedTask):
             modality, classifier = name, self.model.classifiers[name]
             auxiliary = self.model.auxiliary_classifier
         else:
-            modality, classifier = next(
-                (m, self._comparisons(m)[name])
-                for m in self.modalities
-                if name in self._comparisons(m)
-            )
+            modality, classifier = self._compared()[name]
         plain = isinstance(classifier, FusionClassifier)
         kind: Literal['disentangled', 'fusion'] = 'fusion' if plain else 'disentangled'
         metadata = self.classifier_metadata(kind, [modality], scores, epoch)

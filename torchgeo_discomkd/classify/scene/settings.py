@@ -101,15 +101,12 @@ def make_settings(
         raise SettingError(
             f'stride={stride}: give 1 to {min(tile)}, the size of the windows.'
         )
-    spec = TileSpec(
-        bands=predictor.bands,
-        unit=predictor.unit,
+    spec = predictor.tile_spec(
         size=tile,
         scale=scale,
         override=None if bands is None else tuple(bands),
         max_nodata=max_nodata,
         nodata=nodata,
-        profile=predictor.profile,
         strict=strict,
         resample=resample,
     )
