@@ -8,6 +8,8 @@ import shutil
 # two test processes, and those they start, share the cores: set before NumPy is loaded
 for name in ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS'):
     os.environ.setdefault(name, '1')
+# ONNX Runtime, imported by tests themselves, would report their models
+os.environ.setdefault('ORT_DISABLE_TELEMETRY', '1')
 
 import signal
 import threading

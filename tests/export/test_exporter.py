@@ -2,6 +2,9 @@
 # Licensed under the MIT License.
 
 import json
+import os
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -136,6 +139,27 @@ def test_no_path_of_this_machine(
     for folder in (Path(exporter.__file__).parents[2], sar_file.parent, Path.home()):
         assert str(folder).encode() + b'/' not in content
     assert b'.py"' not in content
+
+
+def test_onnx_runtime_reports_nothing(
+    exported: dict[str, Path], tmp_path: Path
+) -> None:
+    # without CI, where it keeps silent by itself
+    environment = {'HOME': str(tmp_path), 'PATH': os.environ['PATH']}
+    program = (
+        'import sys; from torchgeo_discomkd.classify import load_predictor; '
+        "print(load_predictor(sys.argv[1], 'sar', 'cpu').modality)"
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', program, exported['onnx']],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == 'sar\n'
+    # where it keeps its reports until they are sent
+    assert not (tmp_path / '.cache' / 'Microsoft').exists()
 
 
 def test_onnx_is_one_file(exported: dict[str, Path]) -> None:

@@ -40,7 +40,7 @@ class Format:
         damaged: Pattern of the files that get damaged.
         read: Reads what is in the folder, given the damaged file, as commands do.
         command: Arguments of a command that reads it, given a classifier file, the
-            damaged file and an output; None if no command is quick enough.
+            damaged file and an output without a suffix; None if none is quick enough.
     """
 
     write: Callable[[Path], object]
@@ -89,21 +89,29 @@ def _grey(name: str) -> Callable[[Path], None]:
     return lambda folder: write_tile(folder / name, grey)
 
 
-def _read_image(path: Path, spec: TileSpec = SPEC) -> None:
-    """Read an image as tile, as scene and for training."""
-    image = next(p for p in path.parent.iterdir() if p.suffix in IMAGES)
-    files = ImageFiles((str(image),))
+def read_as_all(image: ImageFiles, spec: TileSpec = SPEC) -> None:
+    """Read an image as tile, as scene and for training.
+
+    Args:
+        image: Its file.
+        spec: What a classifier expects.
+    """
     errors: list[UserError] = []
-    tile = read_tile(files, spec)
+    tile = read_tile(image, spec)
     if tile.windows is None:
         errors.append(CorruptFileError(tile.status))
     for read in (partial(_read_scene, spec=spec), read_header, read_image):
         try:
-            read(str(image))
+            read(image.paths[0])
         except UserError as error:
             errors.append(error)
     if errors:
         raise errors[0]
+
+
+def _read_image(path: Path, spec: TileSpec = SPEC) -> None:
+    image = next(p for p in path.parent.iterdir() if p.suffix in IMAGES)
+    read_as_all(ImageFiles((str(image),)), spec)
 
 
 def _read_scene(path: str, spec: TileSpec) -> None:
@@ -118,8 +126,31 @@ def _read_scene(path: str, spec: TileSpec) -> None:
 _read_grey = partial(_read_image, spec=TileSpec(('B1', 'B2', 'B3'), '', (16, 16)))
 
 
-def _command(model: Path, path: Path, output: Path) -> Sequence[Any]:
-    return 'classify', model, path.parent, '--output', output
+def classify_folder(model: Path, path: Path, output: Path) -> Sequence[Any]:
+    """Return the command that classifies the images of a folder."""
+    return 'classify', model, path.parent, '--output', output.with_suffix('.csv')
+
+
+def _classify_list(model: Path, path: Path, output: Path) -> Sequence[Any]:
+    return 'classify', model, path, '--output', output.with_suffix('.csv')
+
+
+def _pack(root: Path, output: Path, module: str) -> Sequence[Any]:
+    data = '--data', f'Paired{module}DataModule', '--data.root', root
+    return 'pack', *data, '--output', output.with_suffix('.safetensors')
+
+
+def _pack_pairs(model: Path, path: Path, output: Path) -> Sequence[Any]:
+    root = next(p for p in path.parents if p.name == 'pairs')
+    return _pack(root, output, 'Folders')
+
+
+def _pack_arrays(model: Path, path: Path, output: Path) -> Sequence[Any]:
+    return _pack(path.parent, output, 'Arrays')
+
+
+def _benchmark(model: Path, path: Path, output: Path) -> Sequence[Any]:
+    return 'benchmark', path, '--results', output
 
 
 def _combination(folder: Path) -> None:
@@ -195,21 +226,25 @@ DEFLATE = {'compress': 'deflate', 'predictor': 2, 'tiled': True}
 
 #: Formats whose readers are to refuse any damage with an error for the user.
 FORMATS = {
-    'tif': Format(_tiff(), '*.tif', _read_image, _command),
-    'tif deflate': Format(_tiff(size=64, **DEFLATE), '*.tif', _read_image),
-    'tif lzw': Format(_tiff(compress='lzw', dtype='int16'), '*.tif', _read_image),
-    'tif zstd': Format(_tiff(compress='zstd'), '*.tif', _read_image),
-    'cog': Format(_tiff(driver='COG', size=64), '*.tif', _read_image),
-    'sidecars': Format(_with_sidecars, 'a.t*[!f]*', _read_image),
-    'png': Format(_grey('a.png'), '*.png', _read_grey, _command),
-    'jpg': Format(_grey('a.jpg'), '*.jpg', _read_grey, _command),
-    'npy': Format(
-        lambda d: np.save(d / 'a.npy', _image()), '*.npy', _read_image, _command
+    'tif': Format(_tiff(), '*.tif', _read_image, classify_folder),
+    'tif deflate': Format(
+        _tiff(size=64, **DEFLATE), '*.tif', _read_image, classify_folder
     ),
-    'folders': Format(_pairs, 'pairs/*/*/*1.tif', _read_pairs),
-    'arrays': Format(_arrays, '*.npy', _read_arrays),
+    'tif lzw': Format(
+        _tiff(compress='lzw', dtype='int16'), '*.tif', _read_image, classify_folder
+    ),
+    'tif zstd': Format(_tiff(compress='zstd'), '*.tif', _read_image, classify_folder),
+    'cog': Format(_tiff(driver='COG', size=64), '*.tif', _read_image, classify_folder),
+    'sidecars': Format(_with_sidecars, 'a.t*[!f]*', _read_image, classify_folder),
+    'png': Format(_grey('a.png'), '*.png', _read_grey, classify_folder),
+    'jpg': Format(_grey('a.jpg'), '*.jpg', _read_grey, classify_folder),
+    'npy': Format(
+        lambda d: np.save(d / 'a.npy', _image()), '*.npy', _read_image, classify_folder
+    ),
+    'folders': Format(_pairs, 'pairs/*/*/*1.tif', _read_pairs, _pack_pairs),
+    'arrays': Format(_arrays, '*.npy', _read_arrays, _pack_arrays),
     'combination': Format(_combination, '*.json', _read_combination),
     'groups': Format(_groups, '*.csv', _read_groups),
-    'list': Format(_list, '*.txt', lambda path: find_images([path])),
-    'yaml': Format(_yaml, '*.yaml', _read_yaml),
+    'list': Format(_list, '*.txt', lambda path: find_images([path]), _classify_list),
+    'yaml': Format(_yaml, '*.yaml', _read_yaml, _benchmark),
 }

@@ -76,10 +76,11 @@ def write_model(folder: Path, suffix: str) -> None:
         classifier.unlink()
 
 
-def _command(model: Path, path: Path, output: Path) -> Sequence[Any]:
+def _classify(model: Path, path: Path, output: Path) -> Sequence[Any]:
     tile = output.with_name('tile.npy')
     np.save(tile, np.full((2, 32, 32), -12, np.float32))
-    return 'classify', path, tile, '--modality', 'sar', '--output', output
+    words = 'classify', path, tile, '--modality', 'sar'
+    return *words, '--output', output.with_suffix('.csv')
 
 
 def write_old_model(folder: Path, suffix: str) -> None:
@@ -241,7 +242,7 @@ _MODELS = ('safetensors', 'onnx', 'pt2')
 
 def _old(suffix: str) -> Format:
     write = partial(write_old_model, suffix=suffix)
-    return Format(write, f'sar.{suffix}', read_model, _command)
+    return Format(write, f'sar.{suffix}', read_model, _classify)
 
 
 def _entries(write: Callable[[Path], object], read: Any, name: str) -> Format:
@@ -262,7 +263,7 @@ FORMATS = {
     },
     **{
         suffix: Format(
-            partial(write_model, suffix=suffix), f'sar.{suffix}', read_model, _command
+            partial(write_model, suffix=suffix), f'sar.{suffix}', read_model, _classify
         )
         for suffix in _MODELS
     },
@@ -270,7 +271,7 @@ FORMATS = {
     'pt2 entries': _entries(
         partial(write_old_model, suffix='pt2'), read_model, 'sar.pt2'
     ),
-    'checkpoint': Format(write_checkpoint, '*.ckpt', read_checkpoint, _command),
+    'checkpoint': Format(write_checkpoint, '*.ckpt', read_checkpoint, _classify),
     'checkpoint entries': _entries(write_checkpoint, read_checkpoint, 'last.ckpt'),
     'weights': Format(write_state, '*.pth', read_state),
     'weights entries': _entries(write_state, read_state, 'a.pth'),

@@ -39,7 +39,7 @@ from tests.export.classifiers import write_classifier
 from torchgeo_discomkd.commands.quiet import quiet_rasterio
 from torchgeo_discomkd.errors import UserError
 
-from . import formats, model_formats
+from . import formats, model_formats, references
 from .formats import Format
 from .mutations import mutate
 
@@ -48,7 +48,7 @@ from .mutations import mutate
 SECONDS, BYTES = 10, 2**30
 
 #: All formats that are read.
-FORMATS = formats.FORMATS | model_formats.FORMATS
+FORMATS = formats.FORMATS | references.FORMATS | model_formats.FORMATS
 
 # Inputs that went through the command line, too.
 BY_COMMAND = 'by command'
@@ -111,6 +111,10 @@ def run(
         keep: Folder for inputs that failed.
     """
     counts, end = Counts(), time.monotonic() + seconds
+    # those that no command is quick enough for are made up for by the others
+    share *= len(formats) / max(
+        1, sum(form.command is not None for form in formats.values())
+    )
     with tempfile.TemporaryDirectory() as name, warnings.catch_warnings(), _no_notes():
         warnings.simplefilter('ignore')
         root = Path(name)
@@ -130,12 +134,12 @@ def run(
             path.write_bytes(mutate(valid, rng))
             outcome, why = _read(form, path)
             if model is not None and form.command and rng.random() < share:
-                output = root / 'out.csv'
-                words = form.command(model, path, output)
+                (root / 'out').mkdir()
+                words = form.command(model, path, root / 'out' / 'out')
                 counts.formats[label][BY_COMMAND] += 1
                 if said := _command(words):
                     outcome, why = 'FAILED: command', said
-                output.unlink(missing_ok=True)
+                shutil.rmtree(root / 'out')
             counts.formats[label][outcome] += 1
             if outcome.startswith('FAILED'):
                 counts.failures.append(f'{label} {number}: {outcome}\n{why}')

@@ -18,7 +18,7 @@ EXPORTED = ('onnx', 'pt2')
 @pytest.mark.parametrize(
     ('formats', 'inputs'),
     [
-        ([name for name in FORMATS if name not in EXPORTED], 60),
+        ([name for name in FORMATS if name not in EXPORTED], 66),
         pytest.param(EXPORTED, 40, marks=pytest.mark.slow),
     ],
     ids=['all', 'exported'],

@@ -11,6 +11,7 @@ import pytest
 import rasterio
 
 from tests.fakes import write_tile
+from tests.faults.references import vrt, wms
 from torchgeo_discomkd.errors import CorruptFileError, LayoutError
 from torchgeo_discomkd.rasters import find_images, read_georeference, read_image
 from torchgeo_discomkd.rasters.opening import open_raster
@@ -39,30 +40,6 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[Source]:
         yield lambda name: f'/vsicurl/http://127.0.0.1:{port}/{name}.tif'
         with pytest.raises(BlockingIOError):
             server.accept()
-
-
-def vrt(source: str, kind: str = 'Float32', size: int = 32) -> str:
-    bands = ''.join(
-        f'<VRTRasterBand dataType="{kind}" band="{band}"><SimpleSource>'
-        f'<SourceFilename>{source}</SourceFilename><SourceBand>{band}</SourceBand>'
-        f'<SourceProperties RasterXSize="{size}" RasterYSize="{size}" '
-        f'DataType="{kind}" BlockXSize="{size}" BlockYSize="{size}"/>'
-        '</SimpleSource></VRTRasterBand>'
-        for band in (1, 2)
-    )
-    flags = '<MDI key="INTERNAL_MASK_FLAGS_1">2</MDI>'
-    flags = f'<Metadata>{flags}</Metadata>' if kind == 'Byte' else ''
-    shape = f'rasterXSize="{size}" rasterYSize="{size}"'
-    return f'<VRTDataset {shape}>{flags}{bands}</VRTDataset>'
-
-
-def wms(url: str) -> str:
-    return (
-        f'<GDAL_WMS><Service name="TMS"><ServerUrl>{url}</ServerUrl></Service>'
-        '<DataWindow><UpperLeftX>0</UpperLeftX><UpperLeftY>0</UpperLeftY>'
-        '<LowerRightX>1</LowerRightX><LowerRightY>1</LowerRightY><SizeX>32</SizeX>'
-        '<SizeY>32</SizeY></DataWindow><BandsCount>2</BandsCount></GDAL_WMS>'
-    )
 
 
 def test_disguised_files_are_not_followed(tmp_path: Path, host: Source) -> None:

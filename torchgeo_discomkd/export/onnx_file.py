@@ -3,6 +3,7 @@
 
 """Run exported ONNX files with onnxruntime or OpenVINO, without PyTorch."""
 
+import os
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -239,6 +240,9 @@ def open_onnx(
 def require(package: str, extra: Literal['onnx', 'openvino'] = 'onnx') -> ModuleType:
     """Import a package that only ONNX files need.
 
+    ONNX Runtime 1.29 and later report each model to Microsoft. We switch that off,
+    unless the environment variable ``ORT_DISABLE_TELEMETRY`` is set to something else.
+
     Args:
         package: Its name.
         extra: The extra of this package that installs it.
@@ -249,6 +253,8 @@ def require(package: str, extra: Literal['onnx', 'openvino'] = 'onnx') -> Module
     Raises:
         UserError: If it is not installed.
     """
+    # read when ONNX Runtime is imported
+    os.environ.setdefault('ORT_DISABLE_TELEMETRY', '1')
     try:
         return import_module(package)
     except ImportError as error:
