@@ -137,8 +137,8 @@ def test_fit_test_predict(name: str, tmp_path: Path) -> None:
     assert len(list((folder / 'predictions').glob('*.csv'))) == 2
 
 
-def assert_epochs_agree(folder: Path, latest: int) -> None:
-    """Check that all files of a run count epochs in the same way."""
+def assert_epochs_agree(folder: Path, latest: int, output: str) -> None:
+    """Check that what a run writes and prints counts epochs in the same way."""
     assert last(folder)['epoch'] == latest
     manifest = json.loads((folder / 'manifest.json').read_text())
     assert manifest['epochs'] == latest + 1
@@ -151,6 +151,7 @@ def assert_epochs_agree(folder: Path, latest: int) -> None:
     best = max(logged, key=lambda epoch: logged[epoch])
     assert manifest['best']['sar']['epoch'] == best
     assert load_metadata(folder / 'best' / 'sar.safetensors').epoch == best
+    assert re.search(rf'^sar +{best} ', output, re.MULTILINE)
 
 
 def test_resumed_run_equals_an_uninterrupted_one(
@@ -164,11 +165,12 @@ def test_resumed_run_equals_an_uninterrupted_one(
     resume = ['--ckpt_path', str(parts / 'last.ckpt'), '--trainer.max_epochs', '2']
     capsys.readouterr()
     main(['fit', '--config', str(parts / 'config.yaml'), *resume])
-    (line,) = [x for x in capsys.readouterr().out.splitlines() if x[:5] == 'epoch']
+    output = capsys.readouterr().out
+    (line,) = [x for x in output.splitlines() if x[:6] == 'epoch ']
     f1 = r'[01]\.\d{3}'
     scores = rf'ms {f1} \(alone {f1}\), sar {f1} \(alone {f1}\)'
     assert re.fullmatch(rf'epoch 1/1, .* 0:00:00 left; validation F1: {scores}', line)
-    assert_epochs_agree(parts, 1)
+    assert_epochs_agree(parts, 1, output)
     one, two = last(whole), last(parts)
     assert same(one['state_dict'], two['state_dict'])
     assert same(one['optimizer_states'], two['optimizer_states'])
@@ -484,6 +486,11 @@ def test_setting_that_a_later_configuration_replaces(
     args = ['--config', CONFIG, option, '{ms: 4}', '--config', str(later)]
     with pytest.raises(SettingError, match='no effect'):
         check_order(['fit', *args])
+
+
+def test_setting_of_what_is_not_named() -> None:
+    with pytest.raises(SettingError, match=r'or --data .*configs/quickstart\.yaml is'):
+        check_order(['fit', '--data.batch_size', '8'])
 
 
 @pytest.mark.slow

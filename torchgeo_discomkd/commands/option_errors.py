@@ -45,7 +45,8 @@ def check_order(args: list[str]) -> None:
         if of_class and not named.intersection(n for n, _ in before):
             raise SettingError(
                 f'--{name} {value}: it is unknown yet what has this setting. Put '
-                f'--config, or --{group} with a class, before it.'
+                f'--config, or --{group} with a class, before it; --config '
+                'configs/quickstart.yaml is what fit runs without options.'
             )
         for file in (v for n, v in after if n == 'config' and name != 'config'):
             keys = name.removesuffix('+').split('.')
