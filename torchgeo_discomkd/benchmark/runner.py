@@ -10,6 +10,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from statistics import median
 from time import perf_counter
 from typing import Any, Literal, cast
 
@@ -303,10 +304,8 @@ def estimate_seconds(config: BenchmarkConfig, trainings: list[Training]) -> floa
     datamodule = open_data(config, download=False)
     dataset = cast(MultiModalDataset, datamodule.train_dataset)
     batch = [dataset[i % len(dataset)] for i in range(SAMPLES)]
-    started = perf_counter()
-    for i in range(SAMPLES):
-        dataset[i % len(dataset)]
-    reading = (perf_counter() - started) / SAMPLES / len(config.modalities)
+    reading = _median_seconds(lambda i: dataset[i % len(dataset)], SAMPLES)
+    reading /= len(config.modalities)
     modality = config.modalities[0]
     images = torch.stack([sample[f'image_{modality}'] for sample in batch])
     labels = torch.stack([sample['label'] for sample in batch])
@@ -329,13 +328,23 @@ def _seconds_per_sample(
     if precision == 'auto':
         precision, _ = fast_precision(torch.device('cpu'))
     half = 'bf16' in precision
-    started = 0.0
-    for step in range(STEPS + 1):
-        if step == 1:  # the first step prepares
-            started = perf_counter()
+
+    def step(number: int) -> None:
         with torch.autocast('cpu', torch.bfloat16, enabled=half):
             loss = cross_entropy(network({modality: images}), labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    return (perf_counter() - started) / (STEPS * len(images))
+
+    step(0)  # the first step prepares
+    return _median_seconds(step, STEPS) / len(images)
+
+
+def _median_seconds(function: Callable[[int], object], times: int) -> float:
+    # a pause of the machine says nothing about the hours to come
+    seconds = []
+    for number in range(times):
+        started = perf_counter()
+        function(number)
+        seconds.append(perf_counter() - started)
+    return median(seconds)
