@@ -4,12 +4,14 @@
 import gc
 import os
 import shutil
+import sys
 
 # two test processes, and those they start, share the cores: set before NumPy is loaded
 for name in ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS'):
     os.environ.setdefault(name, '1')
-# ONNX Runtime, imported by tests themselves, would report their models
+# both would report that tests import them
 os.environ.setdefault('ORT_DISABLE_TELEMETRY', '1')
+sys.modules['openvino_telemetry'] = None  # ty: ignore[invalid-assignment]
 
 import signal
 import threading

@@ -4,11 +4,14 @@
 """Run exported ONNX files with onnxruntime or OpenVINO, without PyTorch."""
 
 import os
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -240,8 +243,9 @@ def open_onnx(
 def require(package: str, extra: Literal['onnx', 'openvino'] = 'onnx') -> ModuleType:
     """Import a package that only ONNX files need.
 
-    ONNX Runtime 1.29 and later report each model to Microsoft. We switch that off,
-    unless the environment variable ``ORT_DISABLE_TELEMETRY`` is set to something else.
+    ONNX Runtime 1.29 and later report each model to Microsoft, and OpenVINO its import
+    to Intel. We switch that off; for ONNX Runtime only if the environment variable
+    ``ORT_DISABLE_TELEMETRY`` is not set.
 
     Args:
         package: Its name.
@@ -256,12 +260,27 @@ def require(package: str, extra: Literal['onnx', 'openvino'] = 'onnx') -> Module
     # read when ONNX Runtime is imported
     os.environ.setdefault('ORT_DISABLE_TELEMETRY', '1')
     try:
-        return import_module(package)
+        with _hidden('openvino_telemetry'):
+            return import_module(package)
     except ImportError as error:
         raise UserError(
             f'{_NEEDED_BY[extra]} the package {package}, which cannot be imported '
             f"({error}): pip install 'torchgeo_discomkd[{extra}]'."
         ) from error
+
+
+@contextmanager
+def _hidden(package: str) -> Generator[None]:
+    """Make a package look as if it were not installed."""
+    modules = cast('dict[str, ModuleType | None]', sys.modules)
+    before = {name: modules[name] for name in [package] if name in modules}
+    # Python's own way to forbid an import
+    modules[package] = None
+    try:
+        yield
+    finally:
+        del modules[package]
+        modules.update(before)
 
 
 def _device(runtime: Any, device: str) -> str:
