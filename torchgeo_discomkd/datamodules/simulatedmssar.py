@@ -4,7 +4,7 @@
 """Simulated EuroSAT-MS-SAR data module."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from ..datasets import SimulatedMSSAR
 from .base import MultiModalDataModule
@@ -12,6 +12,9 @@ from .base import MultiModalDataModule
 
 class SimulatedMSSARDataModule(MultiModalDataModule):
     """Data module of :class:`~torchgeo_discomkd.datasets.SimulatedMSSAR`.
+
+    Attributes:
+        simulated: The data set.
 
     Example:
         >>> import tempfile
@@ -23,6 +26,8 @@ class SimulatedMSSARDataModule(MultiModalDataModule):
         >>> batch['image_sar'].shape, dm.any_dataset.classes[:2]
         (torch.Size([10, 2, 8, 8]), ('AnnualCrop', 'Forest'))
     """
+
+    simulated: ClassVar[type[SimulatedMSSAR]] = SimulatedMSSAR
 
     def __init__(
         self,
@@ -57,4 +62,4 @@ class SimulatedMSSARDataModule(MultiModalDataModule):
             'seed': simulation_seed,
             'download': True,
         }
-        super().__init__(SimulatedMSSAR, dataset_kwargs, **kwargs)
+        super().__init__(self.simulated, dataset_kwargs, **kwargs)

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..datasets import SimulatedMSSARThermal
-from .base import MultiModalDataModule
+from .simulatedmssar import SimulatedMSSARDataModule
 
 
-class SimulatedMSSARThermalDataModule(MultiModalDataModule):
+class SimulatedMSSARThermalDataModule(SimulatedMSSARDataModule):
     """Data module of :class:`~torchgeo_discomkd.datasets.SimulatedMSSARThermal`.
 
     Example:
@@ -24,15 +24,13 @@ class SimulatedMSSARThermalDataModule(MultiModalDataModule):
         torch.Size([10, 1, 8, 8])
     """
 
+    simulated = SimulatedMSSARThermal
+
     def __init__(
         self,
         root: str = 'data/simulated_thermal',
         run: int = 0,
         modalities: Sequence[str] = ('ms', 'sar', 'thermal'),
-        bands: dict[str, list[str]] | None = None,
-        tiles_per_class: int = 150,
-        size: int = 64,
-        simulation_seed: int = 0,
         **kwargs: Any,
     ) -> None:
         """Initialize a new SimulatedMSSARThermalDataModule instance.
@@ -41,20 +39,6 @@ class SimulatedMSSARThermalDataModule(MultiModalDataModule):
             root: Folder that holds, or will hold, the simulated tiles; or a pack.
             run: Number of the repetition of the stratified 70/10/20 split.
             modalities: Any of 'ms', 'sar' and 'thermal'.
-            bands: Bands to load for each modality, by name. Default: all.
-            tiles_per_class: Number of simulated tiles of each of the 10 classes.
-            size: Height and width of a tile in pixels.
-            simulation_seed: Seed of the simulation; it determines every pixel.
-            **kwargs: Arguments of :class:`MultiModalDataModule`.
+            **kwargs: Arguments of :class:`SimulatedMSSARDataModule`.
         """
-        dataset_kwargs = {
-            'root': root,
-            'run': run,
-            'modalities': modalities,
-            'bands': bands,
-            'tiles_per_class': tiles_per_class,
-            'size': size,
-            'seed': simulation_seed,
-            'download': True,
-        }
-        super().__init__(SimulatedMSSARThermal, dataset_kwargs, **kwargs)
+        super().__init__(root, run, modalities, **kwargs)
