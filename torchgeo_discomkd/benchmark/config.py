@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 from ..errors import SettingError
 from ..losses import CTKD, DKD, KD, MLKD, DistillationLoss, Preset
+from ..losses.distillation import ONLY_SIGN
 from ..metadata import LabelTask
 
 Scenario = Literal['cross-modal', 'multi-modal']
@@ -284,6 +285,16 @@ class BenchmarkConfig:
         known = self.competitors
         every = [(m, v) for m in self.methods for v in self.variants]
         return [' '.join(each) for each in every if each not in known]
+
+    @property
+    def note_on_left_out(self) -> str:
+        """What is left out and why; empty if nothing is."""
+        if not self.left_out:
+            return ''
+        reason = 'no form for several labels in a sample (task=multilabel) is published'
+        if self.task == 'binary':
+            reason = f'standardising (LSKD) leaves {ONLY_SIGN} (task=binary)'
+        return f'{", ".join(self.left_out)}: {reason}.'
 
     @property
     def cross_modal_teacher(self) -> str:

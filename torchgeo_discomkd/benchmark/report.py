@@ -9,7 +9,6 @@ from pathlib import Path
 import pandas as pd
 
 from ..files import write_atomically, writing
-from ..losses.distillation import ONLY_SIGN
 from .figures import figures
 from .gaps import gap_tables
 from .plan import plan
@@ -92,12 +91,8 @@ def write_report(results: Results) -> list[Path]:
 
 def _left_out(results: Results) -> str:
     """Name competitors that are not defined for the kind of labels."""
-    if not (names := results.config.left_out):
-        return ''
-    reason = 'no form for several labels in a sample (task=multilabel) is published'
-    if results.config.task == 'binary':
-        reason = f'standardising (LSKD) leaves {ONLY_SIGN} (task=binary)'
-    return f'\n## Left out\n\n{", ".join(names)}: {reason}.\n'
+    note = results.config.note_on_left_out
+    return f'\n## Left out\n\n{note}\n' if note else ''
 
 
 def _machines(frame: pd.DataFrame) -> str:

@@ -57,6 +57,8 @@ def run(args: Sequence[str]) -> None:
         refuse_expansion(read_utf8(path), path)
     config = read_config(given.config, overrides)
     check_engine(config, given.jobs, given.engine, given.address)
+    if note := config.note_on_left_out:
+        _print(f'left out: {note}')
     if given.dry_run:
         print_plan(config)
         return
