@@ -5,6 +5,7 @@
 
 import os
 import sys
+import warnings
 from argparse import SUPPRESS, ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 
@@ -12,7 +13,7 @@ from .. import __version__
 from ..errors import UserError
 from ..performance.memory import keep_freed_memory
 from .configs import with_configs
-from .quiet import quiet_rasterio
+from .quiet import quiet_rasterio, show_warning
 from .stopping import Terminated, exit_code, sigterm_as_interrupt, terminated
 
 __all__ = ('main',)
@@ -60,6 +61,9 @@ def main(args: Sequence[str] | None = None) -> None:
         usage: discomkd [-h] [--version] COMMAND ...
         ...
     """
+    if args is None:
+        # only in a process of our own
+        warnings.showwarning = show_warning  # ty: ignore[invalid-assignment]
     try:
         with sigterm_as_interrupt():
             _run(with_configs(list(sys.argv[1:] if args is None else args)))

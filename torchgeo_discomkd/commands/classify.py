@@ -19,6 +19,7 @@ from .combining import (
     note_unknown,
     split_models,
 )
+from .quiet import show_warning
 
 if TYPE_CHECKING:
     from ..classify import Predictor, SceneResult, TilesSummary
@@ -105,8 +106,7 @@ def run(args: Sequence[str]) -> None:
     models, options['inputs'] = split_models(options.pop('model'), options['inputs'])
     check_options(kind, len(models) > 1, options)
     with warnings.catch_warnings():
-        # without the line of code that caused it
-        warnings.showwarning = _show  # ty: ignore[invalid-assignment]
+        warnings.showwarning = show_warning  # ty: ignore[invalid-assignment]
         try:
             if len(models) > 1:
                 _combine(models, **options)
@@ -409,10 +409,3 @@ def _add_options_of_one_kind(parser: ArgumentParser) -> None:
         help="with --engine ray: a running cluster, HOST:PORT or 'auto' (default: a "
         'Ray on this machine that ends with the command)',
     )
-
-
-def _show(message: Warning | str, *_: object, **__: object) -> None:
-    from tqdm import tqdm
-
-    # keeps the progress bar intact
-    tqdm.write(f'warning: {message}', file=sys.stderr)

@@ -1,11 +1,13 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Keep what rasterio prints about damaged files out of the output of commands."""
+"""Keep what only programmers need out of the output of commands."""
 
 import sys
+import warnings
 from functools import cache
 from types import TracebackType
+from typing import TextIO
 
 
 @cache
@@ -29,3 +31,31 @@ def quiet_rasterio() -> None:
             uncaught(kind, error, trace)
 
     sys.unraisablehook, sys.excepthook = ignore_unraisable, ignore_uncaught
+
+
+def show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Print a warning; one for users without the line of code that caused it.
+
+    Args:
+        message: What to print.
+        category: Kind of the warning.
+        filename: File of the code.
+        lineno: Number of the line.
+        file: Where to print. Default: standard error.
+        line: The line.
+    """
+    from tqdm import tqdm
+
+    text = f'warning: {message}'
+    if not issubclass(category, UserWarning):
+        origin = filename, lineno, line
+        text = warnings.formatwarning(message, category, *origin).rstrip()
+    # keeps the progress bar intact
+    tqdm.write(text, file=file or sys.stderr)
