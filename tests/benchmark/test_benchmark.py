@@ -269,6 +269,27 @@ def test_a_mistake_in_the_trainer_is_no_interrupt(
     assert 'max_epoch' in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures('handlers')
+@pytest.mark.parametrize(
+    ('number', 'code'),
+    [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)],
+)
+def test_an_interrupt_while_scoring(
+    number: int,
+    code: int,
+    write_config: WriteConfig,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    # sent with the first batch of the test split
+    stop = {'class_path': 'tests.commands.test_fit.Signal'}
+    stop['init_args'] = {'number': int(number), 'epoch': 9}
+    trainer = {'max_epochs': 1, 'accelerator': 'cpu', 'callbacks': [stop]}
+    with pytest.raises(SystemExit) as stopped:
+        main(['benchmark', str(write_config(trainer=trainer))])
+    assert stopped.value.code == code
+    assert 'Run the same command again' in capsys.readouterr().err
+
+
 def test_an_interrupt_before_the_first_training_leaves_the_folder_usable(
     write_config: WriteConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

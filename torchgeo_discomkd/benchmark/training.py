@@ -159,10 +159,19 @@ def score(
 
     Returns:
         A row for each classifier and read-out.
+
+    Raises:
+        KeyboardInterrupt: If it is stopped.
     """
     files = best_files(folder)
     task = RecordedClassification(files)
-    [scores] = cli.trainer.test(task, datamodule=cli.datamodule, verbose=False)
+    try:
+        [scores] = cli.trainer.test(task, datamodule=cli.datamodule, verbose=False)
+    except SystemExit as stop:
+        # Lightning turns Ctrl-C into an exit
+        if isinstance(stop.__context__, KeyboardInterrupt):
+            raise stop.__context__ from None
+        raise
     _keep_predictions(cli, config, task, folder)
     cost = next(c for c in cli.trainer.callbacks if isinstance(c, TrainingCost))  # ty: ignore[missing-attribute]
     common = {
