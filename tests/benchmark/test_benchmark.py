@@ -284,10 +284,13 @@ def test_an_interrupt_while_scoring(
     stop = {'class_path': 'tests.commands.test_fit.Signal'}
     stop['init_args'] = {'number': int(number), 'epoch': 9}
     trainer = {'max_epochs': 1, 'accelerator': 'cpu', 'callbacks': [stop]}
+    level = logging.getLogger('lightning.pytorch').level
     with pytest.raises(SystemExit) as stopped:
         main(['benchmark', str(write_config(trainer=trainer))])
     assert stopped.value.code == code
     assert 'Run the same command again' in capsys.readouterr().err
+    # trainings that follow in this process report as before
+    assert logging.getLogger('lightning.pytorch').level == level
 
 
 def test_an_interrupt_before_the_first_training_leaves_the_folder_usable(

@@ -15,6 +15,7 @@ from rasterio.windows import Window
 from tests.classify.scene.scenes import UTM
 from torchgeo_discomkd.classify.scene.ground_control import warp_to_grid
 from torchgeo_discomkd.errors import CorruptFileError
+from torchgeo_discomkd.rasters import read_image
 from torchgeo_discomkd.rasters.decoding import (
     alpha_bands,
     has_mask,
@@ -160,6 +161,16 @@ def test_scale_and_offset_of_each_band(
         stated = None if declared else -32768
         assert same(read_bands(file, [0, 1], nodata=stated), expected)
         assert same(read_bands(file, [1, 0], nodata=stated), expected[::-1])
+
+
+@pytest.mark.parametrize(('scale', 'offset'), [(0, -10), (np.nan, 0), (1, np.inf)])
+def test_scale_that_leaves_nothing(tmp_path: Path, scale: float, offset: float) -> None:
+    path = tmp_path / 'a.tif'
+    write_numbers(path, NUMBERS.astype('float32'))
+    with rasterio.open(path, 'r+') as file:
+        file.scales, file.offsets = (1.0, scale), (0.0, offset)
+    with pytest.raises(CorruptFileError, match=r'a\.tif declares scale .* for band 2,'):
+        read_image(path)
 
 
 def test_scale_at_another_pixel_size(tmp_path: Path) -> None:

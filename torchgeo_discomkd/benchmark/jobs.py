@@ -209,15 +209,15 @@ def _work(
     connection: Connection, run: Callable[..., Outcome], threads: int
 ) -> None:  # pragma: no cover (another process)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    quiet_lightning()
     keep_freed_memory()
     torch.set_num_threads(threads)
-    while True:
-        try:
-            args = connection.recv()
-        except EOFError:
-            return
-        connection.send(run(*args))
+    with quiet_lightning():
+        while True:
+            try:
+                args = connection.recv()
+            except EOFError:
+                return
+            connection.send(run(*args))
 
 
 def _end_with_parent() -> None:  # pragma: no cover (another process)
@@ -228,10 +228,18 @@ def _end_with_parent() -> None:  # pragma: no cover (another process)
         os._exit(1)
 
 
-def quiet_lightning() -> None:
+@contextmanager
+def quiet_lightning() -> Generator[None]:
     """Let Lightning report warnings no longer: it does so for every trainer."""
-    for name in ('lightning.pytorch', 'lightning.fabric'):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    names = 'lightning.pytorch', 'lightning.fabric'
+    before = {logger: logger.level for logger in map(logging.getLogger, names)}
+    for logger in before:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in before.items():
+            logger.setLevel(level)
 
 
 def _cores() -> int:

@@ -98,9 +98,9 @@ class RayJobs:
 def _train(
     run: Callable[..., Outcome], *args: Any
 ) -> Outcome:  # pragma: no cover (another process)
-    quiet_lightning()
     keep_freed_memory()
-    return run(*args)
+    with quiet_lightning():
+        return run(*args)
 
 
 def _existing(value: Any) -> Iterator[Path]:

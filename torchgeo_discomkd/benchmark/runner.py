@@ -142,7 +142,6 @@ def _run(
     if waiting:
         check_data(config)
     results.claim()
-    quiet_lightning()
     progress = _Progress(trainings, waiting, report)
     busy: list[Training] = []
     run = partial(run_training, config, fit)
@@ -150,7 +149,7 @@ def _run(
         made = RayJobs(config, run, jobs, address, report)
     else:
         made = Processes(jobs, run) if jobs > 1 else InProcess(run)
-    with made as workers:
+    with quiet_lightning(), made as workers:
         while waiting or busy:
             for training in _ready(waiting, busy)[: workers.free]:
                 waiting.remove(training)

@@ -172,7 +172,9 @@ class Calibration(Callback):
                 paths[name], result['temperature'], scores, chosen
             )
             results[name] = result
-        write_combination(folder, classified, described)
+        if classified:
+            # else the files are as they were
+            write_combination(folder, classified, described)
         return results
 
     def _log(self, trainer: Trainer) -> None:
@@ -251,6 +253,9 @@ def validation_batches(trainer: Trainer) -> Generator[dict[str, Any]]:
     Yields:
         Batches as the validation step gets them; none if there is no loader.
     """
+    if trainer.val_dataloaders is None:
+        # a run that was complete has not asked for them
+        trainer.fit_loop.epoch_loop.val_loop.setup_data()
     if trainer.val_dataloaders is None:
         return
     loader = CombinedLoader(trainer.val_dataloaders, 'sequential')

@@ -69,8 +69,17 @@ def scaling(file: DatasetReader | WarpedVRT, band: int) -> tuple[float, float] |
 
     Returns:
         Values are number x scale + offset; None if the numbers are the values.
+
+    Raises:
+        CorruptFileError: If nothing would be left of the numbers.
     """
     tag = file.scales[band], file.offsets[band]
+    if tag[0] == 0 or not np.isfinite(tag).all():
+        raise CorruptFileError(
+            f'{file.name} declares scale {tag[0]:g} and offset {tag[1]:g} for band '
+            f'{band + 1}, which leave nothing of its numbers: correct them, for '
+            'example with "gdal_edit.py -scale 1 -offset 0".'
+        )
     return None if tag == (1, 0) else tag
 
 
