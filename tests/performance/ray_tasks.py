@@ -5,6 +5,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,5 +39,7 @@ def killed_once(file: Path, function: Callable[..., Any], *args: Any) -> Any:
     """Kill this process unless *file* is there; then run a function."""
     if not file.exists():
         file.touch()
+        # what it answered before is on its way
+        time.sleep(0.5)
         os.kill(os.getpid(), signal.SIGKILL)
     return function(*args)

@@ -353,7 +353,8 @@ class RayWorkers:
 
     def _host(self, seat: '_Seat') -> str:
         try:
-            return self._ray.get(seat.host, timeout=0)
+            # an answer that a worker gave before it died may still be on its way
+            return self._ray.get(seat.host, timeout=2)
         except (self._ray.exceptions.RayError, TimeoutError):
             return 'unknown machine'
 
