@@ -407,6 +407,7 @@ def test_bands_of_several_files_are_a_status(scenes: Path, tmp_path: Path) -> No
         classify_scenes(make_predictor(), [pair], tmp_path, scale='decibel')  # ty: ignore[invalid-argument-type]
 
 
+@pytest.mark.usefixtures('handlers')
 def test_interrupted_from_the_keyboard(
     classify: Callable[..., int],
     scenes: Path,
