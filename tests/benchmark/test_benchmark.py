@@ -122,6 +122,18 @@ def test_benchmark(
     assert capsys.readouterr().out.count('run 0:') == 0
     assert (folder / 'results.csv').read_bytes() == before
 
+    # three files are enough to write the report and to go on elsewhere
+    text = (folder / 'tables.md').read_text()
+    shutil.rmtree(folder / 'runs')
+    for name in ('tables.md', 'failures.json'):
+        (folder / name).unlink(missing_ok=True)
+    main(['benchmark', str(path)])
+    assert (folder / 'tables.md').read_text() == text
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        main(['benchmark', str(path), '--methods', '[KDv1, KDv2]'])
+    assert 'best/ms.safetensors is missing: copy it, or' in capsys.readouterr().out
+
 
 #: What is left of a training that was stopped in its first epoch.
 LEFTOVER = 'runs/run0/student-ms/best/ms.safetensors'

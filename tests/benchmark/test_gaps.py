@@ -1,6 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -158,6 +159,24 @@ def test_results_without_predictions_have_no_intervals(tmp_path: Path) -> None:
     plain, *_ = gap_tables(results(tmp_path, keep=False), first=5)
     assert plain.rows[3][3:] == ['-', '+20.0', '50 %']
     assert 'Not all trainings kept their predictions' in plain.notes[0]
+
+
+def test_joined_predictions_replace_those_of_trainings(tmp_path: Path) -> None:
+    found = results(tmp_path)
+    tables = gap_tables(found, first=5)
+    write_report(found)
+    shutil.rmtree(tmp_path / 'runs')
+    assert gap_tables(found, first=5) == tables
+    before = (tmp_path / 'predictions.csv.gz').read_bytes()
+    write_report(found)
+    assert (tmp_path / 'predictions.csv.gz').read_bytes() == before
+    read = pd.read_csv(tmp_path / 'predictions.csv.gz')
+    keys = ['run', 'training', 'modality']
+    right = (read.label == read.prediction).groupby([read[k] for k in keys]).sum()
+    assert {key[1:]: n for key, n in right.items() if key[0] == 1} == RIGHT
+    (tmp_path / 'predictions.csv.gz').write_bytes(before[:-40])
+    with pytest.raises(CorruptFileError, match=r'predictions\.csv\.gz is damaged'):
+        gap_tables(found, first=5)
 
 
 def test_damaged_predictions_are_named(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -25,7 +25,12 @@ from tests.export.classifiers import write_classifier
 from tests.fakes import write_eurosat, write_pairs
 from torchgeo_discomkd.benchmark.config import BenchmarkConfig
 from torchgeo_discomkd.benchmark.predictions import COLUMNS as PREDICTIONS
-from torchgeo_discomkd.benchmark.predictions import read_predictions, write_predictions
+from torchgeo_discomkd.benchmark.predictions import (
+    JOINED,
+    TestPredictions,
+    read_predictions,
+    write_predictions,
+)
 from torchgeo_discomkd.benchmark.results import COLUMNS, Results
 from torchgeo_discomkd.callbacks.run_folder import check_checkpoint
 from torchgeo_discomkd.classify import load_predictor
@@ -204,6 +209,10 @@ def write_results(folder: Path) -> None:
     row = dict.fromkeys(PREDICTIONS, 'é')
     frame = pd.DataFrame([row, row])
     write_predictions(folder / 'results', frame)
+    write_predictions(results.folder / 'runs' / 'run0' / 'a', frame)
+    joined = TestPredictions(results.folder).join([(0, 'a')])
+    shutil.rmtree(results.folder / 'runs')
+    (results.folder / JOINED).write_bytes(cast(bytes, joined))
 
 
 def read_results(path: Path) -> None:
@@ -212,6 +221,7 @@ def read_results(path: Path) -> None:
     for read in (
         lambda: Results(_benchmark(path.parent)),
         lambda: read_predictions(path.parent),
+        lambda: TestPredictions(path.parent).read(0, 'a'),
     ):
         try:
             read()

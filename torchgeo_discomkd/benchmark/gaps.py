@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .config import Scenario
 from .plan import SAME_SIZE
-from .predictions import group_column, read_predictions
+from .predictions import TestPredictions, group_column
 from .resampling import RESAMPLES, interval, pooled_scores
 from .results import Line, Results, discomkd, lines
 from .tables import Table, cell
@@ -59,12 +59,12 @@ class _Tested:
     def runs(self) -> set[int]:
         return set(self.line.scores(self.modality).index)
 
-    def predictions(self, results: Results) -> pd.DataFrame | None:
+    def predictions(self, kept: TestPredictions) -> pd.DataFrame | None:
         """Return a row for each run and sample; None if some are not kept."""
         rows = self.line.rows[self.line.rows.modality == self.modality]
         parts = []
         for run, training in zip(rows.run, rows.training, strict=True):
-            frame = read_predictions(results.folder / 'runs' / f'run{run}' / training)
+            frame = kept.read(run, training)
             if frame is None:
                 return None
             parts.append(frame[frame.modality == self.modality].assign(run=run))
@@ -88,6 +88,7 @@ class _Gap:
         self.teacher = by_name.get('TEACHER')
         self.student = by_name.get('STUDENT')
         self.control = by_name.get(f'STUDENT {SAME_SIZE}')
+        self._kept = TestPredictions(results.folder)
         self._predictions: dict[tuple[str, str], pd.DataFrame | None] = {}
         self._groups: set[str] = set()
         self._complete = True
@@ -140,7 +141,7 @@ class _Gap:
     def _read(self, tested: _Tested) -> pd.DataFrame | None:
         key = (tested.line.name, tested.modality)
         if key not in self._predictions:
-            self._predictions[key] = tested.predictions(self.results)
+            self._predictions[key] = tested.predictions(self._kept)
         return self._predictions[key]
 
     def _pooled(self, tested: _Tested) -> str:

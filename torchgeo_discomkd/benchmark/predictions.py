@@ -3,6 +3,10 @@
 
 """Predictions of every test sample, which intervals are resampled from."""
 
+import gzip
+import zlib
+from collections.abc import Hashable, Iterable
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,7 +29,10 @@ from .config import BenchmarkConfig
 #: Name of the file in the folder of a training.
 FILE = 'test_predictions.csv'
 
-#: Columns of the file; the last ones are classes, by name.
+#: Name of the file in the folder of a benchmark that joins those of all trainings.
+JOINED = 'predictions.csv.gz'
+
+#: Columns of the file of a training; the last ones are classes, by name.
 COLUMNS = ['modality', 'sample', 'group', 'label', 'prediction']
 
 
@@ -132,9 +139,7 @@ def write_predictions(folder: Path, frame: pd.DataFrame) -> None:
         folder: The folder.
         frame: A row for each classifier and sample, with :data:`COLUMNS`.
     """
-    # names of samples and classes may begin like formulas
-    cells = frame.map(lambda value: cell_text(f'{value}'))
-    write_atomically(folder / FILE, cells.to_csv(index=False).encode())
+    write_atomically(folder / FILE, _text(frame))
 
 
 def read_predictions(folder: Path) -> pd.DataFrame | None:
@@ -150,13 +155,85 @@ def read_predictions(folder: Path) -> pd.DataFrame | None:
     Raises:
         CorruptFileError: If the file cannot be read.
     """
-    path = folder / FILE
+    return _read(folder / FILE, COLUMNS)
+
+
+class TestPredictions:
+    """Predictions of all trainings of a benchmark.
+
+    The folder of a training has its own. Where that is not kept, they are taken from
+    the file that joins all, so that results can be copied without classifiers.
+    """
+
+    # pytest would collect it
+    __test__ = False
+
+    def __init__(self, folder: Path) -> None:
+        """Initialize.
+
+        Args:
+            folder: Folder of the benchmark.
+        """
+        self.folder = folder
+
+    def read(self, run: int, training: str) -> pd.DataFrame | None:
+        """Read the predictions of a training.
+
+        Args:
+            run: Number of its run.
+            training: Its name.
+
+        Returns:
+            A row for each classifier and sample, with :data:`COLUMNS`; None if they
+            are not kept.
+
+        Raises:
+            CorruptFileError: If a file cannot be read.
+        """
+        frame = read_predictions(self.folder / 'runs' / f'run{run}' / training)
+        return self._joined.get((f'{run}', training)) if frame is None else frame
+
+    def join(self, trainings: Iterable[tuple[int, str]]) -> bytes | None:
+        """Return the content of the file that joins the predictions of all.
+
+        Args:
+            trainings: Run and name of each training.
+
+        Returns:
+            The content; None if no predictions are kept.
+        """
+        found = {key: self.read(*key) for key in dict.fromkeys(trainings)}
+        frames = [
+            frame[COLUMNS].assign(run=run, training=name)
+            for (run, name), frame in found.items()
+            if frame is not None
+        ]
+        if not frames:
+            return None
+        # no time: the same predictions are the same file
+        return gzip.compress(_text(pd.concat(frames)), mtime=0)
+
+    @cached_property
+    def _joined(self) -> dict[Hashable, pd.DataFrame]:
+        frame = _read(self.folder / JOINED, [*COLUMNS, 'run', 'training'])
+        if frame is None:
+            return {}
+        return dict(iter(frame.groupby(['run', 'training'])))
+
+
+def _text(frame: pd.DataFrame) -> bytes:
+    # names of samples and classes may begin like formulas
+    cells = frame.map(lambda value: cell_text(f'{value}'))
+    return cells.to_csv(index=False).encode()
+
+
+def _read(path: Path, columns: list[str]) -> pd.DataFrame | None:
     if not path.exists():
         return None
     settings: dict[str, Any] = {'dtype': str, 'keep_default_na': False}
     try:
-        return pd.read_csv(path, usecols=COLUMNS, **settings).map(read_cell)
-    except ValueError as error:
+        return pd.read_csv(path, usecols=columns, **settings).map(read_cell)
+    except (ValueError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise CorruptFileError(
             f'{path} is damaged ({error}): remove it, and the report is written '
             'without it.'

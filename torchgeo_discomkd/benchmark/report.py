@@ -12,6 +12,7 @@ from ..files import write_atomically, writing
 from .figures import figures
 from .gaps import gap_tables
 from .plan import plan
+from .predictions import JOINED, TestPredictions
 from .results import ADDED, Results
 from .tables import Table, tables
 
@@ -35,7 +36,7 @@ PAPER = """\
 
 
 def write_report(results: Results) -> list[Path]:
-    """Write tables and figures into the folder of a benchmark.
+    """Write tables, figures and all predictions into the folder of a benchmark.
 
     Args:
         results: The results so far; the tables of an unfinished benchmark are
@@ -75,6 +76,9 @@ def write_report(results: Results) -> list[Path]:
         'tables.md': text.encode(),
         'tables.tex': '\n'.join(latex(table) for table in found).encode(),
     }
+    trainings = ((row['run'], row['training']) for row in results.rows)
+    if (predictions := TestPredictions(folder).join(trainings)) is not None:
+        contents[JOINED] = predictions
     if found:
         for name, figure in figures(frame, config):
             buffer = BytesIO()

@@ -223,7 +223,13 @@ def _teacher(
         raise UserError(f'its teacher {training.teacher} failed.')
     costs = {f'teacher_{name}': taught[name] for name in ('seconds', 'gflop')}
     best = folder.with_name(training.teacher) / 'best'
-    return best / f'{taught["modality"]}.safetensors', costs
+    path = best / f'{taught["modality"]}.safetensors'
+    if not path.exists():
+        raise UserError(
+            f'its teacher {path} is missing: copy it, or remove the rows of '
+            f'{training.teacher} from results.csv to train it again.'
+        )
+    return path, costs
 
 
 class _Progress:
