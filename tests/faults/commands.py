@@ -37,7 +37,11 @@ class Command(ABC):
     Attributes:
         data: Folder of its data, which is only read.
         size: How much work there is, if that can be chosen; 1 takes part of a second.
+        word: What the command prints with each piece of work, if it goes on with the
+            work of an earlier one without being asked; else None.
     """
+
+    word: str | None = None
 
     def __init__(self, data: Path, size: int = 1) -> None:
         """Write the data.
@@ -216,6 +220,8 @@ class Fit(Command):
 
 class Benchmark(Command):
     """``benchmark`` of three trainings."""
+
+    word = 'run 0: '
 
     def prepare(self) -> None:
         write_pairs(self.data / 'pairs', count=20)

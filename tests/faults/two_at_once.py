@@ -20,6 +20,9 @@ from .commands import COMMANDS, Command
 from .kill import fresh, is_part
 from .processes import Process
 
+#: How all pairs must end.
+ONE_WROTE = 'one wrote, the other was refused or had nothing left to do'
+
 #: What the second one is told; that the result exists, if the first one is done.
 REFUSALS = ('another process', ' exists', 'already holds a run')
 
@@ -48,7 +51,12 @@ def two_at_once(command: Command, root: Path, times: int) -> Counter[str]:
         text = f'exit codes {first.code} and {second.code}'
         refused = any(words in second.output for words in REFUSALS)
         if (first.code, second.code) == (0, 2) and refused:
-            text = 'one wrote, the other was refused'
+            text = ONE_WROTE
+        if (first.code, second.code) == (0, 0) and command.word is not None:
+            # the second one may begin when the first one is done
+            worked = [command.word in ended.output for ended in (first, second)]
+            if sorted(worked) == [False, True]:
+                text = ONE_WROTE
         if 'Traceback' in first.output + second.output:
             text += ', a traceback'
         if command.pieces(folder) != expected:
@@ -76,7 +84,7 @@ def main() -> None:
         text = '; '.join(f'{count} x {end}' for end, count in ends.items())
         sys.stdout.write(f'{name}: {text}\n')
         sys.stdout.flush()
-        good &= list(ends) == ['one wrote, the other was refused']
+        good &= list(ends) == [ONE_WROTE]
     sys.exit(not good)
 
 
