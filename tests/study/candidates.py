@@ -79,6 +79,19 @@ CANDIDATES: dict[str, dict[str, Any]] = {
             'init_args': {'decay': 0.95, 'update_every_n_steps': 1},
         }
     },
+    'brightness': {
+        'callback': {
+            'class_path': 'tests.study.prototypes.ChangeSAR',
+            'init_args': {'brightness': 0.1},
+        }
+    },
+    'speckle': {
+        'callback': {
+            'class_path': 'tests.study.prototypes.ChangeSAR',
+            'init_args': {'speckle': 0.1},
+        }
+    },
+    'cross-correlation': {'task': 'tests.study.prototypes.CrossCorrelation'},
     'cosine': {
         'optimizer': {'class_path': 'torch.optim.Adam', 'init_args': {'lr': 1e-4}},
         'lr_scheduler': {
@@ -100,6 +113,8 @@ def change(settings: dict[str, Any], candidate: Mapping[str, Any]) -> None:
         candidate: An entry of :data:`CANDIDATES`.
     """
     settings['model']['init_args'] |= candidate.get('model', {})
+    if 'task' in candidate:
+        settings['model']['class_path'] = candidate['task']
     if 'callback' in candidate:
         settings['trainer']['callbacks'].append(candidate['callback'])
     for name in ('optimizer', 'lr_scheduler'):
