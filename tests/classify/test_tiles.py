@@ -339,6 +339,25 @@ def test_interrupt_and_resume(tmp_path: Path) -> None:
     assert np.allclose(frame.probability_Land, whole.probability_Land, atol=1e-6)
 
 
+def test_resume_without_a_finished_tile(tmp_path: Path) -> None:
+    write_tiles(tmp_path / 'tiles', 6)
+    calls = []
+
+    def compute(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        calls.append(len(images))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return by_vv(images)
+
+    broken = Predictor(make_metadata(), 'sar', 'by VV', None, 'cpu', compute)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, tmp_path / 'tiles', predictor=broken, batch_size=3)
+    (tmp_path / 'tiles' / '00000.tif').unlink()
+    with pytest.warns(UserWarning, match=r'keeps 1 rows .* such as .*00000\.tif'):
+        frame, summary = run(tmp_path, tmp_path / 'tiles', resume=True)
+    assert len(frame) == summary.total == 6
+
+
 def test_resume_in_another_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 
 """Classify any number of tiles into a table."""
 
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import (
     Callable,
@@ -164,8 +165,8 @@ def classify_tiles(
             resume, or needs what the classifier file does not say.
 
     Warns:
-        UserWarning: If the bands of the first tiles seem to be swapped, or tiles are
-            unusual.
+        UserWarning: If the bands of the first tiles seem to be swapped, tiles are
+            unusual, or the resumed run has tiles that are not among *images*.
 
     Example:
         >>> import pandas
@@ -220,11 +221,23 @@ def classify_tiles(
         options = {'workers': workers, 'min_confidence': min_confidence}
 
         def classify(done: Collection[str]) -> Iterable[list[Prediction]]:
+            _warn_of_other_tiles(done, images)
             todo = [files for files in images if files.name not in done]
             return _batches(predictor, todo, engine, spec, batch_size, options)
 
         fill_table(table, summary, len(images), classify, progress)
     return summary
+
+
+def _warn_of_other_tiles(done: Collection[str], images: Sequence[ImageFiles]) -> None:
+    """Say that a resumed table has rows of tiles that were not asked for again."""
+    if others := set(done) - {files.name for files in images}:
+        warnings.warn(
+            f'resume: the table keeps {len(others)} rows of tiles that are not among '
+            f'the inputs now, such as {min(others)}. Start again with --overwrite to '
+            'leave them out.',
+            stacklevel=4,
+        )
 
 
 def fill_table(
