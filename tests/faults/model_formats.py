@@ -27,7 +27,7 @@ from torchgeo_discomkd.benchmark.config import BenchmarkConfig
 from torchgeo_discomkd.benchmark.predictions import COLUMNS as PREDICTIONS
 from torchgeo_discomkd.benchmark.predictions import (
     JOINED,
-    TestPredictions,
+    KeptPredictions,
     read_predictions,
     write_predictions,
 )
@@ -210,7 +210,7 @@ def write_results(folder: Path) -> None:
     frame = pd.DataFrame([row, row])
     write_predictions(folder / 'results', frame)
     write_predictions(results.folder / 'runs' / 'run0' / 'a', frame)
-    joined = TestPredictions(results.folder).join([(0, 'a')])
+    joined = KeptPredictions(results.folder).join([(0, 'a')])
     shutil.rmtree(results.folder / 'runs')
     (results.folder / JOINED).write_bytes(cast(bytes, joined))
 
@@ -221,7 +221,7 @@ def read_results(path: Path) -> None:
     for read in (
         lambda: Results(_benchmark(path.parent)),
         lambda: read_predictions(path.parent),
-        lambda: TestPredictions(path.parent).read(0, 'a'),
+        lambda: KeptPredictions(path.parent).read(0, 'a'),
     ):
         try:
             read()

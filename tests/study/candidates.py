@@ -6,8 +6,8 @@
     python -m tests.study.candidates base smoothing --csv candidates.csv --jobs 2
 
 Each candidate is DisCoM-KD with transfer and one change, trained on all seven splits
-that count: the rotations of new floods and both changes of place. Test samples are not
-looked at. Rows that are in the table already are not repeated.
+that count: the rotations of the flood events and both changes of place. Test samples
+are not looked at. Rows that are in the table already are not repeated.
 """
 
 import argparse

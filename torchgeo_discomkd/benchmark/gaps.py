@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .config import Scenario
 from .plan import SAME_SIZE
-from .predictions import TestPredictions, group_column
+from .predictions import KeptPredictions, group_column
 from .resampling import RESAMPLES, interval, pooled_scores
 from .results import Line, Results, discomkd, lines
 from .tables import Table, cell
@@ -59,7 +59,7 @@ class _Tested:
     def runs(self) -> set[int]:
         return set(self.line.scores(self.modality).index)
 
-    def predictions(self, kept: TestPredictions) -> pd.DataFrame | None:
+    def predictions(self, kept: KeptPredictions) -> pd.DataFrame | None:
         """Return a row for each run and sample; None if some are not kept."""
         rows = self.line.rows[self.line.rows.modality == self.modality]
         parts = []
@@ -88,7 +88,7 @@ class _Gap:
         self.teacher = by_name.get('TEACHER')
         self.student = by_name.get('STUDENT')
         self.control = by_name.get(f'STUDENT {SAME_SIZE}')
-        self._kept = TestPredictions(results.folder)
+        self._kept = KeptPredictions(results.folder)
         self._predictions: dict[tuple[str, str], pd.DataFrame | None] = {}
         self._groups: set[str] = set()
         self._complete = True

@@ -158,15 +158,12 @@ def read_predictions(folder: Path) -> pd.DataFrame | None:
     return _read(folder / FILE, COLUMNS)
 
 
-class TestPredictions:
+class KeptPredictions:
     """Predictions of all trainings of a benchmark.
 
     The folder of a training has its own. Where that is not kept, they are taken from
     the file that joins all, so that results can be copied without classifiers.
     """
-
-    # pytest would collect it
-    __test__ = False
 
     def __init__(self, folder: Path) -> None:
         """Initialize.

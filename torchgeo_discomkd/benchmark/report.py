@@ -12,7 +12,7 @@ from ..files import write_atomically, writing
 from .figures import figures
 from .gaps import gap_tables
 from .plan import plan
-from .predictions import JOINED, TestPredictions
+from .predictions import JOINED, KeptPredictions
 from .results import ADDED, Results
 from .tables import Table, tables
 
@@ -77,7 +77,7 @@ def write_report(results: Results) -> list[Path]:
         'tables.tex': '\n'.join(latex(table) for table in found).encode(),
     }
     trainings = ((row['run'], row['training']) for row in results.rows)
-    if (predictions := TestPredictions(folder).join(trainings)) is not None:
+    if (predictions := KeptPredictions(folder).join(trainings)) is not None:
         contents[JOINED] = predictions
     if found:
         for name, figure in figures(frame, config):
