@@ -6,8 +6,9 @@
     python -m tests.study.candidates base smoothing --csv candidates.csv --jobs 2
 
 Each candidate is DisCoM-KD with transfer and one change, trained on all seven splits
-that count: the rotations of the flood events and both changes of place. Test samples
-are not looked at. Rows that are in the table already are not repeated.
+that count: the rotations of the flood events and both changes of place; unlabelled
+pairs exist in the latter only. Test samples are not looked at. Rows that are in the
+table already are not repeated.
 """
 
 import argparse
@@ -40,10 +41,10 @@ from torchgeo_discomkd.models.discomkd import read_outs
 
 CONFIGS = Path(__file__).parents[2] / 'configs' / 'benchmark'
 
-#: Rotations of each benchmark, and the folder of its data.
+#: Rotations of each benchmark, and the pack of its data.
 SPLITS = {
-    'floods': (range(5), 'ombria_32x32'),
-    'landcover_transfer': (range(2), 'landcover_32x32'),
+    'floods': (range(5), 'ombria_32x32.safetensors'),
+    'landcover_transfer': (range(2), 'landcover_32x32.safetensors'),
 }
 
 #: The small study: one encoder, length and precision for all rows.
@@ -63,7 +64,21 @@ def scaled(factor: float) -> dict[str, float]:
     }
 
 
-#: Settings of ``fit`` that a candidate changes.
+def unlabelled(ratio: float) -> dict[str, Any]:
+    """Return a candidate with unlabelled pairs of the new place.
+
+    Args:
+        ratio: Unlabelled pairs for each labelled one.
+    """
+    return {
+        'benchmarks': ['landcover_transfer'],
+        'training': 'discomkd-paper-transfer-unlabelled',
+        'options': ['--unlabelled_ratio', f'{ratio}'],
+    }
+
+
+#: Settings of ``fit`` that a candidate changes, or the options of ``benchmark`` and the
+#: training that it takes instead.
 CANDIDATES: dict[str, dict[str, Any]] = {
     'base': {},
     'weights 0.25': {'model': scaled(0.25)},
@@ -72,6 +87,9 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     'temperature 2': {'model': {'transfer_temperature': 2.0}},
     'warm-up 0': {'model': {'transfer_warmup': 0, 'transfer_guide': 'ms'}},
     'warm-up 3': {'model': {'transfer_warmup': 3}},
+    'unlabelled 0.5': unlabelled(0.5),
+    'unlabelled 1': unlabelled(1),
+    'unlabelled 2': unlabelled(2),
     'smoothing': {'model': {'label_smoothing': 0.1}},
     'average': {
         'callback': {
@@ -137,15 +155,17 @@ def train(candidate: str, benchmark: str, rotation: int, seed: int) -> dict[str,
     logging.getLogger('lightning.pytorch').setLevel(logging.ERROR)
     warnings.filterwarnings('ignore', '.*does not have many workers')
     rotations, root = SPLITS[benchmark]
+    changes = CANDIDATES[candidate]
     options = [*SMALL, '--seeds', f'{seed + 1}', '--data.root', root]
+    options += changes.get('options', [])
     config = read_config(CONFIGS / f'{benchmark}.yaml', options)
     number = seed * len(rotations) + rotation
     names = {(t.run, t.name): t for t in plan(config)}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        training = names[number, 'discomkd-paper-transfer']
+        training = names[number, changes.get('training', 'discomkd-paper-transfer')]
         settings = fit_config(config, training, folder / 'run')
-        change(settings, CANDIDATES[candidate])
+        change(settings, changes)
         began = perf_counter()
         with redirect_stdout(StringIO()):
             cli = run({'subcommand': 'fit', 'fit': settings})
@@ -250,8 +270,8 @@ def main() -> None:
     left = [
         key
         for candidate in options.candidates
-        for benchmark, (rotations, _) in SPLITS.items()
-        for rotation in rotations
+        for benchmark in CANDIDATES[candidate].get('benchmarks', SPLITS)
+        for rotation in SPLITS[benchmark][0]
         if (key := (candidate, benchmark, rotation, options.seed)) not in done
     ]
     with ProcessPoolExecutor(options.jobs, get_context('spawn')) as pool:
