@@ -3,13 +3,15 @@
 
 import shutil
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from torchgeo_discomkd.benchmark import BenchmarkConfig, Results, plan, write_report
-from torchgeo_discomkd.benchmark.gaps import gap_tables
+from torchgeo_discomkd.benchmark.figures import figures
+from torchgeo_discomkd.benchmark.gaps import gap_tables, gaps
 from torchgeo_discomkd.benchmark.predictions import write_predictions
 from torchgeo_discomkd.benchmark.tables import tables
 from torchgeo_discomkd.errors import CorruptFileError
@@ -85,7 +87,7 @@ def results(
 
 
 def test_share_of_the_gap(tmp_path: Path) -> None:
-    plain, control, guide = gap_tables(results(tmp_path, groups=1), first=5)
+    plain, control, guide = gap_tables(gaps(results(tmp_path, groups=1)), first=5)
     assert plain.title == 'Table 5. SAR: share of the gap to MS closed'
     assert plain.header[2:] == ['F1', 'Pooled', 'minus STUDENT', 'Share closed']
     assert control.header[2:] == ['minus same size', 'Share closed']
@@ -113,7 +115,7 @@ def test_share_of_the_gap(tmp_path: Path) -> None:
 
 
 def test_intervals_by_hand(tmp_path: Path) -> None:
-    plain, *_ = gap_tables(results(tmp_path, groups=2), first=5)
+    plain, *_ = gap_tables(gaps(results(tmp_path, groups=2)), first=5)
     frames = {k: samples(right, 2) for k, right in RIGHT.items()}
     differences = []
     # both groups, or one of them twice: each has a quarter of the resamples or more
@@ -130,7 +132,7 @@ def test_intervals_by_hand(tmp_path: Path) -> None:
 
 def test_no_gap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(RIGHT, ('student-ms', 'ms'), 10)
-    plain, control, _ = gap_tables(results(tmp_path), first=5)
+    plain, control, _ = gap_tables(gaps(results(tmp_path)), first=5)
     assert plain.rows[3][5] == control.rows[3][3] == 'gap not above zero'
 
 
@@ -141,7 +143,7 @@ def test_only_samples_of_both_are_compared(tmp_path: Path) -> None:
         folder = tmp_path / 'runs' / f'run{run}' / 'student-ms'
         frame = samples(18, 2).assign(modality='ms')
         write_predictions(folder, frame[frame['sample'].isin(['5', '6', '18', '19'])])
-    plain, *_ = gap_tables(found, first=5)
+    plain, *_ = gap_tables(gaps(found), first=5)
     # of these four, all classifiers have all right
     assert [r[3] for r in plain.rows[1:3]] == ['50.00', '60.00']
     assert plain.rows[0][4].startswith('+0.0')
@@ -149,24 +151,53 @@ def test_only_samples_of_both_are_compared(tmp_path: Path) -> None:
 
 
 def test_unfinished_seeds_wait(tmp_path: Path) -> None:
-    plain, *_ = gap_tables(results(tmp_path / 'one'), first=5)
-    later, *_ = gap_tables(results(tmp_path / 'more', finished=3), first=5)
+    plain, *_ = gap_tables(gaps(results(tmp_path / 'one')), first=5)
+    later, *_ = gap_tables(gaps(results(tmp_path / 'more', finished=3)), first=5)
     assert [r[3:] for r in later.rows] == [r[3:] for r in plain.rows]
     assert [r[2] for r in later.rows] != [r[2] for r in plain.rows]
 
 
+@pytest.mark.parametrize('keep', [True, False])
+def test_seeds_that_agree(tmp_path: Path, keep: bool) -> None:
+    # all classifiers of the second seed are equal
+    found = gaps(results(tmp_path, groups=1, keep=keep, finished=4))
+    plain, control, guide = gap_tables(found, first=5)
+    gains = ['+20.0 1/2', '-', '+5.0 1/2', '+10.0 1/2', '+15.0 1/2']
+    assert [r[4] for r in plain.rows] == gains
+    assert control.rows[1][2] == '-5.0 1/2'
+    assert [r[3] for r in guide.rows] == ['-5.0 1/2', '+0.0 2/2']
+    assert plain.notes[0].endswith(' k/2: k of the 2 seeds have this sign.')
+
+
+def test_figure_of_gains(tmp_path: Path) -> None:
+    found = results(tmp_path)
+    [gap] = gaps(found)
+    [axes] = dict(figures(found.frame, found.config, [gap]))[
+        'cross-modal_sar_gain'
+    ].axes
+    plain, *_ = gap.tables(count(5))
+    cells = {' '.join(r[:2]).removesuffix(' -'): r[4] for r in plain.rows}
+    del cells['STUDENT']
+    assert [x.get_text() for x in axes.get_yticklabels()] == [*cells]
+    points = [x for x in axes.lines if x.get_marker() == 'o']
+    bars = [x.get_segments()[0][:, 0] for x in axes.collections]
+    for cell, point, (low, high) in zip(cells.values(), points, bars, strict=True):
+        [middle] = point.get_xdata()
+        assert cell == f'{middle:+.1f} [{low:+.1f}, {high:+.1f}]'
+
+
 def test_results_without_predictions_have_no_intervals(tmp_path: Path) -> None:
-    plain, *_ = gap_tables(results(tmp_path, keep=False), first=5)
+    plain, *_ = gap_tables(gaps(results(tmp_path, keep=False)), first=5)
     assert plain.rows[3][3:] == ['-', '+20.0', '50 %']
     assert 'Not all trainings kept their predictions' in plain.notes[0]
 
 
 def test_joined_predictions_replace_those_of_trainings(tmp_path: Path) -> None:
     found = results(tmp_path)
-    tables = gap_tables(found, first=5)
+    tables = gap_tables(gaps(found), first=5)
     write_report(found)
     shutil.rmtree(tmp_path / 'runs')
-    assert gap_tables(found, first=5) == tables
+    assert gap_tables(gaps(found), first=5) == tables
     before = (tmp_path / 'predictions.csv.gz').read_bytes()
     write_report(found)
     assert (tmp_path / 'predictions.csv.gz').read_bytes() == before
@@ -176,14 +207,14 @@ def test_joined_predictions_replace_those_of_trainings(tmp_path: Path) -> None:
     assert {key[1:]: n for key, n in right.items() if key[0] == 1} == RIGHT
     (tmp_path / 'predictions.csv.gz').write_bytes(before[:-40])
     with pytest.raises(CorruptFileError, match=r'predictions\.csv\.gz is damaged'):
-        gap_tables(found, first=5)
+        gap_tables(gaps(found), first=5)
 
 
 def test_damaged_predictions_are_named(tmp_path: Path) -> None:
     found = results(tmp_path)
     (found.run_folder(plan(found.config)[0]) / 'test_predictions.csv').write_text('a')
     with pytest.raises(CorruptFileError, match=r'test_predictions\.csv'):
-        gap_tables(found, first=5)
+        gap_tables(gaps(found), first=5)
 
 
 def test_significance_against_all(tmp_path: Path) -> None:

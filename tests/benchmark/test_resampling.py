@@ -37,23 +37,22 @@ def reference(frame: pd.DataFrame) -> float:
 def test_weighted_f1_of_all_samples() -> None:
     frames = [predictions(0, 4), predictions(1, 4)]
     scores = pooled_scores(frames, rotations=1)
-    assert scores[:, 0] == pytest.approx([reference(f) for f in frames])
+    assert scores[:, 0, 0] == pytest.approx([reference(f) for f in frames])
     assert weighted_f1(np.zeros((2, 3, 3))).tolist() == [0, 0]
     # a seed draws them
     assert (scores == pooled_scores(frames, rotations=1)).all()
 
 
-def test_rotations_are_pooled_and_seeds_averaged() -> None:
+def test_rotations_are_pooled_and_seeds_kept_apart() -> None:
     frames = [predictions(run, 4, run=run) for run in range(4)]
-    [scores] = pooled_scores([pd.concat(frames)], rotations=2)
-    first, second = (pd.concat(frames[i : i + 2]) for i in (0, 2))
-    expected = (reference(first) + reference(second)) / 2
-    assert scores[0] == pytest.approx(expected)
+    [scores] = pooled_scores([pd.concat(frames[::-1])], rotations=2)
+    seeds = [pd.concat(frames[i : i + 2]) for i in (0, 2)]
+    assert scores[0] == pytest.approx([reference(seed) for seed in seeds])
 
 
 def test_resamples_of_two_groups_are_those_by_hand() -> None:
     frame, other = predictions(2, 2), predictions(3, 2)
-    own, theirs = pooled_scores([frame, other], rotations=1)
+    own, theirs = pooled_scores([frame, other], rotations=1)[..., 0]
     parts = [[f[f.group == g] for g in ('g0', 'g1')] for f in (frame, other)]
     # of two groups, there are three possible resamples: 1/4, 1/2, 1/4
     pairs = {
@@ -68,4 +67,4 @@ def test_resamples_of_two_groups_are_those_by_hand() -> None:
 
 
 def test_one_group_has_no_resamples() -> None:
-    assert pooled_scores([predictions(0, 1)], rotations=1).shape == (1, 1)
+    assert pooled_scores([predictions(0, 1)], rotations=1).shape == (1, 1, 1)

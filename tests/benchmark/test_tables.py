@@ -174,7 +174,7 @@ def test_lines_know_their_cost() -> None:
 
 
 def test_figures_show_every_method() -> None:
-    drawn = dict(figures(frame(), CONFIG))
+    drawn = dict(figures(frame(), CONFIG, []))
     assert set(drawn) == {
         'cross-modal_scores',
         'cross-modal_cost',
@@ -195,7 +195,7 @@ def test_a_class_without_test_samples_in_some_runs() -> None:
     found = frame()
     found.loc[found.run == 1, 'F1_Water'] = float('nan')
     found['F1_Rock'] = float('nan')
-    for _, figure in figures(found, CONFIG):
+    for _, figure in figures(found, CONFIG, []):
         figure.canvas.draw()
     whole, partial = (tables(f, CONFIG) for f in (frame(), found))
     assert list(map(markdown, partial)) == list(map(markdown, whole))

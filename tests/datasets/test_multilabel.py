@@ -162,6 +162,6 @@ def test_resampled_scores_count_every_label() -> None:
             'prediction': ['a', 'a; b', 'b'],
         }
     )
-    [[score]] = pooled_scores([frame], 1, several=True)
+    [[[score]]] = pooled_scores([frame], 1, several=True)
     # a: F1 1 of 2 samples, b: 0 of 1
     assert score == pytest.approx(2 / 3)

@@ -3,13 +3,14 @@
 
 """Figures of a benchmark."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .config import BenchmarkConfig
+from .gaps import Difference, Gap
 from .plan import SAME_SIZE
 from .results import Line, discomkd, lines
 
@@ -17,13 +18,14 @@ Draw = Callable[[Axes, list[Line], str], None]
 
 
 def figures(
-    frame: pd.DataFrame, config: BenchmarkConfig
+    frame: pd.DataFrame, config: BenchmarkConfig, gaps: Iterable[Gap]
 ) -> Iterator[tuple[str, Figure]]:
     """Yield name and content of every figure.
 
     Args:
         frame: All rows.
         config: The configuration.
+        gaps: The gaps between STUDENT and teacher.
     """
     for scenario in config.scenarios:
         found = lines(frame, config, scenario)
@@ -32,6 +34,14 @@ def figures(
         if students and targets:
             yield f'{scenario}_scores', _grid(score_bars, students, targets)
             yield f'{scenario}_cost', _grid(score_against_cost, students, targets)
+    for gap in gaps:
+        gains = gap.gains()
+        figure = Figure(figsize=(6, 1.2 + 0.28 * len(gains)))
+        axes = figure.subplots()
+        gain_bars(axes, gains)
+        axes.set_title(gap.target.upper())
+        figure.tight_layout()
+        yield f'{gap.scenario}_{gap.target}_gain', figure
     own = discomkd(frame, config.formulations[0])
     plain = frame[(frame.method == 'STUDENT') & (frame.variant != SAME_SIZE)]
     targets = [
@@ -64,6 +74,35 @@ def score_bars(axes: Axes, found: list[Line], modality: str) -> None:
     low = min(m - s for m, s in zip(means, spread, strict=True))
     axes.set_xlim(left=max(0.0, low - 5))
     axes.set_xlabel('weighted F1 (%)')
+
+
+def gain_bars(
+    axes: Axes, gains: Sequence[Difference], names: Sequence[str] | None = None
+) -> None:
+    """Draw what every method gains over STUDENT, with its 95 % interval if it has one.
+
+    A dashed line shows the gain of the control of equal size.
+
+    Args:
+        axes: Where to draw.
+        gains: The methods.
+        names: Names of all lines, methods without a gain among them; those of *gains*
+            by default.
+    """
+    names = names or [gain.line.name for gain in gains]
+    for gain in gains:
+        place = names.index(gain.line.name)
+        middle, color = gain.values[0], _color(gain.line)
+        axes.plot(middle, place, 'o', color=color, markersize=5)
+        if gain.interval is not None:
+            axes.hlines(place, *gain.interval, color=color, linewidth=2)
+        if gain.line.variant == SAME_SIZE:
+            axes.axvline(middle, color='0.3', linestyle='--', linewidth=1)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(-0.6, len(names) - 0.4)
+    axes.invert_yaxis()
+    axes.axvline(0, color='0.3', linestyle=':', linewidth=1)
+    axes.set_xlabel('weighted F1 minus that of STUDENT (points)')
 
 
 def score_against_cost(axes: Axes, found: list[Line], modality: str) -> None:

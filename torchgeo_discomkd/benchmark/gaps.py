@@ -4,7 +4,7 @@
 """How much of the gap to the richer modality each method closes."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import count
@@ -24,28 +24,33 @@ from .tables import Table, cell
 UNCERTAIN = 0.025
 
 
-def gap_tables(results: Results, first: int) -> list[Table]:
-    """Return tables for each scenario and modality to classify.
+@dataclass(frozen=True)
+class Difference:
+    """How much better a classifier is than another, in points of the pooled F1.
 
-    The first ones show how much of the gap to the teacher is closed, counted from
-    STUDENT and from the control; the last one whether the teaching modality pays for
-    it.
-
-    Args:
-        results: The results.
-        first: Number of the first table.
-
-    Returns:
-        The tables for which the plain classifier and the teacher are finished.
+    Attributes:
+        line: The classifier.
+        values: The mean over seeds, of all samples and of each resample, shape
+            (1 + R,); R is 0 without groups.
+        by_seed: That of all samples for each seed, shape (S,).
     """
-    numbers = count(first)
-    found = []
-    for scenario in results.config.scenarios:
-        for target in results.config.students(scenario):
-            gap = _Gap(results, scenario, target)
-            if gap.student is not None and gap.teacher is not None:
-                found += gap.tables(numbers)
-    return found
+
+    line: Line
+    values: NDArray[np.float64]
+    by_seed: NDArray[np.float64]
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % interval; None without resamples."""
+        return interval(self.values[1:]) if len(self.values) > 1 else None
+
+    def __str__(self) -> str:
+        """Return the difference, its interval and how many seeds have its sign."""
+        text = _bracketed(self.values, '+.1f')
+        if len(self.by_seed) == 1:
+            return text
+        agreeing = (np.sign(self.by_seed) == np.sign(self.values[0])).sum()
+        return f'{text} {agreeing}/{len(self.by_seed)}'
 
 
 @dataclass(frozen=True)
@@ -71,11 +76,24 @@ class _Tested:
         return pd.concat(parts)
 
 
-class _Gap:
-    """The gap between a plain classifier and a teacher in one scenario."""
+class Gap:
+    """The gap between a plain classifier and a teacher in one scenario.
+
+    Attributes:
+        scenario: The scenario.
+        target: The modality to classify.
+        source: The modality of the teacher, or 'fusion'.
+    """
 
     def __init__(self, results: Results, scenario: Scenario, target: str) -> None:
-        self.results, self.target = results, target
+        """Find the classifiers.
+
+        Args:
+            results: The results.
+            scenario: The scenario.
+            target: The modality to classify.
+        """
+        self.results, self.scenario, self.target = results, scenario, target
         self.cross = scenario == 'cross-modal'
         config = results.config
         self.source = config.cross_modal_teacher if self.cross else 'fusion'
@@ -92,16 +110,29 @@ class _Gap:
         self._predictions: dict[tuple[str, str], pd.DataFrame | None] = {}
         self._groups: set[str] = set()
         self._complete = True
+        self._seeds = 0
+
+    def gains(self) -> list[Difference]:
+        """Return what each classifier gains over STUDENT, the teacher first."""
+        found = (self._compared(x, self.student) for x in self.lines)
+        return [pair[0] for pair in found if pair is not None]
 
     def tables(self, numbers: Iterator[int]) -> Iterator[Table]:
-        """Yield the table counted from STUDENT, and that from the control."""
+        """Yield the tables of the gap.
+
+        They show how much of it is closed, counted from STUDENT and from the control,
+        and whether the teaching modality pays for it.
+
+        Args:
+            numbers: Numbers of the tables.
+        """
         source, target = self.source.upper(), self.target.upper()
         names = ['Method', 'Variant']
         header = [*names, 'F1', 'Pooled', 'minus STUDENT', 'Share closed']
         rows = [
             [
                 *(x.line.method, x.line.variant, cell(x.line.scores(x.modality))),
-                *(self._pooled(x), *self._compared(x, self.student)),
+                *(self._pooled(x), *self._cells(x, self.student)),
             ]
             for x in self.lines
         ]
@@ -110,7 +141,7 @@ class _Gap:
         if self.control is not None:
             header = [*names, f'minus {SAME_SIZE}', 'Share closed']
             rows = [
-                [x.line.method, x.line.variant, *self._compared(x, self.control)]
+                [x.line.method, x.line.variant, *self._cells(x, self.control)]
                 for x in self.lines
             ]
             title = f'{target}: share of the gap to {source}, from the control'
@@ -123,17 +154,22 @@ class _Gap:
             yield Table(f'Table {next(numbers)}. {title}', header, rows, [self._note()])
 
     def _values(self, tested: Sequence[_Tested]) -> NDArray[np.float64] | None:
-        """Return percent on the samples that all have, as in :func:`pooled_scores`."""
+        """Return percent on the samples that all have, as in :func:`pooled_scores`.
+
+        Without predictions, these are means over runs, shape (classifiers, 1, seeds).
+        """
         rotations = self.results.config.runs
         runs = _whole_seeds(set.intersection(*(x.runs for x in tested)), rotations)
         frames = [self._read(x) for x in tested]
         known = _common([f[f.run.isin(runs)] for f in frames if f is not None])
         if not runs or (known and known[0].empty):
             return None
+        self._seeds = max(self._seeds, len({run // rotations for run in runs}))
         if len(known) < len(tested):
             self._complete = False
-            means = [x.line.scores(x.modality)[sorted(runs)].mean() for x in tested]
-            return np.array(means)[:, None]
+            scores = [x.line.scores(x.modality)[sorted(runs)] for x in tested]
+            means = [x.groupby(x.index // rotations).mean() for x in scores]
+            return np.stack(means)[:, None]
         self._groups |= set(known[0].group)
         several = self.results.config.task == 'multilabel'
         return 100 * pooled_scores(known, rotations, several)
@@ -146,41 +182,82 @@ class _Gap:
 
     def _pooled(self, tested: _Tested) -> str:
         values = None if self._read(tested) is None else self._values([tested])
-        return '-' if values is None else f'{values[0, 0]:.2f}'
+        return '-' if values is None else f'{values[0, 0].mean():.2f}'
 
-    def _compared(self, tested: _Tested, start: _Tested | None) -> list[str]:
-        """Return difference and share of the gap, counted from a classifier."""
+    def _compared(
+        self, tested: _Tested, start: _Tested | None
+    ) -> tuple[Difference, NDArray[np.float64]] | None:
+        """Return a classifier and the teacher, each minus another classifier.
+
+        All three are compared on the samples that they share.
+        """
         if start is None or self.teacher is None or tested is start:
-            return ['-', '-']
+            return None
         values = self._values([tested, start, self.teacher])
         if values is None:
+            return None
+        own, gap = values[0] - values[1], values[2] - values[1]
+        return Difference(tested.line, own.mean(-1), own[0]), gap.mean(-1)
+
+    def _cells(self, tested: _Tested, start: _Tested | None) -> list[str]:
+        """Return difference and share of the gap, counted from a classifier."""
+        if (found := self._compared(tested, start)) is None:
             return ['-', '-']
-        own, base, top = values
-        difference = _bracketed(own - base, '+.1f')
-        if tested is self.teacher:
-            return [difference, '-']
-        return [difference, _share(own - base, top - base)]
+        own, gap = found
+        return [f'{own}', '-' if tested is self.teacher else _share(own.values, gap)]
 
     def _guide(self, tested: _Tested) -> list[str]:
         """Return score and difference of the teaching modality's own classifier."""
         line = discomkd(self.results.frame, tested.line.variant)
         own = _Tested(line, self.source)
-        return [cell(line.scores(self.source)), self._compared(own, self.teacher)[0]]
+        return [cell(line.scores(self.source)), self._cells(own, self.teacher)[0]]
 
     def _note(self) -> str:
+        signs = ''
+        if self._seeds > 1:
+            signs = f' k/{self._seeds}: k of the {self._seeds} seeds have this sign.'
         if not self._complete:
             return (
                 'Not all trainings kept their predictions (those of earlier versions '
-                'did not): differences of means over runs, without intervals.'
+                f'did not): differences of means over runs, without intervals.{signs}'
             )
         pooled = 'Differences and shares: test samples of all rotations pooled'
         column = group_column(self.results.config)
         if len(self._groups) < 2:
-            return f'{pooled}. No intervals: no groups to resample (see resample_by).'
+            missing = 'No intervals: no groups to resample (see resample_by).'
+            return f'{pooled}. {missing}{signs}'
         return (
             f'{pooled}; in brackets the 95 % interval from {RESAMPLES} resamples of '
-            f"the {len(self._groups)} groups in '{column}'."
+            f"the {len(self._groups)} groups in '{column}'.{signs}"
         )
+
+
+def gaps(results: Results) -> list[Gap]:
+    """Return the gap of each scenario and modality to classify.
+
+    Args:
+        results: The results.
+
+    Returns:
+        Those of which the plain classifier and the teacher are finished.
+    """
+    found = [
+        Gap(results, scenario, target)
+        for scenario in results.config.scenarios
+        for target in results.config.students(scenario)
+    ]
+    return [gap for gap in found if gap.student and gap.teacher]
+
+
+def gap_tables(found: Iterable[Gap], first: int) -> list[Table]:
+    """Return the tables of all gaps.
+
+    Args:
+        found: The gaps.
+        first: Number of the first table.
+    """
+    numbers = count(first)
+    return [table for gap in found for table in gap.tables(numbers)]
 
 
 def _whole_seeds(runs: set[int], rotations: int) -> set[int]:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from ..files import write_atomically, writing
 from .figures import figures
-from .gaps import gap_tables
+from .gaps import gap_tables, gaps
 from .plan import plan
 from .predictions import JOINED, KeptPredictions
 from .results import ADDED, Results
@@ -60,8 +60,9 @@ def write_report(results: Results) -> list[Path]:
         >>> folder.cleanup()
     """
     frame, config, folder = results.frame, results.config, results.folder
+    found_gaps = gaps(results) if len(frame) else []
     found = tables(frame, config) if len(frame) else []
-    found += gap_tables(results, first=5) if len(frame) else []
+    found += gap_tables(found_gaps, first=5)
     count = frame.run.nunique()
     runs = f'{count} runs' if count != 1 else 'one run'
     dataset = config.paper_dataset
@@ -80,7 +81,7 @@ def write_report(results: Results) -> list[Path]:
     if (predictions := KeptPredictions(folder).join(trainings)) is not None:
         contents[JOINED] = predictions
     if found:
-        for name, figure in figures(frame, config):
+        for name, figure in figures(frame, config, found_gaps):
             buffer = BytesIO()
             figure.savefig(buffer, dpi=150, format='png')
             contents[f'figures/{name}.png'] = buffer.getvalue()

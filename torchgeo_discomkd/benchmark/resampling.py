@@ -37,9 +37,9 @@ def pooled_scores(
 ) -> NDArray[np.float64]:
     """Return the weighted F1 of classifiers, of all samples and of resampled groups.
 
-    The rotations of a seed are pooled before scoring; scores are averaged over seeds.
-    Resamples draw as many groups as there are, with replacement, and the same ones for
-    all classifiers. Samples of a group stay together, because they resemble each other.
+    The rotations of a seed are pooled before scoring. Resamples draw as many groups as
+    there are, with replacement, and the same ones for all classifiers. Samples of a
+    group stay together, because they resemble each other.
 
     Args:
         tested: For each classifier, its predictions: a row for each run and sample,
@@ -48,14 +48,14 @@ def pooled_scores(
         several: Whether a sample may have several labels, separated by '; '.
 
     Returns:
-        Shape (classifiers, 1 + :data:`RESAMPLES`), from 0 to 1: the score of all
-        samples comes first. Only that one, shape (classifiers, 1), if there are fewer
-        than two groups.
+        Shape (classifiers, 1 + :data:`RESAMPLES`, seeds), from 0 to 1: the scores of
+        all samples come first. Only these, shape (classifiers, 1, seeds), if there are
+        fewer than two groups.
     """
     everything = pd.concat(tested)
     groups = pd.Index(everything.group.unique()).sort_values()
     classes = pd.Index(everything.label).union(everything.prediction).unique()
-    seeds = pd.Index((everything.run // rotations).unique())
+    seeds = pd.Index((everything.run // rotations).unique()).sort_values()
     weights = np.ones((1, len(groups)))
     if len(groups) > 1:
         chances = np.full(len(groups), 1 / len(groups))
@@ -76,7 +76,7 @@ def pooled_scores(
         )
         np.add.at(counts, place, 1)
         confusion = np.tensordot(weights, counts, axes=1)
-        scores.append(weighted_f1(confusion).mean(-1))
+        scores.append(weighted_f1(confusion))
     return np.stack(scores)
 
 
@@ -107,8 +107,7 @@ def _label_scores(
             sums.append(np.tensordot(weights, counts, axes=1))
         hits, support, found = sums
         f1 = 2 * hits / np.maximum(support + found, 1)
-        weighted = (support * f1).sum(-1) / np.maximum(support.sum(-1), 1)
-        scores.append(weighted.mean(-1))
+        scores.append((support * f1).sum(-1) / np.maximum(support.sum(-1), 1))
     return np.stack(scores)
 
 

@@ -1,0 +1,110 @@
+# Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Draw and print the tables of all benchmarks of the study: python docs/gains.py."""
+
+import json
+from itertools import count
+from pathlib import Path
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from rich.console import Console
+
+from torchgeo_discomkd.benchmark import BenchmarkConfig, Results
+from torchgeo_discomkd.benchmark.figures import gain_bars
+from torchgeo_discomkd.benchmark.gaps import Gap, gaps
+
+mpl.use('Agg')
+
+DOCS = Path(__file__).parent
+
+#: Folder of each benchmark and what it tests.
+BENCHMARKS = {
+    'landcover_32x32': 'land cover, held-out blocks',
+    'landcover_transfer_32x32': 'land cover, new place',
+    'floods_32x32': 'floods, held-out events',
+    'floods_transfer_32x32': 'floods, new scenes',
+}
+
+#: What readers of the README call the lines.
+NAMES = {
+    'TEACHER': 'optical alone',
+    'STUDENT': 'SAR alone',
+    'STUDENT same size': 'SAR alone, same size',
+}
+
+
+def shown(name: str) -> str:
+    """Return the name of a line for readers."""
+    name = name.removesuffix(' -').removesuffix(' ORIG')
+    return NAMES.get(name, name)
+
+
+def read_gap(folder: Path) -> Gap:
+    """Read the gap between SAR and optical from the files of a benchmark."""
+    config = json.loads((folder / 'benchmark.json').read_text())
+    [gap] = gaps(Results(BenchmarkConfig(**config | {'results': str(folder)})))
+    return gap
+
+
+def draw_cost(axes: Axes, found: list[Gap], names: list[str]) -> None:
+    """Draw the operations of training, relative to a plain classifier."""
+    costs: dict[str, list[float]] = {name: [] for name in names}
+    for gap in found:
+        cost = {x.line.name: x.line.gflop for x in gap.lines}
+        for name in costs.keys() & cost:
+            costs[name].append(cost[name] / cost['STUDENT'])
+    means = [sum(c) / len(c) for c in costs.values()]
+    axes.barh(range(len(names)), means, color='0.6')
+    axes.set_title('cost of training', fontsize=8)
+    axes.set_xlabel('operations,\nSAR alone = 1', fontsize=8)
+
+
+def draw(found: dict[str, Gap], path: Path) -> None:
+    """Draw the gain of all methods on all data, and their cost."""
+    gains = {title: gap.gains() for title, gap in found.items()}
+    names = [*dict.fromkeys(g.line.name for row in gains.values() for g in row)]
+    figure = plt.figure(figsize=(11, 3.6), layout='constrained')
+    axes = figure.subplots(1, len(found) + 1, sharey=True)
+    for axis, (title, row) in zip(axes, gains.items(), strict=False):
+        gain_bars(axis, row, names)
+        axis.set_title(title, fontsize=8)
+        axis.set_xlabel('')
+    figure.supxlabel(
+        'weighted F1 minus that of SAR alone, points (with 95 % interval)', fontsize=8
+    )
+    draw_cost(axes[-1], [*found.values()], names)
+    axes[0].set_yticks(range(len(names)), [*map(shown, names)])
+    axes[0].set_ylim(len(names) - 0.4, -0.6)
+    for axis in axes:
+        axis.tick_params(labelsize=8)
+    figure.savefig(path, dpi=110)
+
+
+def print_tables(found: dict[str, Gap]) -> None:
+    """Print difference and share of the gap, the control, and what optical pays."""
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    for title, gap in found.items():
+        plain, control, guide = gap.tables(count(1))
+        runs = {tuple(row[:2]): row[2:] for row in plain.rows}
+        from_control = {tuple(row[:2]): row[2] for row in control.rows}
+        optical = {tuple(row[:2]): row[3] for row in guide.rows}
+        header = 'classifier | SAR | minus alone | share of the gap | minus same size'
+        console.print(f'\n{title}\n\n| {header} | optical, minus alone |')
+        console.print('|' + ' --- |' * 6)
+        for key, (_, pooled, difference, share) in runs.items():
+            cells = [shown(' '.join(key)), pooled, difference, share]
+            cells += [from_control[key], optical.get(key, '-')]
+            console.print(f'| {" | ".join(cells)} |')
+        console.print(f'\n{plain.notes[0]}')
+
+
+if __name__ == '__main__':
+    everything = {
+        title: read_gap(DOCS / 'results' / folder)
+        for folder, title in BENCHMARKS.items()
+    }
+    print_tables(everything)
+    draw(everything, DOCS / '_static' / 'gains.png')
