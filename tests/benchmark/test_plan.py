@@ -151,7 +151,7 @@ def test_seeds_repeat_rotations() -> None:
                 'extensions': ['transfer'],
                 'transfer': {'transfer_guide': 'ms'},
             },
-            'transfer: ',
+            'transfer.transfer_guide: - -> ms',
         ),
     ],
 )

@@ -76,6 +76,23 @@ def test_every_rotation_needs_unlabelled_pairs() -> None:
         )
 
 
+def test_the_same_data_elsewhere(tmp_path: Path) -> None:
+    config = finished(tmp_path, runs=1)
+    arguments = {'root': 'elsewhere/tiles.safetensors'}
+    moved = replace(config, data=DATA | {'init_args': arguments})
+    change = r'\(data\.init_args\.root: tiles -> elsewhere/tiles\.safetensors\)'
+    with pytest.raises(RunFolderExistsError, match=change) as error:
+        Results(moved)
+    assert f'write the new root into {tmp_path / "benchmark.json"}' in f'{error.value}'
+    path = tmp_path / 'benchmark.json'
+    path.write_text(path.read_text().replace('"tiles"', f'"{arguments["root"]}"'))
+    assert len(Results(moved).rows) == len(plan(config))
+    other = replace(moved, data=moved.data | {'init_args': {'root': 'a', 'size': 32}})
+    with pytest.raises(RunFolderExistsError, match='size: - -> 32') as error:
+        Results(other)
+    assert 'write the new root' not in f'{error.value}'
+
+
 @pytest.mark.parametrize('place', ['/proc/benchmark', 'file/benchmark'])
 def test_folder_that_cannot_be_written(tmp_path: Path, place: str) -> None:
     (tmp_path / 'file').touch()

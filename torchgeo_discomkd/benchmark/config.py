@@ -3,7 +3,7 @@
 
 """Configuration of a benchmark."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from functools import partial
 from typing import Any, Literal, get_args
@@ -319,7 +319,8 @@ class BenchmarkConfig:
             other: The other configuration, as a dictionary from ``asdict``.
 
         Returns:
-            '<field>: <theirs> -> <ours>' for each relevant field.
+            '<field>: <theirs> -> <ours>' for each relevant field; fields of fields have
+            dotted names.
         """
         own = asdict(self)
         # an earlier version did not know all fields
@@ -328,9 +329,10 @@ class BenchmarkConfig:
         if not theirs['extensions']:
             names -= {'transfer', 'unlabelled_ratio'}
         found = [
-            f'{n}: {theirs.get(n)} -> {own[n]}'
+            change
             for n in own
-            if n in names and own[n] != theirs.get(n)
+            if n in names
+            for change in _changes(n, theirs.get(n), own[n])
         ]
         # runs may be added, but existing ones must stay the same
         for run in self.all_runs[: theirs['runs'] * theirs['seeds']]:
@@ -374,6 +376,17 @@ def _defaults() -> dict[str, Any]:
         for f in fields(BenchmarkConfig)
         if f.default is not MISSING or f.default_factory is not MISSING
     }
+
+
+def _changes(name: str, theirs: Any, own: Any) -> Iterator[str]:
+    """Yield the differences of two values, for dictionaries those of their entries."""
+    if isinstance(theirs, Mapping) and isinstance(own, Mapping):
+        for key in dict.fromkeys([*theirs, *own]):
+            yield from _changes(
+                f'{name}.{key}', theirs.get(key, '-'), own.get(key, '-')
+            )
+    elif theirs != own:
+        yield f'{name}: {theirs} -> {own}'
 
 
 def _nth(values: Sequence[Any] | None, run: int) -> Any:

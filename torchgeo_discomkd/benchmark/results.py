@@ -163,9 +163,15 @@ class Results:
                 'folder with --results.'
             )
         if differences := self.config.differences(owner):
+            advice = 'choose another folder with --results.'
+            if all('.root: ' in change for change in differences):
+                advice += (
+                    f' If these are the same data elsewhere, write the new root into '
+                    f'{self.folder / "benchmark.json"}.'
+                )
             raise RunFolderExistsError(
                 f'{self.folder} contains the results of another configuration '
-                f'({"; ".join(differences)}): choose another folder with --results.'
+                f'({"; ".join(differences)}): {advice}'
             )
 
     def _read_json(self, name: str) -> Any:
