@@ -8,7 +8,8 @@
 Each candidate is DisCoM-KD with transfer and one change, trained on all seven splits
 that count: the rotations of the flood events and both changes of place; unlabelled
 pairs exist in the latter only. Test samples are not looked at. Rows that are in the
-table already are not repeated.
+table already are not repeated, nor is the base of seeds that a benchmark has trained
+(--results).
 """
 
 import argparse
@@ -119,6 +120,9 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     },
 }
 
+#: The training that candidates change.
+BASE = 'discomkd-paper-transfer'
+
 #: What is read out of a classifier, beside its two embeddings alone.
 FULL, MEAN = 'full', 'mean of both'
 
@@ -163,7 +167,7 @@ def train(candidate: str, benchmark: str, rotation: int, seed: int) -> dict[str,
     names = {(t.run, t.name): t for t in plan(config)}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        training = names[number, changes.get('training', 'discomkd-paper-transfer')]
+        training = names[number, changes.get('training', BASE)]
         settings = fit_config(config, training, folder / 'run')
         change(settings, changes)
         began = perf_counter()
@@ -224,6 +228,22 @@ def val_scores(
     }
 
 
+def trained(folder: Path) -> pd.DataFrame:
+    """Return rows of the base that a benchmark has trained.
+
+    Args:
+        folder: Its results, '<benchmark>_32x32'.
+    """
+    frame = pd.read_csv(folder / 'results.csv')
+    own = frame[(frame.training == BASE) & (frame.readout == FULL)]
+    benchmark = folder.name.removesuffix('_32x32')
+    scores = 100 * own.pivot(index='run', columns='modality', values='val_F1')
+    runs, rotations = scores.index, len(SPLITS[benchmark][0])
+    columns = {'candidate': 'base', 'benchmark': benchmark}
+    columns |= {'rotation': runs % rotations, 'seed': runs // rotations}
+    return pd.DataFrame(columns | {f'{m} {FULL}': scores[m] for m in scores.columns})
+
+
 def compare(table: pd.DataFrame) -> pd.DataFrame:
     """Compare all candidates with the base, read-outs of the base among them.
 
@@ -258,14 +278,16 @@ def main() -> None:
     )
     parser.add_argument('candidates', nargs='*', choices=[*CANDIDATES, []])
     parser.add_argument('--csv', type=Path, required=True)
+    parser.add_argument('--results', type=Path, nargs='*', default=[])
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--jobs', type=int, default=1)
     options = parser.parse_args()
     console = Console(highlight=False, soft_wrap=True)
     table = pd.read_csv(options.csv) if options.csv.exists() else pd.DataFrame()
     columns = ['candidate', 'benchmark', 'rotation', 'seed']
+    known = pd.concat([table, *map(trained, options.results)], ignore_index=True)
     done = (
-        set() if table.empty else {*table[columns].itertuples(index=False, name=None)}
+        set() if known.empty else {*known[columns].itertuples(index=False, name=None)}
     )
     left = [
         key
@@ -280,7 +302,8 @@ def main() -> None:
             table = pd.concat([table, pd.DataFrame([row])], ignore_index=True)
             table.to_csv(options.csv, index=False)
             console.print(*(row[c] for c in columns), f'{row["sar full"]:.2f}')
-    console.print(compare(table).to_string())
+    known = pd.concat([table, *map(trained, options.results)], ignore_index=True)
+    console.print(compare(known.drop_duplicates(columns)).to_string())
 
 
 if __name__ == '__main__':
