@@ -22,6 +22,7 @@ DOCS = Path(__file__).parent
 
 #: Folder of each benchmark and what it tests.
 BENCHMARKS = {
+    'landcover_resnet18': 'land cover, held-out blocks, ResNet-18',
     'landcover_32x32': 'land cover, held-out blocks',
     'landcover_transfer_32x32': 'land cover, new place',
     'floods_32x32': 'floods, held-out events',
@@ -66,11 +67,11 @@ def draw(found: dict[str, Gap], path: Path) -> None:
     """Draw the gain of all methods on all data, and their cost."""
     gains = {title: gap.gains() for title, gap in found.items()}
     names = [*dict.fromkeys(g.line.name for row in gains.values() for g in row)]
-    figure = plt.figure(figsize=(11, 3.6), layout='constrained')
+    figure = plt.figure(figsize=(12, 4), layout='constrained')
     axes = figure.subplots(1, len(found) + 1, sharey=True)
     for axis, (title, row) in zip(axes, gains.items(), strict=False):
         gain_bars(axis, row, names)
-        axis.set_title(title, fontsize=8)
+        axis.set_title(title.replace(', ', ',\n'), fontsize=8)
         axis.set_xlabel('')
     figure.supxlabel(
         'weighted F1 minus that of SAR alone, points (with 95 % interval)', fontsize=8

@@ -166,7 +166,7 @@ def test_seeds_that_agree(tmp_path: Path, keep: bool) -> None:
     assert [r[4] for r in plain.rows] == gains
     assert control.rows[1][2] == '-5.0 1/2'
     assert [r[3] for r in guide.rows] == ['-5.0 1/2', '+0.0 2/2']
-    assert plain.notes[0].endswith(' k/2: k of the 2 seeds have this sign.')
+    assert plain.notes[0].endswith(' k/n: k of n seeds have this sign.')
 
 
 def test_figure_of_gains(tmp_path: Path) -> None:

@@ -252,23 +252,39 @@ def compare(table: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         For each candidate the mean gain of both modalities in points of F1, its
-        standard error, and the number of splits and seeds.
+        standard error, the number of splits and seeds, and whether it passes; first
+        and further seeds apart.
     """
     keys = ['benchmark', 'rotation', 'seed']
     base = table[table.candidate == 'base'].set_index(keys)
-    tried = {name: rows.set_index(keys) for name, rows in table.groupby('candidate')}
+    stages = table.seed.map(lambda seed: 'first' if seed == 0 else 'further')
     readouts = [c.removeprefix('sar ') for c in table.columns if c.startswith('sar ')]
+    readouts.remove(FULL)
     lines = []
-    for name, rows in tried.items():
+    for (name, stage), rows in table.groupby(['candidate', stages], sort=False):
         for readout in readouts if name == 'base' else [FULL]:
             line: dict[str, Any] = {'candidate': name, 'read-out': readout}
+            line['seeds'] = stage
             for modality in ('sar', 'ms'):
-                own = rows[f'{modality} {readout}']
+                own = rows.set_index(keys)[f'{modality} {readout}']
                 gain = (own - base[f'{modality} {FULL}']).dropna()
                 line |= {modality: gain.mean(), f'± {modality}': gain.sem()}
                 line['n'] = len(gain)
-            lines.append(line)
-    return pd.DataFrame(lines).set_index(['candidate', 'read-out']).round(2)
+            helps = line['sar'] > line['± sar'] and -line['ms'] <= line['± ms']
+            lines.append(line | {'passes': 'yes' if helps else 'no'})
+    found = pd.DataFrame(lines)
+    return found[found.n > 0]
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """Return a table as Markdown.
+
+    Args:
+        table: The table.
+    """
+    cells = table.map(lambda x: f'{x:.2f}' if isinstance(x, float) else f'{x}')
+    rows = [table.columns, ['---'] * table.shape[1], *cells.to_numpy()]
+    return '\n'.join(f'| {" | ".join(row)} |' for row in rows)
 
 
 def main() -> None:
@@ -303,7 +319,7 @@ def main() -> None:
             table.to_csv(options.csv, index=False)
             console.print(*(row[c] for c in columns), f'{row["sar full"]:.2f}')
     known = pd.concat([table, *map(trained, options.results)], ignore_index=True)
-    console.print(compare(known.drop_duplicates(columns)).to_string())
+    console.print(markdown(compare(known.drop_duplicates(columns))), markup=False)
 
 
 if __name__ == '__main__':

@@ -110,7 +110,7 @@ class Gap:
         self._predictions: dict[tuple[str, str], pd.DataFrame | None] = {}
         self._groups: set[str] = set()
         self._complete = True
-        self._seeds = 0
+        self._several_seeds = False
 
     def gains(self) -> list[Difference]:
         """Return what each classifier gains over STUDENT, the teacher first."""
@@ -164,7 +164,7 @@ class Gap:
         known = _common([f[f.run.isin(runs)] for f in frames if f is not None])
         if not runs or (known and known[0].empty):
             return None
-        self._seeds = max(self._seeds, len({run // rotations for run in runs}))
+        self._several_seeds |= len({run // rotations for run in runs}) > 1
         if len(known) < len(tested):
             self._complete = False
             scores = [x.line.scores(x.modality)[sorted(runs)] for x in tested]
@@ -213,9 +213,7 @@ class Gap:
         return [cell(line.scores(self.source)), self._cells(own, self.teacher)[0]]
 
     def _note(self) -> str:
-        signs = ''
-        if self._seeds > 1:
-            signs = f' k/{self._seeds}: k of the {self._seeds} seeds have this sign.'
+        signs = ' k/n: k of n seeds have this sign.' if self._several_seeds else ''
         if not self._complete:
             return (
                 'Not all trainings kept their predictions (those of earlier versions '
