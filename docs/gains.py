@@ -15,6 +15,8 @@ from rich.console import Console
 from torchgeo_discomkd.benchmark import BenchmarkConfig, Results
 from torchgeo_discomkd.benchmark.figures import gain_bars
 from torchgeo_discomkd.benchmark.gaps import Gap, gaps
+from torchgeo_discomkd.benchmark.report import markdown
+from torchgeo_discomkd.benchmark.tables import Table
 
 mpl.use('Agg')
 
@@ -87,19 +89,18 @@ def draw(found: dict[str, Gap], path: Path) -> None:
 def print_tables(found: dict[str, Gap]) -> None:
     """Print difference and share of the gap, the control, and what optical pays."""
     console = Console(highlight=False, markup=False, soft_wrap=True)
+    header = ['classifier', 'SAR', 'minus alone', 'share of the gap']
+    header += ['minus same size', 'optical, minus alone']
     for title, gap in found.items():
         plain, control, guide = gap.tables(count(1))
         runs = {tuple(row[:2]): row[2:] for row in plain.rows}
         from_control = {tuple(row[:2]): row[2] for row in control.rows}
         optical = {tuple(row[:2]): row[3] for row in guide.rows}
-        header = 'classifier | SAR | minus alone | share of the gap | minus same size'
-        console.print(f'\n{title}\n\n| {header} | optical, minus alone |')
-        console.print('|' + ' --- |' * 6)
-        for key, (_, pooled, difference, share) in runs.items():
-            cells = [shown(' '.join(key)), pooled, difference, share]
-            cells += [from_control[key], optical.get(key, '-')]
-            console.print(f'| {" | ".join(cells)} |')
-        console.print(f'\n{plain.notes[0]}')
+        rows = [
+            [shown(' '.join(key)), *cells, from_control[key], optical.get(key, '-')]
+            for key, (_, *cells) in runs.items()
+        ]
+        console.print(markdown(Table(title, header, rows, plain.notes)))
 
 
 if __name__ == '__main__':

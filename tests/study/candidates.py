@@ -33,6 +33,8 @@ from torchmetrics.functional import f1_score
 
 from torchgeo_discomkd.benchmark import plan
 from torchgeo_discomkd.benchmark.config_file import read_config
+from torchgeo_discomkd.benchmark.report import markdown
+from torchgeo_discomkd.benchmark.tables import Table
 from torchgeo_discomkd.benchmark.training import fit_config
 from torchgeo_discomkd.callbacks.run_folder import best_files
 from torchgeo_discomkd.callbacks.run_manifest import git_commit
@@ -276,15 +278,14 @@ def compare(table: pd.DataFrame) -> pd.DataFrame:
     return found[found.n > 0]
 
 
-def markdown(table: pd.DataFrame) -> str:
-    """Return a table as Markdown.
+def as_table(found: pd.DataFrame) -> Table:
+    """Return the comparison as a table of text.
 
     Args:
-        table: The table.
+        found: What :func:`compare` returns.
     """
-    cells = table.map(lambda x: f'{x:.2f}' if isinstance(x, float) else f'{x}')
-    rows = [table.columns, ['---'] * table.shape[1], *cells.to_numpy()]
-    return '\n'.join(f'| {" | ".join(row)} |' for row in rows)
+    cells = found.map(lambda x: f'{x:.2f}' if isinstance(x, float) else f'{x}')
+    return Table('Candidates', [*cells.columns], cells.to_numpy().tolist())
 
 
 def main() -> None:
@@ -319,7 +320,8 @@ def main() -> None:
             table.to_csv(options.csv, index=False)
             console.print(*(row[c] for c in columns), f'{row["sar full"]:.2f}')
     known = pd.concat([table, *map(trained, options.results)], ignore_index=True)
-    console.print(markdown(compare(known.drop_duplicates(columns))), markup=False)
+    found = as_table(compare(known.drop_duplicates(columns)))
+    console.print(markdown(found), markup=False)
 
 
 if __name__ == '__main__':
