@@ -3,7 +3,8 @@
 
 """A results folder whose configuration is narrowed and widened again."""
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,44 @@ def test_ratio_of_rows_that_were_not_asked_for_meanwhile(tmp_path: Path) -> None
     Results(config)
     with pytest.raises(RunFolderExistsError, match='unlabelled_ratio'):
         Results(replace(config, unlabelled_ratio=0.5))
+
+
+def test_rows_that_were_not_asked_for_meanwhile(tmp_path: Path) -> None:
+    config = finished(tmp_path, runs=1)
+    fewer = replace(config, methods=[], ablations=[], variants=['ORIG'], targets=['ms'])
+    results = Results(fewer)
+    write_report(results)
+    text = (tmp_path / 'tables.md').read_text()
+    asked = {t.name for t in plan(fewer)}
+    named = {line for line in text.splitlines() if line.startswith('- run 0: ')}
+    assert named == {f'- {t.label}' for t in plan(config) if t.name not in asked}
+    results.claim()
+    kept = json.loads((tmp_path / 'benchmark.json').read_text())
+    assert kept == asdict(config)
+    # rows that are new stand behind those that were there before
+    Results(replace(fewer, formulations=['paper', 'released'])).claim()
+    kept = json.loads((tmp_path / 'benchmark.json').read_text())
+    assert kept == asdict(replace(config, formulations=['paper', 'released']))
+
+
+@pytest.mark.parametrize(
+    ('first', 'then', 'kept'),
+    [
+        (['ms'], ['sar'], ['ms', 'sar']),
+        (['sar'], None, None),
+        (None, ['sar'], None),
+        (['sar'], ['sar'], ['sar']),
+    ],
+)
+def test_targets_of_both(
+    tmp_path: Path,
+    first: list[str] | None,
+    then: list[str] | None,
+    kept: list[str] | None,
+) -> None:
+    config = finished(tmp_path, runs=1, targets=first)
+    Results(replace(config, targets=then)).claim()
+    assert json.loads((tmp_path / 'benchmark.json').read_text())['targets'] == kept
 
 
 def test_every_rotation_needs_unlabelled_pairs() -> None:

@@ -42,6 +42,12 @@ EXTENSIBLE = frozenset(
     | {'results', 'run_data', 'runs', 'scenarios', 'seeds', 'targets', 'variants'}
 )
 
+#: Fields that name rows of the tables.
+ROWS = (
+    *('ablations', 'controls', 'extensions', 'formulations', 'methods', 'scenarios'),
+    'variants',
+)
+
 #: Arguments of the data module that name samples without labels.
 UNLABELLED = ('unlabelled', 'unlabelled_groups')
 
@@ -198,10 +204,7 @@ class BenchmarkConfig:
             ),
         }
         problems |= self._extension_problems()
-        for name in (
-            *('methods', 'variants', 'formulations', 'ablations', 'scenarios'),
-            *('controls', 'extensions'),
-        ):
+        for name in ROWS:
             values = getattr(self, name)
             twice = len(set(values)) < len(values)
             problems[f'{name}={values}: name each once'] = twice
@@ -350,7 +353,7 @@ class BenchmarkConfig:
         return found
 
     def joined(self, other: Mapping[str, Any]) -> dict[str, Any]:
-        """Return this configuration, with all that rows of another one depend on.
+        """Return this configuration, with all that another one asks for as well.
 
         Args:
             other: A configuration that may share its results, as a dictionary from
@@ -360,12 +363,18 @@ class BenchmarkConfig:
             A dictionary like that from ``asdict``.
         """
         own, theirs = asdict(self), _defaults() | dict(other)
-        if other and theirs['runs'] * theirs['seeds'] > len(self.all_runs):
+        if not other:
+            return own
+        if theirs['runs'] * theirs['seeds'] > len(self.all_runs):
             own |= {name: theirs[name] for name in ('runs', 'seeds', 'run_data')}
         if theirs['extensions']:
-            extensions = dict.fromkeys([*theirs['extensions'], *self.extensions])
-            kept = {name: theirs[name] for name in ('transfer', 'unlabelled_ratio')}
-            own |= kept | {'extensions': list(extensions)}
+            own |= {name: theirs[name] for name in ('transfer', 'unlabelled_ratio')}
+        for name in ROWS:
+            own[name] = list(dict.fromkeys([*theirs[name], *own[name]]))
+        if None not in (own['targets'], theirs['targets']):
+            own['targets'] = list(dict.fromkeys([*theirs['targets'], *own['targets']]))
+        else:
+            own['targets'] = None
         return own
 
 

@@ -72,7 +72,8 @@ def write_report(results: Results) -> list[Path]:
         paper=PAPER.format(dataset=dataset) if dataset else '',
     )
     body = '\n'.join(markdown(table) for table in found)
-    text = f'{head}\n{body}{_left_out(results)}{_machines(frame)}{_missing(results)}'
+    text = f'{head}\n{body}{_left_out(results)}{_machines(frame)}'
+    text += f'{_missing(results)}{_others(results)}'
     contents = {
         'tables.md': text.encode(),
         'tables.tex': '\n'.join(latex(table) for table in found).encode(),
@@ -120,6 +121,17 @@ def _missing(results: Results) -> str:
         for t in open_ones
     ]
     return '\n## Missing\n\n' + '\n'.join(lines) + '\n'
+
+
+def _others(results: Results) -> str:
+    """Name finished trainings that the configuration does not ask for."""
+    asked = {(t.run, t.name) for t in plan(results.config)}
+    done = {(row['run'], row['training']) for row in results.rows}
+    if not (others := sorted(done - asked)):
+        return ''
+    lines = '\n'.join(f'- run {run}: {name}' for run, name in others)
+    text = 'Finished, but not asked for this time, and so in none of these tables:'
+    return f'\n## Not asked for\n\n{text}\n\n{lines}\n'
 
 
 def markdown(table: Table) -> str:

@@ -110,8 +110,8 @@ class Results:
     def claim(self) -> None:
         """Write the configuration, which claims the folder.
 
-        Of an earlier one that has rows which this one does not ask for, it keeps what
-        these depend on: they count as finished when they are asked for again.
+        It keeps what an earlier one asked for and this one does not: its rows are still
+        there, and count as finished when they are asked for again.
         """
         owner = self._read_json('benchmark.json') or {}
         self._write_json('benchmark.json', self.config.joined(owner))
