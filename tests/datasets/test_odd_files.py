@@ -11,8 +11,15 @@ import pytest
 import torch
 from rasterio.transform import from_origin
 
-from tests.fakes import write_arrays, write_tile
-from torchgeo_discomkd.datasets import PairedArrays, PairedFolders, cached_statistics
+from tests.fakes import pack_folders, write_arrays, write_tile
+from torchgeo_discomkd.datamodules.resident import ResidentImages
+from torchgeo_discomkd.datasets import (
+    PairedArrays,
+    PairedFolders,
+    band_statistics,
+    cached_statistics,
+)
+from torchgeo_discomkd.datasets.pack.format import STATISTICS
 from torchgeo_discomkd.errors import (
     BandError,
     MissingValueError,
@@ -190,6 +197,63 @@ def test_impossible_backscatter(
         # stored statistics are checked too
         with pytest.raises((UnitError, MissingValueError), match=message):
             cached_statistics(dataset)
+
+
+def hole(value: float) -> Encode:
+    """Return a function that sets two pixels of 256 to a value."""
+    place = np.zeros((16, 16), bool)
+    place[3, 4:6] = True
+    return lambda values: np.where(place, value, values)
+
+
+@pytest.mark.parametrize(
+    ('encode', 'unit', 'fill'),
+    [(np.copy, 'dB', FILL), (np.copy, 'dB', 31), (power, 'linear', FILL)],
+)
+def test_few_impossible_values_are_missing(
+    tmp_path: Path, encode: Encode, unit: str, fill: float
+) -> None:
+    def make(name: str, value: float) -> PairedFolders:
+        root = write_radar(tmp_path / name, lambda v: hole(value)(encode(v)))
+        return PairedFolders(str(root), units={'sar': unit})
+
+    honest, dirty = make('NaN', np.nan), make('fill', fill)
+    packed = PairedFolders(str(pack_folders(Path(dirty.root), units={'sar': unit})))
+    device = torch.device('cpu')
+    expected = torch.stack([x['image_sar'] for x in honest])
+    assert expected.isnan().sum() == 2 * 2 * len(honest)
+    rows = packed.mapped('sar')
+    assert rows is not None
+    found = [
+        torch.stack([x['image_sar'] for x in dirty]),
+        *(x.load_batch(range(len(x)), 'sar') for x in (dirty, packed)),
+        ResidentImages(packed, 'sar', device)[rows[1]],
+    ]
+    for images in found:
+        np.testing.assert_array_equal(images, expected)
+    measured = band_statistics(honest, 'sar')
+    for dataset in (dirty, packed):
+        assert band_statistics(dataset, 'sar') == measured
+        with pytest.warns(UserWarning, match='or outside -60 to 30 dB.*VV 28, VH 28'):
+            assert cached_statistics(dataset)['sar'] == measured
+    with pytest.raises(MissingValueError, match='4 missing values'):
+        PairedFolders(dirty.root, units={'sar': unit}, missing_values='error')[0]
+
+
+def test_statistics_of_a_pack_of_an_earlier_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pack = pack_folders(write_radar(tmp_path / 'a', hole(FILL)), units={'sar': 'dB'})
+    dataset = PairedFolders(str(pack))
+    rows = dataset.stored_statistics('sar', dataset.split_hash())
+    assert rows is not None
+    # mean and minimum, with values that nobody measured
+    dirty = rows.copy()
+    dirty[STATISTICS.index('mean')], dirty[STATISTICS.index('minimum')] = -90, FILL
+    monkeypatch.setattr(dataset, 'stored_statistics', lambda *_: dirty)
+    with pytest.warns(UserWarning, match='or outside'):
+        mean = cached_statistics(dataset)['sar'].mean
+    np.testing.assert_allclose(mean, rows[STATISTICS.index('mean')], rtol=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -183,6 +183,26 @@ def test_missing_pixels(tmp_path: Path) -> None:
     assert read(tmp_path / 'a.tif', replace(SPEC, max_nodata=0.09)).status == 'nodata'
 
 
+@pytest.mark.parametrize(
+    ('fill', 'unit'), [(-9999, 'dB'), (31, 'dB'), (-9999, 'linear')]
+)
+def test_few_impossible_values_are_missing(
+    tmp_path: Path, fill: float, unit: str
+) -> None:
+    spec = replace(SPEC, size=None, unit=unit)
+    array = RNG.normal([[[-11]], [[-18]]], 1, (2, 32, 32)).astype(np.float32)
+    array[1, 4:7, 5:8] = np.nan
+    write_tile(tmp_path / 'honest.tif', array)
+    write_tile(
+        tmp_path / 'fill.tif', np.where(np.isnan(array), np.float32(fill), array)
+    )
+    honest, found = (read(tmp_path / f'{n}.tif', spec) for n in ('honest', 'fill'))
+    assert found.status == honest.status == 'ok'
+    assert np.array_equal(windows(found), windows(honest), equal_nan=True)
+    note = '0.88 % of VH are outside -60 to 30 dB and count as missing'
+    assert found.reading == f'{honest.reading}; {note}'
+
+
 @pytest.mark.parametrize('fill', [-9999, np.nan])
 def test_nothing_but_nodata(tmp_path: Path, fill: float) -> None:
     array = np.full((2, 8, 8), fill, np.float32)

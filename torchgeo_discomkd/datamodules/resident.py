@@ -13,6 +13,7 @@ from torch.utils.data import BatchSampler
 from torchgeo.datasets.utils import Sample
 
 from ..datasets import MultiModalDataset
+from ..datasets.base import drop_impossible
 from ..errors import SettingError
 
 
@@ -117,6 +118,7 @@ class ResidentImages:
                 f"{images.nbytes / 1e9:.1f} GB of '{modality}' in {dataset.root}: set "
                 '--data.resident false.'
             ) from error
+        self.unit = dataset.units[modality]
         # a list would have to be copied to the device each time
         bands = dataset.band_indexes(modality)
         self.bands = None if bands is None else torch.tensor(bands, device=device)
@@ -135,4 +137,4 @@ class ResidentImages:
             images = images.index_select(1, self.bands)
         if self.unsigned:
             images = images.to(torch.int32) & 0xFFFF
-        return images.to(torch.float32)
+        return drop_impossible(images.to(torch.float32), self.unit)

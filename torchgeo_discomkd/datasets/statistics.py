@@ -20,13 +20,15 @@ from ..files import write_atomically
 from ..metadata import QUANTILES
 from ..rasters import check_unit
 from ..rasters.plausibility import (
+    MOST_OUTSIDE,
     describe_repeated,
     format_number,
     impossible,
     limits,
+    outside,
     repeated_value,
 )
-from ..rasters.scale import LOWEST_LINEAR
+from ..rasters.scale import HIGHEST, LOWEST, LOWEST_LINEAR
 from .base import MultiModalDataset
 from .pack.format import SEVERAL, STATISTICS, STATISTICS_ROWS
 
@@ -34,12 +36,15 @@ from .pack.format import SEVERAL, STATISTICS, STATISTICS_ROWS
 MAXIMUM_SAMPLE = 2**20
 
 # Part of the names of cached files; raise it when the computation changes.
-_VERSION = 2
+_VERSION = 3
 
 
 @dataclass(frozen=True)
 class BandStatistics:
     """Statistics of the bands of one modality, without missing pixels.
+
+    Values that cannot be backscatter count as missing, unless they are too many: then
+    the quantiles and percentiles contain them, and a check refuses the band.
 
     Every tuple has one entry per band, in the order of *bands*, in the unit of the
     pixels.
@@ -220,7 +225,10 @@ def _stored(
     columns = rows if (b := dataset.band_indexes(modality)) is None else rows[:, b]
     values = dict(zip(STATISTICS, columns.tolist(), strict=False))
     missing, count = (list(map(int, values.pop(n))) for n in ('missing', 'count'))
-    if not all(count):
+    # earlier versions took values that cannot be backscatter for measurements
+    low, high = limits(dataset.units[modality])
+    dirty = min(values['minimum']) < low or max(values['maximum']) > high
+    if dirty or not all(count):
         return None
     ends = np.cumsum([len(STATISTICS), *SEVERAL.values()]).tolist()
     several = {
@@ -275,6 +283,7 @@ def band_statistics(dataset: MultiModalDataset, modality: str) -> BandStatistics
         ((3.5,), (7.0,), 8)
     """
     bands = dataset.bands[modality]
+    unit = dataset.units[modality]
     height, width = dataset.tile_size(modality)
     pixels = height * width
     drawn = min(pixels, max(1, MAXIMUM_SAMPLE // len(dataset)))
@@ -283,12 +292,16 @@ def band_statistics(dataset: MultiModalDataset, modality: str) -> BandStatistics
     tiles = np.empty((2, len(dataset), len(bands)))
     moments = Moments(*(np.zeros(len(bands)) for _ in range(3)))
     minimum, maximum = (np.full(len(bands), sign * np.inf) for sign in (1, -1))
+    finite = np.zeros(len(bands))
     for index in range(len(dataset)):
-        image = dataset.checked_load(index, modality).numpy().reshape(len(bands), -1)
+        image = dataset.checked_load(index, modality, keep_impossible=True).numpy()
+        image = image.reshape(len(bands), -1)
+        finite += np.isfinite(image).sum(axis=1)
         chosen = slice(None)
         if drawn < pixels:
             chosen = rng.choice(pixels, drawn, replace=False, shuffle=False)
         sample[index] = image[:, chosen]
+        image = np.where(outside(image, unit), np.float32(np.nan), image)
         tile = _moments(image.astype(np.float64))
         with np.errstate(invalid='ignore'):
             # NaN if all pixels are missing
@@ -301,21 +314,24 @@ def band_statistics(dataset: MultiModalDataset, modality: str) -> BandStatistics
         maximum = np.fmax(maximum, np.fmax.reduce(image, axis=1))
     total = len(dataset) * pixels
     count = moments.count
-    if empty := [b for b, n in zip(bands, count, strict=True) if n == 0]:
+    if empty := [b for b, n in zip(bands, finite, strict=True) if n == 0]:
         raise MissingValueError(
             f"All {total} pixels of band {', '.join(empty)} of '{modality}' are "
             f'missing (nodata or NaN; read as: {dataset.encoding(modality)}): drop the '
             'band, repair the files, or correct their unit.'
         )
-    present = [band[np.isfinite(band)] for band in sample.swapaxes(0, 1)]
+    present = [_measured(band, unit) for band in sample.swapaxes(0, 1)]
     low, high = zip(
         *(np.percentile(v.astype(np.float64), (2, 98)) for v in present), strict=True
     )
-    ranges = np.nanpercentile(tiles, (0.5, 99.5), axis=1).transpose(1, 2, 0)
+    with warnings.catch_warnings():
+        # a band without any possible value, which the check refuses
+        warnings.filterwarnings('ignore', 'All-NaN slice')
+        ranges = np.nanpercentile(tiles, (0.5, 99.5), axis=1).transpose(1, 2, 0)
     return BandStatistics(
         bands=bands,
         mean=tuple(moments.mean.tolist()),
-        std=tuple(np.sqrt(moments.squares / count).tolist()),
+        std=tuple(np.sqrt(moments.squares / np.maximum(count, 1)).tolist()),
         low=tuple(map(float, low)),
         high=tuple(map(float, high)),
         minimum=tuple(minimum.tolist()),
@@ -327,6 +343,13 @@ def band_statistics(dataset: MultiModalDataset, modality: str) -> BandStatistics
         stds=_tuples(ranges[1].tolist()),
         repeated=tuple(repeated_value(v) or (0.0, 0.0) for v in present),
     )
+
+
+def _measured(values: NDArray[np.float32], unit: str) -> NDArray[np.float32]:
+    """Return the values of a band that are there; see :class:`BandStatistics`."""
+    present = values[np.isfinite(values)]
+    wrong = outside(present, unit)
+    return present if wrong.mean() > MOST_OUTSIDE else present[~wrong]
 
 
 class Moments(NamedTuple):
@@ -380,11 +403,16 @@ def _check(dataset: MultiModalDataset, modality: str, values: BandStatistics) ->
         bands = {b: n for b, n in zip(values.bands, values.missing, strict=True) if n}
         numbers = ', '.join(f'{band} {count}' for band, count in bands.items())
         warnings.warn(
-            f"Missing pixels in '{modality}' (nodata or NaN), of {values.count} per "
-            f'band: {numbers}. The normalisation replaces them by the band mean.',
+            f"Missing pixels in '{modality}' (nodata, NaN{_or_outside(unit)}), of "
+            f'{values.count} per band: {numbers}. The normalisation replaces them by '
+            'the band mean.',
             UserWarning,
             stacklevel=3,
         )
+
+
+def _or_outside(unit: str) -> str:
+    return f' or outside {LOWEST} to {HIGHEST} dB' if unit in ('dB', 'linear') else ''
 
 
 def _check_plausible(
@@ -406,7 +434,7 @@ def _check_plausible(
         number = format_number(dataset.number_in_file(modality, position, value))
         repeated = (number, share) if share else None
         what = f"band {band} of '{modality}'"
-        if of[0.01] < low or of[0.99] > high:
+        if of[0] < low or of[1] > high:
             raise impossible(what, quarters, repeated, options)
         if repeated is not None:
             warnings.warn(

@@ -75,6 +75,30 @@ def limits(unit: str) -> tuple[float, float]:
     return (-1, 10 ** (HIGHEST / 10)) if unit == 'linear' else (-math.inf, math.inf)
 
 
+def outside(values: NDArray[np.float32], unit: str) -> NDArray[np.bool_]:
+    """Return where values cannot be backscatter: nobody measured them.
+
+    Args:
+        values: Values of any shape, missing pixels NaN.
+        unit: Their unit.
+    """
+    low, high = limits(unit)
+    return (values < low) | (values > high)
+
+
+def describe_outside(share: float, band: str) -> str:
+    """Describe values that cannot be backscatter and count as missing.
+
+    Args:
+        share: Share of the measured pixels of the band.
+        band: Name of the band.
+    """
+    return (
+        f'{100 * share:.2g} % of {band} are outside {LOWEST} to {HIGHEST} dB and count '
+        'as missing'
+    )
+
+
 def to_check(
     raw: NDArray[np.float32], given: Unit | None, values: NDArray[np.float32], unit: str
 ) -> tuple[NDArray[np.float32], str]:
@@ -146,16 +170,15 @@ def check_backscatter(
     """
     if unit not in ('dB', 'linear'):
         return []
-    low, high = limits(unit)
     doubts = []
     for row, band in enumerate(bands):
         present = np.isfinite(values[row])
         measured, stored = values[row][present], raw[row][present]
-        outside = (measured < low) | (measured > high)
-        share = outside.mean() if measured.size else 0
+        wrong = outside(measured, unit)
+        share = wrong.mean() if measured.size else 0
         found = repeated_value(measured)
         if found is None and share > MOST_OUTSIDE:
-            found = _main_value(measured[outside], measured.size)
+            found = _main_value(measured[wrong], measured.size)
         repeated = None
         if found is not None:
             value = stored[measured == np.float32(found[0])][0]

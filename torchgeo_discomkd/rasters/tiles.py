@@ -41,7 +41,7 @@ from .finding import ImageFiles
 from .footprints import make_footprint
 from .opening import open_image_array, open_raster, reason
 from .pixel_size import resampled
-from .plausibility import check_backscatter, to_check
+from .plausibility import check_backscatter, describe_outside, outside, to_check
 from .readers import describe, describe_array, locate
 from .scale import Scale, Unit, check_scale, convert_scale, find_unit
 from .selection import named_bands, select_bands
@@ -227,11 +227,18 @@ def convert(raw: RawImage, spec: TileSpec) -> RawImage:
     values = convert_scale(raw.values, given, spec.unit)
     checked = to_check(raw.values, given, values, spec.unit)
     doubts = check_backscatter(raw.values, *checked, spec.bands, scaling=raw.scaling)
-    how = describe_unit(given, spec.unit, spec.stated)
+    how = [describe_unit(given, spec.unit, spec.stated)]
+    wrong = outside(*checked)
+    if wrong.any():
+        values = np.where(wrong, np.float32(np.nan), values)
+        shares = wrong.sum((1, 2)) / np.isfinite(checked[0]).sum((1, 2)).clip(1)
+        how += [
+            describe_outside(s, b) for s, b in zip(shares, spec.bands, strict=True) if s
+        ]
     return replace(
         raw,
         values=values,
-        reading=[*raw.reading, how],
+        reading=[*raw.reading, *how],
         doubts=[*raw.doubts, *doubts],
         given=given,
     )

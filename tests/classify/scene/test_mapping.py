@@ -362,6 +362,23 @@ def test_digital_numbers_are_refused(tmp_path: Path) -> None:
         classify(source, tmp_path / 'map.tif')
 
 
+def test_hole_that_is_not_declared_is_missing(tmp_path: Path) -> None:
+    array = random_scene(96, 96, 0, 0.0)
+    array[:, 40:49, 50:59] = np.nan
+    honest = write_scene(tmp_path / 'honest.tif', array)
+    expected = classify(honest, tmp_path / 'a.tif', max_nodata=0.5)
+    assert (expected[0] == 0).any()
+    filled = np.where(np.isnan(array), np.float32(-9999), array)
+    scene = write_scene(tmp_path / 'fill.tif', filled)
+    note = '0.88 % of VV are outside -60 to 30 dB and count as missing'
+    with pytest.warns(UserWarning, match=f'fill.tif: {note}; 0.88 % of VH'):
+        found = classify(scene, tmp_path / 'b.tif', max_nodata=0.5)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+    with rasterio.open(tmp_path / 'b.tif') as file:
+        assert note in file.tags()['READING']
+
+
 def test_integers(tmp_path: Path) -> None:
     array = np.rint(random_scene(40, 40))
     missing = np.zeros((40, 40), bool)

@@ -4,6 +4,7 @@
 """Read parts of a scene, one file or one per band, in the unit of the classifier."""
 
 import math
+import warnings
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -34,7 +35,8 @@ from ...rasters.plausibility import (
     LOWEST,
     MOST_OUTSIDE,
     check_backscatter,
-    limits,
+    describe_outside,
+    outside,
     to_check,
 )
 from ...rasters.readers import describe
@@ -141,8 +143,9 @@ class SceneReader:
     def read(self, top: int, bottom: int, left: int, right: int) -> NDArray[np.float32]:
         """Read a part of the scene.
 
-        Missing pixels become NaN, see :func:`~.decoding.read_bands`. The first values
-        that are not missing determine the unit of the scene.
+        Missing pixels become NaN, see :func:`~.decoding.read_bands`, and so do those
+        that cannot be backscatter. The first values that are not missing determine the
+        unit of the scene.
 
         Args:
             top: First row.
@@ -163,18 +166,21 @@ class SceneReader:
         self._decide_unit(image)
         values = convert_scale(image, self._given, self._spec.unit)
         checked, unit = to_check(image, self._given, values, self._spec.unit)
-        low, high = limits(unit)
-        self._outside += ((checked < low) | (checked > high)).sum(axis=(1, 2))
+        wrong = outside(checked, unit)
+        self._outside += wrong.sum(axis=(1, 2))
         self._present += np.isfinite(checked).sum(axis=(1, 2))
-        return values
+        return np.where(wrong, np.float32(np.nan), values) if wrong.any() else values
 
     def check_all(self) -> None:
         """Check all values that were read, of which :meth:`sample` saw only a part.
 
         Raises:
             UnitError: If too many cannot be backscatter.
+
+        Warns:
+            UserWarning: If some cannot be.
         """
-        shares = self._outside / np.maximum(self._present, 1)
+        shares = self._shares
         if (shares > MOST_OUTSIDE).any():
             band = self._spec.bands[int(shares.argmax())]
             raise UnitError(
@@ -183,6 +189,17 @@ class SceneReader:
                 'the scene: set them to nodata, or state the number that stands for '
                 'missing pixels with --nodata.'
             )
+        if wrong := self._wrong:
+            warnings.warn(f'{self.name}: {"; ".join(wrong)}.', stacklevel=3)
+
+    @property
+    def _shares(self) -> NDArray[np.float64]:
+        return self._outside / np.maximum(self._present, 1)
+
+    @property
+    def _wrong(self) -> list[str]:
+        found = zip(self._shares.tolist(), self._spec.bands, strict=True)
+        return [describe_outside(share, band) for share, band in found if share]
 
     def _decide_unit(self, image: NDArray[np.float32]) -> None:
         if self._given is None:
@@ -224,13 +241,15 @@ class SceneReader:
             )
         except UnitError as error:
             raise UnitError(f'{self.name}: {error}') from error
+        wrong = outside(*checked).swapaxes(0, 1)
+        values = np.where(wrong, np.float32(np.nan), values)
         return SceneSample(values, [*self._doubt_pixels(), *doubts], self._given)
 
     @property
     def reading(self) -> str:
-        """How the numbers in the files are understood, known after :meth:`sample`."""
+        """How the numbers in the files that were read are understood."""
         how = describe_unit(self._given, self._spec.unit, self._spec.stated)
-        return '; '.join([*self._decoding, how])
+        return '; '.join([*self._decoding, how, *self._wrong])
 
     def _scaling(self) -> dict[int, tuple[float, float]]:
         tags = [scaling(file, i) for file, found in self._files for i in found]
