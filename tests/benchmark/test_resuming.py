@@ -105,6 +105,32 @@ def test_targets_of_both(
     assert json.loads((tmp_path / 'benchmark.json').read_text())['targets'] == kept
 
 
+def test_order_of_the_modalities(tmp_path: Path) -> None:
+    config = finished(tmp_path, runs=1)
+    turned = replace(config, in_channels={'sar': 2, 'ms': 13})
+    change = r"order of in_channels: \['ms', 'sar'\] -> \['sar', 'ms'\]"
+    with pytest.raises(RunFolderExistsError, match=change):
+        Results(turned)
+
+
+def test_extensions_with_arguments_come_and_go(tmp_path: Path) -> None:
+    data = [{'unlabelled_groups': ['a']}]
+    first = finished(tmp_path, runs=1, run_data=data, extensions=['pairwise'])
+    both = replace(
+        first,
+        extensions=['transfer', 'unlabelled'],
+        transfer={'transfer_guide': 'ms'},
+        unlabelled_ratio=0.5,
+    )
+    Results(both).claim()
+    Results(first).claim()
+    # what the rows of the others depend on is kept
+    for change in ({'transfer': {'transfer_guide': 'sar'}}, {'unlabelled_ratio': 2.0}):
+        with pytest.raises(RunFolderExistsError, match=next(iter(change))):
+            Results(replace(both, **change))
+    Results(both)
+
+
 def test_every_rotation_needs_unlabelled_pairs() -> None:
     with pytest.raises(SettingError, match='for every run'):
         BenchmarkConfig(

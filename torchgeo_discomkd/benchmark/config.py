@@ -42,6 +42,9 @@ EXTENSIBLE = frozenset(
     | {'results', 'run_data', 'runs', 'scenarios', 'seeds', 'targets', 'variants'}
 )
 
+#: Arguments of extensions, and the extension that takes them.
+ARGUMENTS = {'transfer': 'transfer', 'unlabelled_ratio': 'unlabelled'}
+
 #: Fields that name rows of the tables.
 ROWS = (
     *('ablations', 'controls', 'extensions', 'formulations', 'methods', 'scenarios'),
@@ -329,9 +332,10 @@ class BenchmarkConfig:
         # an earlier version did not know all fields
         theirs = _defaults() | dict(other)
         names = own.keys() - EXTENSIBLE
-        if not theirs['extensions']:
-            names -= {'transfer', 'unlabelled_ratio'}
-        found = [
+        names -= {n for n, of in ARGUMENTS.items() if not _use(of, own, theirs)}
+        orders = [list(config['in_channels']) for config in (theirs, own)]
+        found = list(_changes('order of in_channels', *orders))
+        found += [
             change
             for n in own
             if n in names
@@ -367,8 +371,7 @@ class BenchmarkConfig:
             return own
         if theirs['runs'] * theirs['seeds'] > len(self.all_runs):
             own |= {name: theirs[name] for name in ('runs', 'seeds', 'run_data')}
-        if theirs['extensions']:
-            own |= {name: theirs[name] for name in ('transfer', 'unlabelled_ratio')}
+        own |= {n: theirs[n] for n, of in ARGUMENTS.items() if _use(of, theirs)}
         for name in ROWS:
             own[name] = list(dict.fromkeys([*theirs[name], *own[name]]))
         if None not in (own['targets'], theirs['targets']):
@@ -376,6 +379,11 @@ class BenchmarkConfig:
         else:
             own['targets'] = None
         return own
+
+
+def _use(extension: str, *configs: Mapping[str, Any]) -> bool:
+    """Return whether all configurations have an extension, alone or with another."""
+    return all(any(extension in e for e in c['extensions']) for c in configs)
 
 
 def _defaults() -> dict[str, Any]:
