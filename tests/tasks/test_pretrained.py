@@ -57,6 +57,16 @@ def test_logits_are_those_of_the_file(run: Path) -> None:
         torch.testing.assert_close(logits[f'radar_{use}'], expected)
 
 
+def test_impossible_values_are_missing(run: Path) -> None:
+    path = str(run / 'best' / 'sar.safetensors')
+    task = PretrainedClassification({'radar': path})
+    x = torch.randn(3, 2, 16, 16) - 13
+    x[0, 1, 2, 2] = torch.nan
+    [found] = task.evaluate({'image_sar': x.nan_to_num(-9999)}, 'predict').values()
+    loaded = load_classifier(path)
+    torch.testing.assert_close(found, loaded(x) / loaded.metadata.temperature)
+
+
 def test_files_whose_modality_the_data_lacks_are_left_out(
     run: Path, pairs: Path
 ) -> None:

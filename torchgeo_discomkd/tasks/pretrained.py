@@ -13,6 +13,7 @@ from torchgeo.datasets.utils import Sample
 
 from ..datamodules import SARTilesDataModule
 from ..datasets import MultiModalDataset
+from ..datasets.base import drop_impossible
 from ..errors import BandError, ClassifierFileError, ModalityError, UnitError
 from ..metadata import ImageProfile
 from ..models import load_classifier, read_outs
@@ -224,6 +225,10 @@ class PretrainedClassification(MultiModalTask):
     ) -> dict[str, Tensor]:
         loaded = self.model[name]
         temperature = loaded.metadata.temperature
+        images = {
+            m: drop_impossible(images[m], parse_unit(described.unit))
+            for m, described in loaded.metadata.modalities.items()
+        }
         if stage != 'test' or loaded.auxiliary is None:
             return {name: loaded(images) / temperature}
         embeddings = loaded.classifier.embed(images[loaded.modalities[0]])
