@@ -4,7 +4,7 @@
 """The samples of a source, by name: opened once, without reading images."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -98,6 +98,11 @@ class OpenedSource:
             )
         return image
 
+    def files(self) -> Iterator[Path]:
+        """Yield the files that the data sets list, in order, if these are paths."""
+        paths = {name for d in self.datasets for name in file_names(d) or ()}
+        return (path for path in sorted(map(Path, paths)) if path.is_file())
+
     @cached_property
     def fingerprint(self) -> str:
         """Hash of names, classes, sizes of files, and some of the images."""
@@ -106,8 +111,7 @@ class OpenedSource:
         for key in keys:
             labels = (self.labels or {}).get(key, ('None',))
             digest.update(f'{key}\t{"|".join(labels)}\n'.encode())
-        paths = {name for d in self.datasets for name in file_names(d) or ()}
-        for path in sorted(path for path in map(Path, paths) if path.is_file()):
+        for path in self.files():
             digest.update(f'{path.name}\t{path.stat().st_size}\n'.encode())
         for key in keys[:: -(-len(keys) // _SAMPLES)]:
             digest.update(self.image(key).contiguous().numpy().tobytes())
