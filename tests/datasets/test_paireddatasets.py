@@ -27,6 +27,8 @@ from torchgeo_discomkd.datasets import (
     positions,
     sample_labels,
 )
+from torchgeo_discomkd.datasets.opened import open_source
+from torchgeo_discomkd.datasets.splits import SPLITS
 from torchgeo_discomkd.errors import (
     BandError,
     CorruptFileError,
@@ -213,6 +215,43 @@ def test_classes_are_renamed_and_numbered_by_the_first_source() -> None:
     assert sample['label'] == 0
     assert sample['image_b'].shape == (1, 8, 8)
     assert sample['image_b'].unique() == -2
+
+
+class SplitClasses(Tiles):
+    """A data set that lists the classes of each split, numbered by that list."""
+
+    def __init__(self, split: str, listed: dict[str, list[str]]) -> None:
+        names = {'train': 'BAB', 'val': 'AAB', 'test': 'AA'}[split]
+        super().__init__(split, [listed[split].index(name) for name in names])
+        self.classes = listed[split]
+
+
+@pytest.mark.parametrize(
+    ('val', 'test', 'expected'),
+    [
+        (['B', 'A'], ['A'], ('B', 'A')),
+        (['A', 'B'], ['A', 'B'], ('B', 'A')),
+        (['A', 'C', 'B'], ['D', 'A'], ('B', 'A', 'C', 'D')),
+    ],
+)
+def test_splits_may_list_other_classes(
+    val: list[str], test: list[str], expected: tuple[str, ...]
+) -> None:
+    listed = {'train': ['B', 'A'], 'val': val, 'test': test}
+    # in whatever order they are named
+    for names in (SPLITS, SPLITS[::-1]):
+        splits = {name: name for name in names}
+        source = DatasetSource(
+            SplitClasses, {'listed': listed}, splits, positions, sample_labels
+        )
+        opened = open_source('a', source)
+        assert opened.classes == expected
+        assert opened.labels is not None
+        found = [opened.labels[f'val/{i}'] for i in range(3)]
+        assert found == [('A',), ('A',), ('B',)]
+    if len(expected) == 2:
+        dataset = PairedDatasets({'a': source, 'b': source})
+        assert dataset.labels.tolist() == [0, 0, 1]
 
 
 def test_values_are_converted_and_missing_ones_are_nan() -> None:

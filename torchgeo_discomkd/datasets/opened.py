@@ -147,8 +147,9 @@ def open_source(
         )
     opened = OpenedSource(source, [], {}, {}, {}, {}, None)
     labels: dict[str, tuple[str, ...]] | None = {}
-    classes: tuple[str, ...] | None = None
-    for split, theirs in (source.splits or {'': ''}).items():
+    classes: tuple[str, ...] = ()
+    order = [split for split in SPLITS if split in source.splits]
+    for split, theirs in [(s, source.splits[s]) for s in order] or [('', '')]:
         dataset = _open(source, {'split': theirs} if split else {})
         keys = [nfc(str(key)) for key in (source.keys or file_stems)(dataset)]
         _check_length('keys', keys, dataset)
@@ -163,11 +164,15 @@ def open_source(
         if found is None or labels is None:
             labels = None
             continue
-        classes = _class_names(source, dataset, found, classes)
+        listed = source.classes or getattr(dataset, 'classes', None)
+        # those of a split number its labels; another one may list others
+        own = _class_names(source, listed, found)
+        union = dict.fromkeys((*classes, *own))
+        classes = tuple(union if listed is not None else sorted(union))
         several = task == 'multilabel'
-        named = (_several if several else _named)(modality, found, classes)
+        named = (_several if several else _named)(modality, found, own)
         labels.update((k, n) for k, n in zip(keys, named, strict=True) if n is not None)
-    return replace(opened, labels=labels, classes=classes)
+    return replace(opened, labels=labels, classes=classes or None)
 
 
 def _open(source: DatasetSource, split: Mapping[str, str]) -> Dataset[Any]:
@@ -259,18 +264,15 @@ def _labels(source: DatasetSource, dataset: Dataset[Any]) -> list[Any] | None:
 
 
 def _class_names(
-    source: DatasetSource,
-    dataset: Dataset[Any],
-    labels: Sequence[Any],
-    before: tuple[str, ...] | None,
+    source: DatasetSource, names: Sequence[str] | None, labels: Sequence[Any]
 ) -> tuple[str, ...]:
-    names = source.classes or getattr(dataset, 'classes', None)
+    """Return the classes of a split as it lists them, or those that it shows."""
     if names is None:
         # one name for each sample, or several
         known = [label for label in labels if label is not None]
         flat = [x for y in known for x in ([y] if np.ndim(y) == 0 else y)]
         if all(isinstance(label, str) for label in flat):
-            names = sorted({*map(str, flat), *(before or ())})
+            names = sorted({*map(str, flat)})
     if names is None:
         raise LabelError(
             f'{source.dataset.__name__} does not name its classes: give its source '
