@@ -384,6 +384,24 @@ def test_stems_of_data_sets_with_lists(eurosat: Path) -> None:
     assert file_stems(CopernicusBenchEuroSATS1(eurosat))[0] == 'AnnualCrop_1'
 
 
+@pytest.mark.parametrize(
+    ('splits', 'message'),
+    [
+        ({}, r"groups of \['ms', 'sar'\] .* no source has splits"),
+        ({name: name for name in SPLITS}, r"groups of 'ms' .*leave 'val' out"),
+        ({'test': 'test'}, r"groups of 'ms' .*'test': 'test'"),
+    ],
+)
+def test_groups_without_effect_are_refused(
+    splits: dict[str, str], message: str
+) -> None:
+    sources = {m: tiles(groups=positions, splits=splits) for m in ('ms', 'sar')}
+    with pytest.raises(SettingError, match=message):
+        PairedDatasets(sources)
+    with pytest.raises(SettingError, match=message):
+        PairedDatasetsDataModule(sources).setup('fit')
+
+
 @pytest.mark.parametrize('first', [0, 20, 40, 60])
 def test_a_scene_is_held_out_of_all_sources(first: int) -> None:
     """Each source has scenes, and tiles of them, that the other lacks."""

@@ -23,7 +23,7 @@ from .opened import OpenedSource, open_source
 from .pack.format import is_pack
 from .pack.reader import open_store
 from .samples import TABLE, Samples, join_samples
-from .sources import DatasetSource
+from .sources import DatasetSource, check_groups
 from .sourcestore import SourceStore
 from .splits import check_split, check_split_name, stratified_split
 from .stored import StoredDataset, check_keys
@@ -121,7 +121,8 @@ class PairedDatasets(StoredDataset):
             ModalityError: If a modality is unknown.
             PackError: If *root* is a pack that cannot be read.
             PairingError: If samples exist in some sources only, or keys twice.
-            SettingError: If no source has labels, or a data set refuses its arguments.
+            SettingError: If no source has labels, a data set refuses its arguments, or
+                groups of a source would have no effect.
             SplitError: If the split is unknown or empty, or the one for training lacks
                 a class.
 
@@ -174,6 +175,7 @@ class PairedDatasets(StoredDataset):
         self, sources: Mapping[str, DatasetSource | OpenedSource]
     ) -> Samples:
         """Open the data sets, or a pack of them, and return what they say."""
+        check_groups({m: _source(s) for m, s in sources.items()})
         if is_pack(self.root):
             self.store = open_store(self.root, 'datasets')
             samples = Samples.from_json(self.store.read_table(TABLE), self.root)

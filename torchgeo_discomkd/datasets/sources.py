@@ -45,7 +45,7 @@ class DatasetSource:
         image: Name of the image in its samples.
         groups: For a data set without a split for validation, returns a group (scene,
             event) for every training sample. A tenth of the groups, always the same,
-            becomes the validation split.
+            becomes the validation split. It is refused where it has no effect.
 
     Example:
         >>> from torchgeo.datasets import So2Sat
@@ -85,6 +85,38 @@ class DatasetSource:
             if name not in where and isinstance(value, str | int | float | list | tuple)
         }
         return f'{self.dataset.__name__} {json.dumps(kwargs, sort_keys=True)}'
+
+
+def check_groups(sources: Mapping[str, DatasetSource]) -> None:
+    """Refuse groups that would hold nothing out.
+
+    Args:
+        sources: The source of each modality.
+
+    Raises:
+        SettingError: If no source has splits, or one with groups has a split for
+            validation, or none for training.
+
+    Example:
+        >>> from torchgeo.datasets import EuroSAT
+        >>> check_groups({'ms': DatasetSource(EuroSAT)})
+    """
+    grouped = {m: s for m, s in sources.items() if s.groups is not None}
+    if grouped and not any(s.splits for s in sources.values()):
+        raise SettingError(
+            f'groups of {list(grouped)} would have no effect: no source has splits, so '
+            'each class is split 70/10/20 at random. Name the training split of a data '
+            "set that has one (splits={'train': 'train', 'test': 'test'}), or leave "
+            'groups out.'
+        )
+    for modality, source in grouped.items():
+        splits = source.splits
+        if splits and ('val' in splits or 'train' not in splits):
+            raise SettingError(
+                f"groups of '{modality}' would have no effect with its splits "
+                f"{dict(splits)}: leave 'val' out of splits to hold out groups of "
+                "'train', or leave groups out."
+            )
 
 
 def file_stems(dataset: Dataset[Any]) -> list[str]:
