@@ -3,6 +3,7 @@
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -425,3 +426,98 @@ def test_a_scene_is_held_out_of_all_sources(first: int) -> None:
         found[split] = {name.partition('/')[2].split('_')[0] for name in names}
     assert len(found['train'] | found['val']) == 15
     assert not found['train'] & found['val']
+
+
+def numbered(splits: dict[str, Sequence[int]] | None, **kwargs: Any) -> DatasetSource:
+    """Source of tiles by number; all 60 of them without splits."""
+
+    def numbers(data: Tiles) -> Sequence[int]:
+        return range(60) if splits is None else splits[data.split]
+
+    class Numbered(Tiles):
+        def __init__(self, split: str = 'train') -> None:
+            super().__init__(split)
+            self.labels = [i % 2 for i in numbers(self)]
+
+    return DatasetSource(
+        Numbered,
+        splits={name: name for name in splits or ()},
+        keys=lambda data: [str(i) for i in numbers(data)],
+        labels=sample_labels,
+        **kwargs,
+    )
+
+
+def scenes_of(source: DatasetSource) -> DatasetSource:
+    """Add scenes of six tiles."""
+    keys = source.keys
+    assert keys is not None
+    return replace(source, groups=lambda data: [str(int(k) // 6) for k in keys(data)])
+
+
+def numbers_in(
+    sources: dict[str, DatasetSource], split: str, *modalities: str
+) -> set[int]:
+    chosen = modalities or None
+    dataset = PairedDatasets(sources, split, chosen, missing='keep')
+    found = [dataset.identifier(i).partition('/')[2] for i in range(len(dataset))]
+    return {*map(int, found)}
+
+
+def left_out(sources: dict[str, DatasetSource]) -> str:
+    [line] = PairedDatasets(sources, 'train', ['sar'], missing='keep').counts
+    return str(line).partition('; ')[2]
+
+
+def test_no_scene_is_trained_on_that_another_source_validates() -> None:
+    # scenes 0 to 6, 7 and 8, and 9; every third tile has an optical image
+    thirds = {'train': range(0, 42, 3), 'val': range(42, 54, 3), 'test': range(54, 60)}
+    own = {'train': range(54), 'test': range(54, 60)}
+    sources = {'ms': numbered(thirds), 'sar': scenes_of(numbered(own))}
+    assert numbers_in(sources, 'val', 'sar') == {*thirds['val']}
+    # nothing else is held out, and all other scenes are trained on
+    assert numbers_in(sources, 'train', 'sar') == {*range(42)}
+    for split, own_tiles in thirds.items():
+        assert numbers_in(sources, split) == {*own_tiles}
+    assert (
+        left_out(sources) == 'left 8 files: 8 in no split, or of a group in val or test'
+    )
+
+
+def test_scenes_are_held_out_of_those_that_are_only_trained_on() -> None:
+    # scene 9 is tested by the first source, which knows no scenes
+    first = {'train': range(30), 'test': range(56, 60)}
+    second = {'train': range(20, 58), 'test': range(58, 60)}
+    sources = {'ms': numbered(first), 'sar': scenes_of(numbered(second))}
+    train, val = (numbers_in(sources, split, 'sar') for split in ('train', 'val'))
+    assert len({i // 6 for i in val}) == 1
+    assert not {i // 6 for i in train} & {9, *(i // 6 for i in val)}
+    assert train | val == {*range(20, 54)}
+
+
+def test_samples_that_no_source_splits_are_for_training() -> None:
+    splits = {'train': range(12), 'val': range(12, 20), 'test': range(20, 24)}
+    sources = {'ms': numbered(splits), 'sar': numbered(None)}
+    assert numbers_in(sources, 'train', 'sar') == {*range(12), *range(24, 60)}
+    assert numbers_in(sources, 'train') == {*range(12)}
+    assert numbers_in(sources, 'val', 'sar') == {*range(12, 20)}
+    assert not left_out(sources)
+    both = PairedDatasets(sources, missing='keep').counts
+    assert [count.images for count in both] == [24, 60]
+    # but for scenes that are scored
+    splits['test'] = range(20, 26)
+    sources = {'ms': numbered(splits), 'sar': scenes_of(numbered(None))}
+    assert numbers_in(sources, 'train', 'sar') == {*range(12), *range(30, 60)}
+    assert left_out(sources).startswith('left 4 files: 4 in no split')
+
+
+def test_an_empty_split_names_the_source_that_decides() -> None:
+    sources = {
+        'ms': numbered({'train': range(40), 'test': range(40, 60)}),
+        'sar': numbered({'train': range(30), 'val': range(30, 60)}),
+    }
+    message = r"no sample with \['ms', 'sar'\].* 'ms' decides, .*groups=.* source first"
+    with pytest.raises(SplitError, match=message):
+        PairedDatasets(sources, 'val')
+    sources['ms'] = scenes_of(sources['ms'])
+    assert len(PairedDatasets(sources, 'val')) == 6

@@ -48,7 +48,8 @@ class OpenedSource:
         datasets: Its data sets, one for each split.
         rows: Data set and position of every sample, by key.
         splits: Split of every sample; empty if the source has none.
-        groups: Group of every sample that may be held out for validation.
+        groups: Group of every training sample, if the source names groups; of every
+            sample if it has no splits.
         labels: Names of the classes of every sample that has some, by key; None if the
             source does not say.
         classes: Names of the classes; None if the source does not say.
@@ -159,7 +160,10 @@ def open_source(
         opened.rows.update((key, (first, row)) for row, key in enumerate(keys))
         if split:
             opened.splits.update(dict.fromkeys(keys, split))
-            opened.groups.update(_groups(source, dataset, split, keys))
+        if source.groups is not None and split in ('train', ''):
+            groups = [str(group) for group in source.groups(dataset)]
+            _check_length('groups', groups, dataset)
+            opened.groups.update(zip(keys, groups, strict=True))
         found = _labels(source, dataset)
         if found is None or labels is None:
             labels = None
@@ -203,17 +207,6 @@ def _open(source: DatasetSource, split: Mapping[str, str]) -> Dataset[Any]:
             f'{name} cannot be opened ({type(error).__name__}: {error}): fetch its '
             'files again.'
         ) from error
-
-
-def _groups(
-    source: DatasetSource, dataset: Dataset[Any], split: str, keys: Sequence[str]
-) -> dict[str, str]:
-    """Return the groups of the samples of a data set, if some are to be held out."""
-    if split != 'train' or 'val' in source.splits or source.groups is None:
-        return {}
-    groups = [str(group) for group in source.groups(dataset)]
-    _check_length('groups', groups, dataset)
-    return dict(zip(keys, groups, strict=True))
 
 
 def _check_length(name: str, values: Sequence[Any], dataset: Dataset[Any]) -> None:

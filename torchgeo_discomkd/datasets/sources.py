@@ -27,7 +27,8 @@ class DatasetSource:
         dataset: Class of the data set.
         kwargs: Its arguments, all but *split*.
         splits: What the data set calls the splits 'train', 'val' and 'test'. Empty if
-            it has none and takes no argument *split*.
+            it has none and takes no argument *split*: then samples that no other source
+            splits are for training.
         keys: Returns a name for every sample of the data set it is given, which the
             same sample has in the other sources. Default: the stems of its files.
         labels: Returns a class for every sample, as a name or a number. Default: the
@@ -44,8 +45,10 @@ class DatasetSource:
         nodata: Number that stands for missing pixels.
         image: Name of the image in its samples.
         groups: For a data set without a split for validation, returns a group (scene,
-            event) for every training sample. A tenth of the groups, always the same,
-            becomes the validation split. It is refused where it has no effect.
+            event) for every training sample. If no source has such a split, a tenth of
+            the groups, always the same, becomes the validation split. Training samples
+            of a group that other sources validate or test are left out. It is refused
+            where it has no effect.
 
     Example:
         >>> from torchgeo.datasets import So2Sat
