@@ -200,9 +200,21 @@ class PairedDatasets(StoredDataset):
         """Refuse a pack of other data sets, or with other arguments."""
         asked: dict[str, object] = {m: s.described() for m, s in sources.items()}
         packed: dict[str, object] = {m: samples.sources.get(m) for m in asked}
-        classes = next((s.classes for s in sources.values() if s.classes), None)
-        asked |= {'task': self.task, 'classes': tuple(classes or samples.classes)}
-        packed |= {'task': samples.task, 'classes': samples.classes}
+        asked['task'], packed['task'] = self.task, samples.task
+        if not samples.settings:
+            # written by an earlier version
+            classes = next((s.classes for s in sources.values() if s.classes), None)
+            asked['classes'] = tuple(classes or samples.classes)
+            packed['classes'] = samples.classes
+        else:
+            # the first ones decide
+            asked['sources'] = list(sources)
+            packed['sources'] = [m for m in samples.sources if m in sources]
+        for modality, source in sources.items():
+            now = source.settings()
+            for name, value in samples.settings.get(modality, {}).items():
+                asked[f'{modality}.{name}'] = now.get(name)
+                packed[f'{modality}.{name}'] = value
         if differ := [name for name in asked if asked[name] != packed[name]]:
             was, now = ({n: d[n] for n in differ} for d in (packed, asked))
             raise PackError(

@@ -5,8 +5,9 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from hashlib import sha256
+from typing import Any
 
 from ..errors import LabelError, PackError, SettingError
 from ..metadata import LabelTask
@@ -28,6 +29,7 @@ class Samples:
         labels: Ascending positions in *classes*; samples of no class are left out.
         splits: Split of every sample that is in one; empty if no source has splits.
         sources: Description of the data set of each modality.
+        settings: Other settings of each source; empty in packs of earlier versions.
     """
 
     task: LabelTask
@@ -35,6 +37,7 @@ class Samples:
     labels: dict[str, tuple[int, ...]]
     splits: dict[str, str]
     sources: dict[str, str]
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def to_json(self) -> bytes:
         """Return the table that :meth:`from_json` reads."""
@@ -92,7 +95,8 @@ def join_samples(opened: Mapping[str, OpenedSource], task: LabelTask) -> Samples
     labels = {k: tuple(sorted(ranks[n] for n in found)) for k, found in names.items()}
     splits = _join_splits(opened)
     described = {m: o.source.described() for m, o in opened.items()}
-    return Samples(task, classes, labels, splits, described)
+    settings = {m: o.source.settings() for m, o in opened.items()}
+    return Samples(task, classes, labels, splits, described, settings)
 
 
 def _join_splits(opened: Mapping[str, OpenedSource]) -> dict[str, str]:

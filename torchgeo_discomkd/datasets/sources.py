@@ -89,6 +89,30 @@ class DatasetSource:
         }
         return f'{self.dataset.__name__} {json.dumps(kwargs, sort_keys=True)}'
 
+    def settings(self) -> dict[str, Any]:
+        """Return what else decides on samples and labels, for JSON.
+
+        Functions are described by their names, in *kwargs* too.
+        """
+        called = {n: _name(v) for n, v in self.kwargs.items() if callable(v)}
+        return {
+            'splits': dict(self.splits),
+            'keys': _name(self.keys or file_stems),
+            'labels': _name(self.labels),
+            'classes': None if self.classes is None else list(self.classes),
+            'image': self.image,
+            'groups': _name(self.groups),
+            'kwargs': called,
+        }
+
+
+def _name(function: Any) -> str | None:
+    """Return the name of a function, which says nothing about its module."""
+    if function is None:
+        return None
+    function = getattr(function, 'func', function)
+    return getattr(function, '__name__', type(function).__name__)
+
 
 def check_groups(sources: Mapping[str, DatasetSource]) -> None:
     """Refuse groups that would hold nothing out.
