@@ -40,8 +40,7 @@ class PairedDatasets(StoredDataset):
     The first source that has splits decides the split of its samples, so that EuroSAT
     can be split by longitude although its counterpart is not; samples that no source
     gives a split are for training. If none has splits, each class is split 70/10/20 at
-    random. Likewise the first source that has labels names
-    the classes, in its order.
+    random. Likewise the first source that has labels names the classes, in its order.
 
     Example:
         >>> import torch
@@ -315,10 +314,9 @@ class PairedDatasets(StoredDataset):
             return
         splits, advice = described[first].splits, 'correct keys= or groups='
         if self.split not in splits:
-            hold = (
-                ' or give it groups= to hold some out,' if self.split == 'val' else ''
-            )
-            advice = f"name '{self.split}' in them,{hold}"
+            advice = f"name '{self.split}' in them"
+            if self.split == 'val':
+                advice += ', give it groups= to hold some out'
         raise SplitError(
             f"Split '{self.split}' is empty: no sample with {list(self.modalities)} is "
             f"in it. '{first}' decides, as the first source with splits, which are "
