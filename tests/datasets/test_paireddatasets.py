@@ -27,6 +27,8 @@ from torchgeo_discomkd.datasets import (
     positions,
     sample_labels,
 )
+from torchgeo_discomkd.datasets.opened import open_source
+from torchgeo_discomkd.datasets.splits import SPLITS
 from torchgeo_discomkd.errors import (
     BandError,
     CorruptFileError,
@@ -215,6 +217,43 @@ def test_classes_are_renamed_and_numbered_by_the_first_source() -> None:
     assert sample['image_b'].unique() == -2
 
 
+class SplitClasses(Tiles):
+    """A data set that lists the classes of each split, numbered by that list."""
+
+    def __init__(self, split: str, listed: dict[str, list[str]]) -> None:
+        names = {'train': 'BAB', 'val': 'AAB', 'test': 'AA'}[split]
+        super().__init__(split, [listed[split].index(name) for name in names])
+        self.classes = listed[split]
+
+
+@pytest.mark.parametrize(
+    ('val', 'test', 'expected'),
+    [
+        (['B', 'A'], ['A'], ('B', 'A')),
+        (['A', 'B'], ['A', 'B'], ('B', 'A')),
+        (['A', 'C', 'B'], ['D', 'A'], ('B', 'A', 'C', 'D')),
+    ],
+)
+def test_splits_may_list_other_classes(
+    val: list[str], test: list[str], expected: tuple[str, ...]
+) -> None:
+    listed = {'train': ['B', 'A'], 'val': val, 'test': test}
+    # in whatever order they are named
+    for names in (SPLITS, SPLITS[::-1]):
+        splits = {name: name for name in names}
+        source = DatasetSource(
+            SplitClasses, {'listed': listed}, splits, positions, sample_labels
+        )
+        opened = open_source('a', source)
+        assert opened.classes == expected
+        assert opened.labels is not None
+        found = [opened.labels[f'val/{i}'] for i in range(3)]
+        assert found == [('A',), ('A',), ('B',)]
+    if len(expected) == 2:
+        dataset = PairedDatasets({'a': source, 'b': source})
+        assert dataset.labels.tolist() == [0, 0, 1]
+
+
 def test_values_are_converted_and_missing_ones_are_nan() -> None:
     source = tiles(unit='db_x10', nodata=-1)
     dataset = PairedDatasets({'sar': source})
@@ -343,28 +382,3 @@ def test_sources_are_opened_once(eurosat: Path) -> None:
 
 def test_stems_of_data_sets_with_lists(eurosat: Path) -> None:
     assert file_stems(CopernicusBenchEuroSATS1(eurosat))[0] == 'AnnualCrop_1'
-
-
-@pytest.mark.parametrize('first', [0, 20, 40, 60])
-def test_a_scene_is_held_out_of_all_sources(first: int) -> None:
-    """Each source has scenes, and tiles of them, that the other lacks."""
-
-    def source(start: int, tile: int) -> DatasetSource:
-        def scenes(_: Tiles) -> list[str]:
-            return [str(start + i // 2) for i in range(20)]
-
-        def keys(data: Tiles) -> list[str]:
-            own = enumerate(scenes(data))
-            return [f'{name}_{data.split}_{tile + i % 2}' for i, name in own]
-
-        splits, labels = {'train': 'train', 'test': 'test'}, (tile, 1 - tile) * 10
-        return tiles(keys, groups=scenes, splits=splits, given={'labels': labels})
-
-    sources = {'ms': source(first, 0), 'sar': source(first + 5, 1)}
-    found = {}
-    for split in ('train', 'val'):
-        parts = [PairedDatasets(sources, split, [m], missing='keep') for m in sources]
-        names = [p.identifier(i) for p in parts for i in range(len(p))]
-        found[split] = {name.partition('/')[2].split('_')[0] for name in names}
-    assert len(found['train'] | found['val']) == 15
-    assert not found['train'] & found['val']

@@ -2,6 +2,7 @@
 # Licensed under the MIT License.
 
 import json
+import os
 import shutil
 import warnings
 from dataclasses import asdict
@@ -16,6 +17,7 @@ from torchgeo.datamodules.eurosat import MEAN, STD
 from tests.fakes import pack_folders, write_pairs, write_tile
 from torchgeo_discomkd.datasets import (
     BandStatistics,
+    PairedArrays,
     PairedFolders,
     band_statistics,
     cached_statistics,
@@ -183,6 +185,37 @@ def test_rescaled_data_are_computed_again(root: Path) -> None:
     scaled = {'ms': (3, 6, 6)}
     write_pairs(root, count=20, shapes=scaled, seed=5)
     assert cached_statistics(PairedFolders(str(root)))['ms'] != before
+
+
+def test_values_that_no_fingerprint_covers_are_computed_again(tmp_path: Path) -> None:
+    path = tmp_path / 'SAR_data_normalized.npy'
+    images = np.random.default_rng(0).random((24, 2, 32, 32), np.float32)
+    np.save(path, images)
+    os.utime(path, (0, 0))
+    np.save(tmp_path / 'labels.npy', np.arange(24) % 2)
+    np.save(tmp_path / 'train_idx.npy', np.arange(24))
+    before = PairedArrays(str(tmp_path))
+    cached_statistics(before)
+    # beyond the bytes that are hashed
+    images[20:] += 5
+    np.save(path, images)
+    after = PairedArrays(str(tmp_path))
+    assert after.fingerprint() == before.fingerprint()
+    assert cached_statistics(after) == statistics_of(after)
+
+
+def test_one_rewritten_tile_is_enough(tmp_path: Path) -> None:
+    # more tiles than a fingerprint reads
+    root = write_pairs(tmp_path, count=40, shapes={'ms': (3, 6, 6)})
+    for path in root.rglob('*.tif'):
+        os.utime(path, (0, 0))
+    before = PairedFolders(str(root))
+    cached_statistics(before)
+    path = root / f'ms/{before.identifier(3)}.tif'
+    write_tile(path, np.full((3, 6, 6), 7, np.uint16), crs='EPSG:32631')
+    after = PairedFolders(str(root))
+    assert after.fingerprint() == before.fingerprint()
+    assert cached_statistics(after) == statistics_of(after)
 
 
 def test_broken_cache_is_computed_again(root: Path) -> None:

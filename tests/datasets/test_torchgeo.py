@@ -490,7 +490,7 @@ def test_pack_holds_the_same_samples(name: str, tmp_path: Path) -> None:
 def test_settings_of_a_pack_are_compared(sen12ms: str, tmp_path: Path) -> None:
     path = str(tmp_path / 'pack.safetensors')
     write_pack(PairedSEN12MS(sen12ms), path)
-    with pytest.raises(PackError, match=r"'classes'.*Water.*use those settings"):
+    with pytest.raises(PackError, match=r"classes'.*Water.*use those settings"):
         PairedSEN12MS(path, classes=('Forest', 'Water'))
     with pytest.raises(PackError, match=r'SEN12MS.*So2Sat'):
         PairedSo2Sat(path)

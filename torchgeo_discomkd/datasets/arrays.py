@@ -68,6 +68,10 @@ class ArrayImages(StoredImages):
         """Return the number of images."""
         return len(self.array)
 
+    def files(self) -> Sequence[Path]:
+        """Return the file of all images."""
+        return [self._path]
+
     def file(self, row: int) -> str:
         """Return the path of the array.
 

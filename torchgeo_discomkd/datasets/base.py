@@ -125,6 +125,19 @@ class MultiModalDataset(NonGeoDataset, ABC):
     def fingerprint(self) -> str:
         """Return a hash of the source files (names, sizes), the same for all splits."""
 
+    def modified(self, modality: str) -> str:
+        """Return when the files of a modality were modified, as far as that is known.
+
+        The fingerprint reads parts of them only, so that changes may escape it.
+
+        Args:
+            modality: One of *modalities*.
+
+        Returns:
+            A hash that may differ on another machine, unlike the fingerprint.
+        """
+        return ''
+
     def georeference(self, index: int) -> tuple[CRS, Affine] | None:
         """Return the coordinate reference system and transform of a tile.
 

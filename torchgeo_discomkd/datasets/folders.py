@@ -101,6 +101,10 @@ class FolderImages(StoredImages):
             scale, offset = scaling(file, band) or (1.0, 0.0)
         return (number - offset) / scale
 
+    def files(self) -> Iterator[Path]:
+        """Yield the file of each image."""
+        return (self._root / path for path in self.paths)
+
     def locate(self, row: int) -> tuple[CRS, Affine] | None:
         """Read where an image lies on the Earth; None if its file does not say.
 

@@ -173,6 +173,14 @@ class IncompletePairs(MultiModalDataset):
         """Return the hash of the source files, of all modalities."""
         return next(iter(self.sources.values())).fingerprint()
 
+    def modified(self, modality: str) -> str:
+        """Return when the files of a modality were modified.
+
+        Args:
+            modality: One of *modalities*.
+        """
+        return self.sources[modality].modified(modality)
+
     def encoding(self, modality: str) -> str:
         """Return what is known about the numbers in the files of a modality.
 

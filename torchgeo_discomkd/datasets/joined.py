@@ -118,6 +118,14 @@ class JoinedDataset(MultiModalDataset):
         """Return the hash of the source files, those without labels included."""
         return self.labelled.fingerprint()
 
+    def modified(self, modality: str) -> str:
+        """Return when the files of a modality were modified.
+
+        Args:
+            modality: One of *modalities*.
+        """
+        return self.labelled.modified(modality)
+
     def mapped(self, modality: str) -> tuple[NDArray[Any], Tensor] | None:
         """Return all images as one array; see :meth:`MultiModalDataset.mapped`.
 

@@ -4,7 +4,7 @@
 """The samples of a source, by name: opened once, without reading images."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -48,7 +48,8 @@ class OpenedSource:
         datasets: Its data sets, one for each split.
         rows: Data set and position of every sample, by key.
         splits: Split of every sample; empty if the source has none.
-        groups: Group of every sample that may be held out for validation.
+        groups: Group of every training sample, if the source names groups; of every
+            sample if it has no splits.
         labels: Names of the classes of every sample that has some, by key; None if the
             source does not say.
         classes: Names of the classes; None if the source does not say.
@@ -98,6 +99,11 @@ class OpenedSource:
             )
         return image
 
+    def files(self) -> Iterator[Path]:
+        """Yield the files that the data sets list, in order, if these are paths."""
+        paths = {name for d in self.datasets for name in file_names(d) or ()}
+        return (path for path in sorted(map(Path, paths)) if path.is_file())
+
     @cached_property
     def fingerprint(self) -> str:
         """Hash of names, classes, sizes of files, and some of the images."""
@@ -106,8 +112,7 @@ class OpenedSource:
         for key in keys:
             labels = (self.labels or {}).get(key, ('None',))
             digest.update(f'{key}\t{"|".join(labels)}\n'.encode())
-        paths = {name for d in self.datasets for name in file_names(d) or ()}
-        for path in sorted(path for path in map(Path, paths) if path.is_file()):
+        for path in self.files():
             digest.update(f'{path.name}\t{path.stat().st_size}\n'.encode())
         for key in keys[:: -(-len(keys) // _SAMPLES)]:
             digest.update(self.image(key).contiguous().numpy().tobytes())
@@ -143,8 +148,9 @@ def open_source(
         )
     opened = OpenedSource(source, [], {}, {}, {}, {}, None)
     labels: dict[str, tuple[str, ...]] | None = {}
-    classes: tuple[str, ...] | None = None
-    for split, theirs in (source.splits or {'': ''}).items():
+    classes: tuple[str, ...] = ()
+    order = [split for split in SPLITS if split in source.splits]
+    for split, theirs in [(s, source.splits[s]) for s in order] or [('', '')]:
         dataset = _open(source, {'split': theirs} if split else {})
         keys = [nfc(str(key)) for key in (source.keys or file_stems)(dataset)]
         _check_length('keys', keys, dataset)
@@ -154,16 +160,23 @@ def open_source(
         opened.rows.update((key, (first, row)) for row, key in enumerate(keys))
         if split:
             opened.splits.update(dict.fromkeys(keys, split))
-            opened.groups.update(_groups(source, dataset, split, keys))
+        if source.groups is not None and split in ('train', ''):
+            groups = [str(group) for group in source.groups(dataset)]
+            _check_length('groups', groups, dataset)
+            opened.groups.update(zip(keys, groups, strict=True))
         found = _labels(source, dataset)
         if found is None or labels is None:
             labels = None
             continue
-        classes = _class_names(source, dataset, found, classes)
+        listed = source.classes or getattr(dataset, 'classes', None)
+        # those of a split number its labels; another one may list others
+        own = _class_names(source, listed, found)
+        union = dict.fromkeys((*classes, *own))
+        classes = tuple(union if listed is not None else sorted(union))
         several = task == 'multilabel'
-        named = (_several if several else _named)(modality, found, classes)
+        named = (_several if several else _named)(modality, found, own)
         labels.update((k, n) for k, n in zip(keys, named, strict=True) if n is not None)
-    return replace(opened, labels=labels, classes=classes)
+    return replace(opened, labels=labels, classes=classes or None)
 
 
 def _open(source: DatasetSource, split: Mapping[str, str]) -> Dataset[Any]:
@@ -194,17 +207,6 @@ def _open(source: DatasetSource, split: Mapping[str, str]) -> Dataset[Any]:
             f'{name} cannot be opened ({type(error).__name__}: {error}): fetch its '
             'files again.'
         ) from error
-
-
-def _groups(
-    source: DatasetSource, dataset: Dataset[Any], split: str, keys: Sequence[str]
-) -> dict[str, str]:
-    """Return the groups of the samples of a data set, if some are to be held out."""
-    if split != 'train' or 'val' in source.splits or source.groups is None:
-        return {}
-    groups = [str(group) for group in source.groups(dataset)]
-    _check_length('groups', groups, dataset)
-    return dict(zip(keys, groups, strict=True))
 
 
 def _check_length(name: str, values: Sequence[Any], dataset: Dataset[Any]) -> None:
@@ -255,18 +257,15 @@ def _labels(source: DatasetSource, dataset: Dataset[Any]) -> list[Any] | None:
 
 
 def _class_names(
-    source: DatasetSource,
-    dataset: Dataset[Any],
-    labels: Sequence[Any],
-    before: tuple[str, ...] | None,
+    source: DatasetSource, names: Sequence[str] | None, labels: Sequence[Any]
 ) -> tuple[str, ...]:
-    names = source.classes or getattr(dataset, 'classes', None)
+    """Return the classes of a split as it lists them, or those that it shows."""
     if names is None:
         # one name for each sample, or several
         known = [label for label in labels if label is not None]
         flat = [x for y in known for x in ([y] if np.ndim(y) == 0 else y)]
         if all(isinstance(label, str) for label in flat):
-            names = sorted({*map(str, flat), *(before or ())})
+            names = sorted({*map(str, flat)})
     if names is None:
         raise LabelError(
             f'{source.dataset.__name__} does not name its classes: give its source '

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torchgeo.datasets.utils import Sample
 
-from ..errors import PackError, PairingError
+from ..errors import PackError, PairingError, SplitError
 from ..metadata import LabelTask
 from ..rasters import FolderCounts
 from ..rasters.plausibility import Options
@@ -23,7 +23,7 @@ from .opened import OpenedSource, open_source
 from .pack.format import is_pack
 from .pack.reader import open_store
 from .samples import TABLE, Samples, join_samples
-from .sources import DatasetSource
+from .sources import DatasetSource, check_groups
 from .sourcestore import SourceStore
 from .splits import check_split, check_split_name, stratified_split
 from .stored import StoredDataset, check_keys
@@ -38,9 +38,9 @@ class PairedDatasets(StoredDataset):
     to do so, but one of each source to find its bands.
 
     The first source that has splits decides the split of its samples, so that EuroSAT
-    can be split by longitude although its counterpart is not. If none has splits, each
-    class is split 70/10/20 at random. Likewise the first source that has labels names
-    the classes, in its order.
+    can be split by longitude although its counterpart is not; samples that no source
+    gives a split are for training. If none has splits, each class is split 70/10/20 at
+    random. Likewise the first source that has labels names the classes, in its order.
 
     Example:
         >>> import torch
@@ -101,7 +101,7 @@ class PairedDatasets(StoredDataset):
                 of the same data sets, which are then not opened.
             missing: What to do with samples that some sources lack: 'error' refuses
                 them, 'skip' drops them, and 'keep' keeps them in data sets whose own
-                *modalities* all have them.
+                *modalities* all have them, unless their groups are in two splits.
             run: Number of the repetition, if no source has splits.
             missing_values: 'mean' passes missing pixels on as NaN, which a classifier
                 replaces by the band mean; 'error' refuses such a tile.
@@ -121,7 +121,8 @@ class PairedDatasets(StoredDataset):
             ModalityError: If a modality is unknown.
             PackError: If *root* is a pack that cannot be read.
             PairingError: If samples exist in some sources only, or keys twice.
-            SettingError: If no source has labels, or a data set refuses its arguments.
+            SettingError: If no source has labels, a data set refuses its arguments, or
+                groups of a source would have no effect.
             SplitError: If the split is unknown or empty, or the one for training lacks
                 a class.
 
@@ -143,6 +144,7 @@ class PairedDatasets(StoredDataset):
         samples = self._open_sources(sources)
         self.classes = samples.classes
         self._keys = self._select(samples, split, run)
+        self._check_filled(sources)
         self._set_labels(samples)
         check_keys(sources, bands)
         self._hold_sources(sources, bands or {})
@@ -174,6 +176,7 @@ class PairedDatasets(StoredDataset):
         self, sources: Mapping[str, DatasetSource | OpenedSource]
     ) -> Samples:
         """Open the data sets, or a pack of them, and return what they say."""
+        check_groups({m: _source(s) for m, s in sources.items()})
         if is_pack(self.root):
             self.store = open_store(self.root, 'datasets')
             samples = Samples.from_json(self.store.read_table(TABLE), self.root)
@@ -196,9 +199,21 @@ class PairedDatasets(StoredDataset):
         """Refuse a pack of other data sets, or with other arguments."""
         asked: dict[str, object] = {m: s.described() for m, s in sources.items()}
         packed: dict[str, object] = {m: samples.sources.get(m) for m in asked}
-        classes = next((s.classes for s in sources.values() if s.classes), None)
-        asked |= {'task': self.task, 'classes': tuple(classes or samples.classes)}
-        packed |= {'task': samples.task, 'classes': samples.classes}
+        asked['task'], packed['task'] = self.task, samples.task
+        if not samples.settings:
+            # written by an earlier version
+            classes = next((s.classes for s in sources.values() if s.classes), None)
+            asked['classes'] = tuple(classes or samples.classes)
+            packed['classes'] = samples.classes
+        else:
+            # the first ones decide
+            asked['sources'] = list(sources)
+            packed['sources'] = [m for m in samples.sources if m in sources]
+        for modality, source in sources.items():
+            now = source.settings()
+            for name, value in samples.settings.get(modality, {}).items():
+                asked[f'{modality}.{name}'] = now.get(name)
+                packed[f'{modality}.{name}'] = value
         if differ := [name for name in asked if asked[name] != packed[name]]:
             was, now = ({n: d[n] for n in differ} for d in (packed, asked))
             raise PackError(
@@ -246,8 +261,8 @@ class PairedDatasets(StoredDataset):
                 f'{problem or "no sample has a class"}. The same sample needs the same '
                 'key in all sources: give them keys=.'
             )
-        self._count(tiles, usable)
         known = {key for held in tiles.values() for key in held if key[1] in names}
+        self._count(tiles, known if self.missing == 'keep' else usable, samples.splits)
         rank = {name: label for label, name in enumerate(self.classes)}
         keys = sorted(known, key=lambda k: (rank.get(k[0], 0), k[1]))
         if samples.splits:
@@ -268,16 +283,45 @@ class PairedDatasets(StoredDataset):
         several = self.task == 'multilabel'
         return '' if several else samples.classes[samples.labels[key][0]]
 
-    def _count(self, tiles: Mapping[str, Mapping[Key, int]], usable: set[Key]) -> None:
+    def _count(
+        self,
+        tiles: Mapping[str, Mapping[Key, int]],
+        kept: set[Key],
+        splits: Mapping[str, str],
+    ) -> None:
+        """Count the images of each modality, those of all splits."""
+        lacking = '' if self.missing == 'keep' else 'not in every modality, or '
         counts = []
         for modality in self.modalities:
-            own = tiles[modality].keys()
-            line = FolderCounts(modality, len(own & usable))
-            line.classes = len({name for name, _ in own & usable} - {''}) or None
+            own = tiles[modality].keys() & kept
+            chosen = {key for key in own if not splits or key[1] in splits}
+            line = FolderCounts(modality, len(chosen))
+            line.classes = len({name for name, _ in chosen} - {''}) or None
             line.place = self._places.get(modality, self.root)
-            line.leave('not in every modality, or of no class', len(own - usable))
+            line.leave(f'{lacking}of no class', len(tiles[modality]) - len(own))
+            unused = len(own) - len(chosen)
+            line.leave('in no split, or of a group in val or test', unused)
             counts.append(line)
         self.counts = counts
+
+    def _check_filled(
+        self, sources: Mapping[str, DatasetSource | OpenedSource]
+    ) -> None:
+        """Refuse an empty split if a source decides what is in it."""
+        described = {m: _source(s) for m, s in sources.items()}
+        first = next((m for m, s in described.items() if s.splits), None)
+        if self._keys or first is None:
+            return
+        splits, advice = described[first].splits, 'correct keys= or groups='
+        if self.split not in splits:
+            advice = f"name '{self.split}' in them"
+            if self.split == 'val':
+                advice += ', give it groups= to hold some out'
+        raise SplitError(
+            f"Split '{self.split}' is empty: no sample with {list(self.modalities)} is "
+            f"in it. '{first}' decides, as the first source with splits, which are "
+            f'{dict(splits)}: {advice}, or put a source first that has such samples.'
+        )
 
     def _hold_sources(
         self,

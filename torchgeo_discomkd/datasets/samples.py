@@ -5,8 +5,9 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from hashlib import sha256
+from typing import Any
 
 from ..errors import LabelError, PackError, SettingError
 from ..metadata import LabelTask
@@ -26,8 +27,9 @@ class Samples:
         task: Kind of labels.
         classes: Names of the classes.
         labels: Ascending positions in *classes*; samples of no class are left out.
-        splits: Split of every sample that one is known of.
+        splits: Split of every sample that is in one; empty if no source has splits.
         sources: Description of the data set of each modality.
+        settings: Other settings of each source; empty in packs of earlier versions.
     """
 
     task: LabelTask
@@ -35,6 +37,7 @@ class Samples:
     labels: dict[str, tuple[int, ...]]
     splits: dict[str, str]
     sources: dict[str, str]
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def to_json(self) -> bytes:
         """Return the table that :meth:`from_json` reads."""
@@ -92,27 +95,51 @@ def join_samples(opened: Mapping[str, OpenedSource], task: LabelTask) -> Samples
     labels = {k: tuple(sorted(ranks[n] for n in found)) for k, found in names.items()}
     splits = _join_splits(opened)
     described = {m: o.source.described() for m, o in opened.items()}
-    return Samples(task, classes, labels, splits, described)
+    settings = {m: o.source.settings() for m, o in opened.items()}
+    return Samples(task, classes, labels, splits, described, settings)
 
 
 def _join_splits(opened: Mapping[str, OpenedSource]) -> dict[str, str]:
-    """Return the split of every sample: that of the first source which has it.
+    """Return the split of every sample: that of the first source which says one.
 
-    Groups of all sources are held out together: none is in training and validation.
+    Samples that no source gives a split are for training. Groups of all sources count
+    together: training samples of one that has a sample in another split, because an
+    earlier source says so, are left out.
+
+    Returns:
+        Splits by key; empty if no source has splits.
     """
     splits: dict[str, str] = {}
     groups: dict[str, str] = {}
     for source in reversed([*opened.values()]):
         splits |= source.splits
         groups |= source.groups
-        if 'val' in source.source.splits:
-            # it says itself which samples these are
-            groups = {k: g for k, g in groups.items() if k not in source.splits}
+    if not splits:
+        return {}
+    keys = (key for source in opened.values() for key in source.rows)
+    splits = dict.fromkeys(keys, 'train') | splits
+    if 'val' not in splits.values():
+        splits |= dict.fromkeys(_held_out(splits, groups), 'val')
+    evaluated = _evaluated(splits, groups)
+    return {
+        key: split
+        for key, split in splits.items()
+        if split != 'train' or groups.get(key) not in evaluated
+    }
+
+
+def _held_out(splits: Mapping[str, str], groups: Mapping[str, str]) -> list[str]:
+    """Return the samples of a tenth of the groups that are wholly in training."""
+    names = {*groups.values()} - _evaluated(splits, groups)
     # the order of hashes is random, but the same everywhere
-    order = sorted({*groups.values()}, key=lambda g: sha256(g.encode()).digest())
-    held_out = {*order[: max(1, round(len(order) / 10))]}
-    chosen = (key for key, group in groups.items() if group in held_out)
-    return splits | {key: 'val' for key in chosen if splits[key] == 'train'}
+    order = sorted(names, key=lambda g: sha256(g.encode()).digest())
+    chosen = {*order[: max(1, round(len(order) / 10))]}
+    return [key for key, group in groups.items() if group in chosen]
+
+
+def _evaluated(splits: Mapping[str, str], groups: Mapping[str, str]) -> set[str]:
+    """Return the groups that have a sample for validation or test."""
+    return {group for key, group in groups.items() if splits[key] != 'train'}
 
 
 def _class_list(opened: Mapping[str, OpenedSource]) -> tuple[str, ...]:

@@ -103,7 +103,7 @@ class PairedSo2Sat(PairedDatasets):
                 keys=positions,
                 labels=_climate_zones,
                 unit='reflectance' if modality == 'ms' else 'linear components',
-                groups=positions,
+                groups=None if 'val' in splits else positions,
             )
             for modality, b in names.items()
         }

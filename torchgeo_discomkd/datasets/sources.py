@@ -27,7 +27,8 @@ class DatasetSource:
         dataset: Class of the data set.
         kwargs: Its arguments, all but *split*.
         splits: What the data set calls the splits 'train', 'val' and 'test'. Empty if
-            it has none and takes no argument *split*.
+            it has none and takes no argument *split*: then samples that no other source
+            splits are for training.
         keys: Returns a name for every sample of the data set it is given, which the
             same sample has in the other sources. Default: the stems of its files.
         labels: Returns a class for every sample, as a name or a number. Default: the
@@ -44,8 +45,10 @@ class DatasetSource:
         nodata: Number that stands for missing pixels.
         image: Name of the image in its samples.
         groups: For a data set without a split for validation, returns a group (scene,
-            event) for every training sample. A tenth of the groups, always the same,
-            becomes the validation split.
+            event) for every training sample. If no source has such a split, a tenth of
+            the groups, always the same, becomes the validation split. Training samples
+            of a group that other sources validate or test are left out. It is refused
+            where it has no effect.
 
     Example:
         >>> from torchgeo.datasets import So2Sat
@@ -85,6 +88,62 @@ class DatasetSource:
             if name not in where and isinstance(value, str | int | float | list | tuple)
         }
         return f'{self.dataset.__name__} {json.dumps(kwargs, sort_keys=True)}'
+
+    def settings(self) -> dict[str, Any]:
+        """Return what else decides on samples and labels, for JSON.
+
+        Functions are described by their names, in *kwargs* too.
+        """
+        called = {n: _name(v) for n, v in self.kwargs.items() if callable(v)}
+        return {
+            'splits': dict(self.splits),
+            'keys': _name(self.keys or file_stems),
+            'labels': _name(self.labels),
+            'classes': None if self.classes is None else list(self.classes),
+            'image': self.image,
+            'groups': _name(self.groups),
+            'kwargs': called,
+        }
+
+
+def _name(function: Any) -> str | None:
+    """Return the name of a function, which says nothing about its module."""
+    if function is None:
+        return None
+    function = getattr(function, 'func', function)
+    return getattr(function, '__name__', type(function).__name__)
+
+
+def check_groups(sources: Mapping[str, DatasetSource]) -> None:
+    """Refuse groups that would hold nothing out.
+
+    Args:
+        sources: The source of each modality.
+
+    Raises:
+        SettingError: If no source has splits, or one with groups has a split for
+            validation, or none for training.
+
+    Example:
+        >>> from torchgeo.datasets import EuroSAT
+        >>> check_groups({'ms': DatasetSource(EuroSAT)})
+    """
+    grouped = {m: s for m, s in sources.items() if s.groups is not None}
+    if grouped and not any(s.splits for s in sources.values()):
+        raise SettingError(
+            f'groups of {list(grouped)} would have no effect: no source has splits, so '
+            'each class is split 70/10/20 at random. Name the training split of a data '
+            "set that has one (splits={'train': 'train', 'test': 'test'}), or leave "
+            'groups out.'
+        )
+    for modality, source in grouped.items():
+        splits = source.splits
+        if splits and ('val' in splits or 'train' not in splits):
+            raise SettingError(
+                f"groups of '{modality}' would have no effect with its splits "
+                f"{dict(splits)}: leave 'val' out of splits to hold out groups of "
+                "'train', or leave groups out."
+            )
 
 
 def file_stems(dataset: Dataset[Any]) -> list[str]:

@@ -4,7 +4,7 @@
 """Images that data sets of TorchGeo read, one data set for each modality."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,10 @@ class SourceImages(StoredImages):
             )
         chosen = image if bands is None else image[list(bands)]
         return self.encoding.decode(missing_to_nan(chosen, self.encoding.nodata))
+
+    def files(self) -> Iterator[Path]:
+        """Yield the files that the data set lists by their paths."""
+        return self._opened.files()
 
     def file(self, row: int) -> str:
         """Return key and data set of an image, for messages.

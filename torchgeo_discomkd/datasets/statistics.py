@@ -135,9 +135,9 @@ def cached_statistics(dataset: MultiModalDataset) -> dict[str, BandStatistics]:
     """Return the statistics of every modality, computed once and stored with the data.
 
     They are written to ``<root>/.torchgeo_discomkd/statistics-<key>.json``, one file
-    per modality; the key depends on the files of the data set, the split, the
-    modality and its bands. If a file cannot be read, its statistics are computed again;
-    if it cannot be written, nothing is stored.
+    per modality; the key depends on the files of the data set and when they were
+    modified, the split, the modality and its bands. If a file cannot be read, its
+    statistics are computed again; if it cannot be written, nothing is stored.
 
     Args:
         dataset: The split, usually the one for training.
@@ -175,7 +175,14 @@ def cached_statistics(dataset: MultiModalDataset) -> dict[str, BandStatistics]:
         positions = str(dataset.band_indexes(modality))
         encoding = dataset.encoding(modality)
         names = '\n'.join(
-            (source, modality, encoding, positions, *dataset.bands[modality])
+            (
+                source,
+                dataset.modified(modality),
+                modality,
+                encoding,
+                positions,
+                *dataset.bands[modality],
+            )
         )
         key = hashlib.sha256(names.encode()).hexdigest()[:16]
         path = folder / f'statistics-{key}.json'

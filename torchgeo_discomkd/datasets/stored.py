@@ -4,6 +4,7 @@
 """Data sets whose images lie in a store: in folders, in arrays or in a pack."""
 
 import copy
+import hashlib
 import re
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -180,6 +181,17 @@ class StoredDataset(MultiModalDataset):
         modalities that samples hold.
         """
         return self.store.fingerprint(self.images)
+
+    def modified(self, modality: str) -> str:
+        """Return when the files of a modality were modified, those of all splits.
+
+        See :meth:`MultiModalDataset.modified`.
+
+        Args:
+            modality: One of *modalities*.
+        """
+        times = [p.stat().st_mtime_ns for p in self.images[modality].files()]
+        return hashlib.sha256(str(times).encode()).hexdigest()[:16]
 
     def georeference(self, index: int) -> tuple[CRS, Affine] | None:
         """Return the coordinate reference system and transform of a tile.

@@ -150,6 +150,10 @@ class StoredImages(ABC):
         """
         return None
 
+    def files(self) -> Iterable[Path]:
+        """Return the files that hold the images, as far as they are known."""
+        return ()
+
     def file(self, row: int) -> str:
         """Return the name of an image's file, for messages.
 

@@ -72,6 +72,10 @@ class PackedImages(StoredImages):
         """All images, (N, C, H, W), missing pixels NaN: a view of the file."""
         return self._pack.images[self._modality]
 
+    def files(self) -> Sequence[Path]:
+        """Return the pack."""
+        return [self._pack.path]
+
     def check_all(self) -> None:
         """Compare all images with their checksums, once in a process.
 
