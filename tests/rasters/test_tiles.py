@@ -142,6 +142,27 @@ def test_one_file_for_each_band(tmp_path: Path) -> None:
     assert read_tile(source, SPEC).status.startswith('bands: The file has 2 bands')
 
 
+def test_bands_that_are_only_numbered(tmp_path: Path) -> None:
+    spec = replace(SPEC, bands=('B1', 'B2'), unit='')
+    write_tile(tmp_path / 'a.tif', DB, descriptions=['B02', 'B01'])
+    assert read(tmp_path / 'a.tif', spec).status.startswith('bands: The file has 2')
+    write_tile(tmp_path / 'a.tif', DB, descriptions=['B04', 'B08'])
+    tile = read(tmp_path / 'a.tif', spec)
+    assert tile.reading is not None
+    assert 'bands by order' in tile.reading
+    assert np.array_equal(windows(tile), DB[None])
+    paths = tmp_path / 'b.tif', tmp_path / 'c.tif'
+    for path, band, name in zip(paths, DB, ['B04', 'B08'], strict=True):
+        write_tile(path, band[None], descriptions=[name])
+    tile = read_tile(ImageFiles(tuple(map(str, paths))), spec)
+    assert np.array_equal(windows(tile), DB[None])
+    # of bands that have names, even the one called B1
+    tile = read_tile(
+        ImageFiles(tuple(map(str, paths))), replace(spec, bands=('B1', 'B8'))
+    )
+    assert tile.status.startswith('bands: The file has 1 band (B04)')
+
+
 def test_files_of_other_places(tmp_path: Path) -> None:
     for name, east in (('VV.tif', 5e5), ('VH.tif', 6e5)):
         write_tile(tmp_path / name, DB[:1], crs='EPSG:32631')

@@ -338,9 +338,8 @@ def _read_file(
         array = open_image_array(path)
         check_pixels(*array.shape[1:])
         refuse_complex(path, array.dtype.kind == 'c')
-        chosen = select_bands(
-            describe_array(path, array).descriptions, len(array), bands, override
-        )
+        names = describe_array(path, array).descriptions
+        chosen = select_bands(names, len(array), bands, override, trained=spec.bands)
         values = missing_to_nan(array[chosen], spec.nodata)
         parts = ['bands by order']
         if override is not None:
@@ -352,7 +351,12 @@ def _read_file(
         file = stack.enter_context(open_raster(path))
         header = describe(file)
         chosen = select_bands(
-            header.descriptions, file.count, bands, override, alpha_bands(file)
+            header.descriptions,
+            file.count,
+            bands,
+            override,
+            alpha_bands(file),
+            spec.bands,
         )
         named = override is not None or named_bands(header.descriptions, bands)
         own = file.crs, file.transform, (file.height, file.width)

@@ -303,7 +303,12 @@ def open_scene(files: ImageFiles, spec: TileSpec) -> Generator[SceneReader]:
                 header = describe(file)
                 dates = dates or date_tags(file.tags() | file.tags(ns='IMAGERY'))
                 positions = select_bands(
-                    header.descriptions, file.count, names, bands, alpha_bands(file)
+                    header.descriptions,
+                    file.count,
+                    names,
+                    bands,
+                    alpha_bands(file),
+                    spec.bands,
                 )
                 check_blocks(file)
                 named = named or named_bands(header.descriptions, names)
