@@ -273,6 +273,8 @@ def test_crs_that_proj_does_not_know(tmp_path: Path) -> None:
     local = 'LOCAL_CS["arbitrary",UNIT["metre",1]]'
     write_tile(tmp_path / 'a.tif', DB, crs=local)
     tile = read(tmp_path / 'a.tif')
+    assert tile.status == 'ok'
+    assert np.array_equal(windows(tile), DB[None])
     assert tile.footprint is None
 
 
