@@ -135,6 +135,23 @@ def test_one_file_for_each_band(root: Path) -> None:
     ]
 
 
+def test_files_of_a_sensor_are_not_the_numbered_bands(root: Path) -> None:
+    (root / 's2').mkdir()
+    for name in ('x_B01.tif', 'x_B02.tif', 'y_B12_B1.tif', 'y_B12_B2.tif'):
+        (root / 's2' / name).touch()
+    pairs = [('s2/x_B01.tif', 's2/x_B02.tif'), ('s2/y_B12_B1.tif', 's2/y_B12_B2.tif')]
+    assert find_images(['s2'], ('B1', 'B2')) == [ImageFiles(pair) for pair in pairs]
+    (root / 's2' / 'x_B8A.tif').touch()
+    assert find_images(['s2'], ('B1', 'B2')) == [
+        *(ImageFiles((f's2/x_{band}.tif',)) for band in ('B01', 'B02', 'B8A')),
+        ImageFiles(pairs[1]),
+    ]
+    # bands that were chosen by name
+    assert ImageFiles(('s2/x_B02.tif', 's2/x_B01.tif')) in find_images(
+        ['s2'], ('B02', 'B01')
+    )
+
+
 def test_bands_of_several_folders_are_not_mixed(root: Path) -> None:
     for name in ('one/VV.tif', 'two/VH.tif'):
         (root / name).parent.mkdir()
@@ -213,6 +230,9 @@ def test_files_by_band_for_bands_without_names() -> None:
         find_images(given[:1], ('B1', 'B2'))
     with pytest.raises(BandError, match='HH'):
         find_images([f'HH={paths[0]}', f'HV={paths[1]}'], SAR)
+    # these are no mere numbers
+    with pytest.raises(BandError, match=r'B5=\.\.\. does not name .* has B2, B3:'):
+        find_images([f'B5={paths[0]}', f'B8={paths[1]}'], ('B2', 'B3'))
 
 
 @pytest.mark.parametrize(

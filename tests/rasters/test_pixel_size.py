@@ -7,13 +7,18 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
-from pyproj import Geod
+from pyproj import Geod, Transformer
 from rasterio import CRS
 
 from tests.classify.scene.scenes import UTM
 from torchgeo_discomkd.errors import CorruptFileError, SettingError
 from torchgeo_discomkd.rasters.decoding import read_bands
-from torchgeo_discomkd.rasters.pixel_size import pixel_size, resampled, same_size
+from torchgeo_discomkd.rasters.pixel_size import (
+    ground_steps,
+    pixel_size,
+    resampled,
+    same_size,
+)
 
 from .masked import write_masked
 
@@ -50,9 +55,60 @@ def test_projected(code: int, transform: Affine, size: float | None) -> None:
     assert pixel_size(CRS.from_epsg(code), transform, 8, 8) == expected
 
 
+def place(code: int, longitude: float, latitude: float, pixel: float) -> Affine:
+    """Return the transform of an image with a corner at a place."""
+    transformer = Transformer.from_crs(4326, code, always_xy=True)
+    x, y = transformer.transform(longitude, latitude)
+    return Affine(pixel, 0, x, 0, -pixel, y)
+
+
+@pytest.mark.parametrize(
+    ('code', 'shape', 'size'),
+    [
+        # metres of Web Mercator are half as long as they say, and less by the ellipsoid
+        (3857, (2, 2), 10.017),
+        # true lengths along meridians only, true areas only
+        (4087, (2, 2), 20 * 0.5013**0.5),
+        (6933, (2, 2), 20),
+        # the centre of the image counts
+        (3857, (2, 10**6), 10.017),
+        (32633, (2, 2), 20),
+        (3035, (2, 2), 20),
+    ],
+)
+def test_metres_on_the_ground(code: int, shape: tuple[int, int], size: float) -> None:
+    transform = place(code, 15, 60, 20)
+    crs = CRS.from_epsg(code)
+    assert pixel_size(crs, transform, *shape) == pytest.approx(size, rel=1e-4)
+    turned = transform @ Affine.rotation(30)
+    assert pixel_size(crs, turned, 2, 2) == pytest.approx(size, rel=1e-4)
+
+
+def test_steps_on_the_ground() -> None:
+    steps = ground_steps(CRS.from_epsg(4087), place(4087, 15, 60, 20), 2, 2)
+    assert steps is not None
+    assert np.allclose(steps, [[10.025, 0], [0, -20]], atol=0.02)
+    # nothing is measured beyond the pole
+    beyond = Affine(20, 0, 0, 0, -20, 1e12)
+    assert pixel_size(CRS.from_epsg(3857), beyond, 2, 2) == 20
+    assert pixel_size(CRS.from_epsg(4087), beyond, 2, 2) == 20
+
+
+def test_web_mercator_is_resampled_to_metres_on_the_ground(tmp_path: Path) -> None:
+    write_masked(tmp_path / 'a.tif', [], 'float32')
+    with rasterio.open(tmp_path / 'a.tif', 'r+') as file:
+        file.crs, file.transform = CRS.from_epsg(3857), place(3857, 15, 60, 20)
+    with rasterio.open(tmp_path / 'a.tif') as file, resampled(file, 10.0) as same:
+        assert same is file
+    with rasterio.open(tmp_path / 'a.tif') as file, resampled(file, 20.0) as larger:
+        assert (larger.height, larger.width) == (4, 4)
+
+
 def test_unknown() -> None:
     assert pixel_size(None, UTM, 8, 8) is None
     assert pixel_size(UTM_33, None, 8, 8) is None
+    local = CRS.from_wkt('LOCAL_CS["arbitrary",UNIT["metre",1]]')
+    assert pixel_size(local, UTM, 8, 8) is None
     # no latitude
     assert pixel_size(WGS84, Affine(1, 0, 0, 0, -1, 200), 8, 8) is None
 

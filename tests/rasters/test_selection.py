@@ -11,6 +11,10 @@ from torchgeo_discomkd.rasters.selection import named_bands, select_bands
 SAR = ('VV', 'VH')
 MS = tuple(f'B{i:02d}' for i in range(1, 14))
 
+#: Sentinel-2 L1C in the order of EuroSAT, and in that of ESA.
+EUROSAT = (*(f'B{i:02d}' for i in range(1, 13)), 'B8A')
+L1C = (*MS[:8], 'B8A', *MS[8:12])
+
 
 @pytest.mark.parametrize(
     ('descriptions', 'count', 'positions'),
@@ -75,6 +79,44 @@ def test_override(
 def test_wrong_override(override: Sequence[str], message: str) -> None:
     with pytest.raises(BandError, match=message):
         select_bands(None, 3, SAR, override)
+
+
+def numbers(count: int) -> list[str]:
+    """Return the names that a data set without names gives to its bands."""
+    return [f'B{i}' for i in range(1, count + 1)]
+
+
+@pytest.mark.parametrize('names', [EUROSAT, L1C, (*numbers(12), 'x'), numbers(13)])
+def test_numbered_bands_are_taken_by_order(names: Sequence[str]) -> None:
+    assert select_bands(names, 13, numbers(13)) == [*range(13)]
+    assert select_bands((*names, 'mask'), 14, numbers(13), alpha=[13]) == [*range(13)]
+
+
+@pytest.mark.parametrize(
+    ('names', 'count', 'message'),
+    [
+        # these are not the first four bands of the training tiles
+        (EUROSAT, 4, r'has 13 bands .* needs 4 \(B1, B2, B3, B4, numbers by position'),
+        (L1C, 12, 'or state which ones to use with --bands'),
+        # one of the two orders is wrong
+        (('B3', 'B2', 'B1'), 3, 'add --bands 1,2,3 if the names are wrong'),
+    ],
+)
+def test_numbers_are_no_names_of_a_sensor(
+    names: Sequence[str], count: int, message: str
+) -> None:
+    with pytest.raises(BandError, match=message):
+        select_bands(names, len(names), numbers(count))
+
+
+def test_names_of_a_sensor_that_begin_with_b1() -> None:
+    trained = ('B1', 'B2', 'B8A')
+    assert select_bands(L1C, 13, trained) == [0, 1, 8]
+    assert select_bands(L1C, 13, trained[:1], trained=trained) == [0]
+    with pytest.raises(BandError, match=r'\(B04\), but the classifier needs 1 \(B1\)'):
+        select_bands(('B04',), 1, trained[:1], trained=trained)
+    # one file for each band of a classifier whose bands are numbered
+    assert select_bands(('B04',), 1, ['B2'], trained=numbers(3)) == [0]
 
 
 def test_named() -> None:

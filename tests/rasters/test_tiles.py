@@ -21,6 +21,7 @@ from tests.fakes import write_tile
 from torchgeo_discomkd.errors import SettingError
 from torchgeo_discomkd.rasters import tiles
 from torchgeo_discomkd.rasters.finding import ImageFiles
+from torchgeo_discomkd.rasters.scale import Scale
 from torchgeo_discomkd.rasters.tiles import (
     Tile,
     TileSpec,
@@ -29,8 +30,11 @@ from torchgeo_discomkd.rasters.tiles import (
     read_tile,
 )
 
+from .test_unusual import PROFILE
+
 RNG = np.random.default_rng(0)
 SPEC = TileSpec(bands=('VV', 'VH'), unit='dB', size=(8, 8))
+COARSE = replace(PROFILE, pixel_size=20.0)
 DB = RNG.normal([[[-11]], [[-18]]], 1, (2, 8, 8)).astype(np.float32)
 
 
@@ -142,6 +146,27 @@ def test_one_file_for_each_band(tmp_path: Path) -> None:
     assert read_tile(source, SPEC).status.startswith('bands: The file has 2 bands')
 
 
+def test_bands_that_are_only_numbered(tmp_path: Path) -> None:
+    spec = replace(SPEC, bands=('B1', 'B2'), unit='')
+    write_tile(tmp_path / 'a.tif', DB, descriptions=['B02', 'B01'])
+    assert read(tmp_path / 'a.tif', spec).status.startswith('bands: The file has 2')
+    write_tile(tmp_path / 'a.tif', DB, descriptions=['B04', 'B08'])
+    tile = read(tmp_path / 'a.tif', spec)
+    assert tile.reading is not None
+    assert 'bands by order' in tile.reading
+    assert np.array_equal(windows(tile), DB[None])
+    paths = tmp_path / 'b.tif', tmp_path / 'c.tif'
+    for path, band, name in zip(paths, DB, ['B04', 'B08'], strict=True):
+        write_tile(path, band[None], descriptions=[name])
+    tile = read_tile(ImageFiles(tuple(map(str, paths))), spec)
+    assert np.array_equal(windows(tile), DB[None])
+    # of bands that have names, even the one called B1
+    tile = read_tile(
+        ImageFiles(tuple(map(str, paths))), replace(spec, bands=('B1', 'B8'))
+    )
+    assert tile.status.startswith('bands: The file has 1 band (B04)')
+
+
 def test_files_of_other_places(tmp_path: Path) -> None:
     for name, east in (('VV.tif', 5e5), ('VH.tif', 6e5)):
         write_tile(tmp_path / name, DB[:1], crs='EPSG:32631')
@@ -218,6 +243,56 @@ def test_zeros_have_no_db(tmp_path: Path) -> None:
     assert read(tmp_path / 'a.tif').status == 'nodata'
 
 
+@pytest.mark.parametrize(
+    ('unit', 'scale', 'darkest'),
+    [
+        # the mean of three parts of nothing and one of -11 dB is no measurement
+        ('linear', 'auto', -12),
+        ('linear', 'linear', -12),
+        ('amplitude', 'amplitude', -12),
+        # 0 dB is a value, and so is 0 in a classifier that takes power
+        ('dB', 'auto', None),
+        ('linear classifier', 'auto', None),
+    ],
+)
+def test_zeros_are_left_out_when_pixels_become_larger(
+    tmp_path: Path, unit: str, scale: Scale, darkest: float | None
+) -> None:
+    values = np.full((2, 80, 80), -11, np.float32) + RNG.normal(0, 0.1, (2, 80, 80))
+    encoded = {'dB': values, 'amplitude': 10 ** (values / 20)}
+    array = encoded.get(unit, 10 ** (values / 10)).astype(np.float32)
+    array[:, :41, :41] = 0
+    write_tile(tmp_path / 'a.tif', array, crs='EPSG:32631')
+    spec = replace(SPEC, size=None, scale=scale, profile=COARSE, resample=True)
+    if unit == 'linear classifier':
+        spec = replace(spec, unit='linear')
+    image = windows(read(tmp_path / 'a.tif', spec))[0]
+    assert image.shape == (2, 40, 40)
+    if darkest is None:
+        assert not np.isnan(image).any()
+    else:
+        assert np.isnan(image[:, :20, :20]).all()
+        assert np.isnan(image).sum() == 2 * 20 * 20
+        assert np.nanmin(image) > darkest
+
+
+@pytest.mark.parametrize('missing', [-9999, np.nan])
+def test_zeros_next_to_missing_pixels(tmp_path: Path, missing: float) -> None:
+    array = np.full((2, 80, 80), 0.1, np.float32) + RNG.normal(0, 0.001, (2, 80, 80))
+    array = array.astype(np.float32)
+    array[:, :41] = 0
+    array[:, 60:] = missing
+    spec = replace(SPEC, size=None, profile=COARSE, resample=True)
+    write_tile(tmp_path / 'a.tif', array, nodata=missing, crs='EPSG:32631')
+    image = windows(read(tmp_path / 'a.tif', spec))[0]
+    assert np.isnan(image[:, 30:]).all()
+    assert np.isnan(image[:, :20]).all()
+    assert not np.isnan(image[:, 20:30]).any()
+    # with another number that is missing, zeros are part of the mean
+    assert (image[:, 20] < -12).all() == (missing == -9999)
+    assert (image[:, 21:30] > -11).all()
+
+
 def test_one_band_is_missing_everywhere(tmp_path: Path) -> None:
     array = DB.copy()
     array[1] = np.nan
@@ -272,6 +347,8 @@ def test_crs_that_proj_does_not_know(tmp_path: Path) -> None:
     local = 'LOCAL_CS["arbitrary",UNIT["metre",1]]'
     write_tile(tmp_path / 'a.tif', DB, crs=local)
     tile = read(tmp_path / 'a.tif')
+    assert tile.status == 'ok'
+    assert np.array_equal(windows(tile), DB[None])
     assert tile.footprint is None
 
 

@@ -62,6 +62,15 @@ def is_backscatter(bands: Sequence[str]) -> bool:
     return bool(bands) and all(polarization(band) for band in bands)
 
 
+def is_optical(name: str) -> bool:
+    """Return whether a name is that of a band of Sentinel-2, such as 'B1' or 'b8a'.
+
+    Args:
+        name: Name of a band, or a part of a file's name.
+    """
+    return _OPTICAL.fullmatch(name.casefold()) is not None
+
+
 def only_numbered(names: Sequence[str]) -> bool:
     """Return whether names say nothing but the position: 'B1', 'B2' or 'Band 1', ...
 
@@ -128,4 +137,4 @@ def contradict(names: Sequence[str], expected: Sequence[str]) -> bool:
 
 
 def _is_known(name: str) -> bool:
-    return bool(polarization(name) or _OPTICAL.fullmatch(name.casefold()))
+    return bool(polarization(name)) or is_optical(name)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import BandError, CorruptFileError, LayoutError, TextFileError
-from .band_names import canonical
+from .band_names import canonical, is_optical, only_numbered
 from .counts import FolderCounts
 from .readers import SUFFIXES
 from .text import decode_text
@@ -72,7 +72,8 @@ def find_images(
 
     Files in one folder whose names differ only in the name of the band, such as
     ``s1_VV.tif`` and ``s1_VH.tif`` or ``VV.tif`` and ``VH.tif``, are one image if there
-    is one for each of *bands*. Case is ignored.
+    is one for each of *bands*. Case is ignored. If the classifier's bands are only
+    numbered, there must be no file of another number, such as 's2_B8A.tif'.
 
     Args:
         inputs: The inputs.
@@ -145,8 +146,11 @@ def _name_bands(
     """Return the files of each of the classifier's bands."""
     names = {canonical(band): band for band in bands}
     given = list(dict.fromkeys(canonical(band) for band, _ in by_band))
-    numbered = all(re.fullmatch(r'B\d+', band) for band in bands)
-    if numbered and len(given) == len(bands) and not set(given) & set(names):
+    if (
+        only_numbered(bands)
+        and len(given) == len(bands)
+        and not set(given) & set(names)
+    ):
         names = dict(zip(given, bands, strict=True))
     if unknown := [band for band, _ in by_band if canonical(band) not in names]:
         raise BandError(
@@ -304,7 +308,7 @@ def _join_bands(paths: Sequence[str], bands: Sequence[str]) -> list[ImageFiles]:
     images = []
     for path, (key, band) in zip(paths, keys, strict=True):
         group = groups.get(key, {})
-        if band is None or len(group) < len(bands) or key in double:
+        if band is None or {*group} != {*bands} or key in double:
             images.append(ImageFiles((path,)))
         elif path == next(iter(group.values())):
             images.append(ImageFiles(tuple(group[name] for name in bands)))
@@ -317,6 +321,9 @@ def _split_band(path: str, bands: Sequence[str]) -> tuple[str, str | None]:
     parts = re.split(r'([^A-Za-z0-9]+)', name.casefold())
     names = {canonical(band): band for band in bands}
     found = [(i, names[k]) for i, p in enumerate(parts) if (k := canonical(p)) in names]
+    if not found and only_numbered(bands):
+        # next to a sensor's B05, its B01 is not the first band of the training tiles
+        found = [(i, canonical(p)) for i, p in enumerate(parts) if is_optical(p)]
     if len(bands) < 2 or len(found) != 1:
         return path, None
     [(position, band)] = found

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from rasterio import CRS
 from shapely import MultiPolygon, Polygon
 
+from .places import LONLAT, to_lonlat
+
 # Points on each edge: a straight edge becomes a curve in another projection.
 _POINTS = 20
 
@@ -23,11 +25,9 @@ _TOLERANCE = 0.1
 # A step this many times the usual length crosses the edge of a projection.
 _JUMP = 10
 
-_LONLAT = 'EPSG:4326'
-
 
 def make_footprint(
-    crs: CRS, transform: Affine, shape: tuple[int, int], target: str = _LONLAT
+    crs: CRS, transform: Affine, shape: tuple[int, int], target: str = LONLAT
 ) -> Polygon | MultiPolygon | None:
     """Return the outline of an image, from the outer corners of its corner pixels.
 
@@ -42,8 +42,11 @@ def make_footprint(
         target: Coordinate reference system of the outline, anything that PROJ knows.
 
     Returns:
-        The outline, x (or longitude) first; None if *target* does not cover the image.
+        The outline, x (or longitude) first; None if *target* does not cover the image,
+        or *crs* does not say where on the Earth it lies.
     """
+    if to_lonlat(crs.to_wkt()) is None:
+        return None
     a, b, c, d, e, f, *_ = transform
     columns, rows = _ring(*shape)
     xy = a * columns + b * rows + c, d * columns + e * rows + f
@@ -112,7 +115,7 @@ def _torn(points: NDArray[np.float64]) -> bool:
 def _reproject(
     globe: Polygon | MultiPolygon, target: str
 ) -> Polygon | MultiPolygon | None:
-    transformer = _transformer(_LONLAT, target)
+    transformer = _transformer(LONLAT, target)
     west, south, east, north = globe.bounds
     step = max(east - west, north - south) / _POINTS
     parts = []

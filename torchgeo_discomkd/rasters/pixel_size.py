@@ -7,7 +7,10 @@ import math
 from collections.abc import Generator
 from contextlib import contextmanager
 
+import numpy as np
 from affine import Affine
+from numpy.typing import NDArray
+from pyproj import Geod
 from rasterio import CRS
 from rasterio.enums import Resampling
 from rasterio.io import DatasetReader
@@ -15,6 +18,7 @@ from rasterio.vrt import WarpedVRT
 
 from ..errors import SettingError
 from .decoding import check_single_mask, has_mask
+from .places import to_lonlat
 
 #: Relative difference from which the sizes of two pixels are not the same.
 TOLERANCE = 0.25
@@ -22,8 +26,13 @@ TOLERANCE = 0.25
 # Relative difference below which an image is not resampled.
 _SAME = 0.01
 
+# Relative difference up to which lengths of a projection are those on the ground.
+_TRUE = 0.01
+
 # Length of a degree on the Earth in metres.
 _DEGREE = 111_320.0
+
+_EARTH = Geod(ellps='WGS84')
 
 
 def pixel_size(
@@ -38,17 +47,69 @@ def pixel_size(
         width: Number of columns.
 
     Returns:
-        Square root of the area of a pixel; of the one in the centre, if coordinates are
-        degrees. None if it is unknown.
+        Square root of the area of the pixel in the centre on the ground, see
+        :func:`ground_steps`. None if it is unknown.
+    """
+    steps = ground_steps(crs, transform, height, width)
+    if steps is None:
+        return None
+    (a, b), (c, d) = steps.tolist()
+    return math.sqrt(abs(a * d - b * c))
+
+
+def ground_steps(
+    crs: CRS | None, transform: Affine | None, height: int, width: int
+) -> NDArray[np.float64] | None:
+    """Return how far the next pixels are from the one in the centre, on the ground.
+
+    A metre of a projection need not be one on the ground: in Web Mercator at 60 degrees
+    of latitude it is half of one.
+
+    Args:
+        crs: Coordinate reference system.
+        transform: From pixel (column, row) to its coordinates.
+        height: Number of rows.
+        width: Number of columns.
+
+    Returns:
+        Metres along both coordinates to the next column and to the next row, float64
+        (2, 2): those of the projection if they are right within 1 %, as in UTM. None if
+        they are unknown.
     """
     if crs is None or transform is None:
         return None
-    side = math.sqrt(abs(transform.determinant))
+    steps = np.array([[transform.a, transform.d], [transform.b, transform.e]])
+    centre = np.array(transform @ (width / 2, height / 2))
     if crs.is_geographic:
-        _, latitude = transform @ (width / 2, height / 2)
-        shrink = math.cos(math.radians(latitude))
-        return side * _DEGREE * math.sqrt(shrink) if shrink > 0 else None
-    return side * crs.linear_units_factor[1] if crs.is_projected else None
+        shrink = math.cos(math.radians(centre[1]))
+        return _DEGREE * steps * (shrink, 1) if shrink > 0 else None
+    if not crs.is_projected:
+        return None
+    nominal = steps * crs.linear_units_factor[1]
+    measured = _measure(crs, centre, steps)
+    if measured is None or np.allclose(
+        np.hypot(*measured.T), np.hypot(*nominal.T), rtol=_TRUE, atol=0
+    ):
+        return nominal
+    return measured
+
+
+def _measure(
+    crs: CRS, centre: NDArray[np.float64], steps: NDArray[np.float64]
+) -> NDArray[np.float64] | None:
+    """Measure steps from a point in metres to the east and to the north."""
+    if (transformer := to_lonlat(crs.to_wkt())) is None:
+        return None
+    points = transformer.transform(*np.array([centre, *(centre + steps)]).T)
+    if not np.isfinite(points).all():
+        return None
+    east, north = points
+    azimuths, _, lengths = _EARTH.inv(east[[0, 0]], north[[0, 0]], east[1:], north[1:])
+    if not (lengths > 0).all():
+        # beyond a pole
+        return None
+    angles = np.radians(azimuths)
+    return np.array([np.sin(angles), np.cos(angles)]).T * lengths[:, None]
 
 
 def same_size(one: float | None, other: float | None) -> bool:

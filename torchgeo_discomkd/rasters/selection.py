@@ -15,12 +15,15 @@ def select_bands(
     wanted: Sequence[str],
     override: Sequence[str] | None = None,
     alpha: Sequence[int] = (),
+    trained: Sequence[str] | None = None,
 ) -> list[int]:
     """Find bands by name if the file names them, otherwise by order.
 
     Names are compared as :func:`~.band_names.find_band` does: 'Sigma0_VV_db' is 'VV'.
     A file whose names contradict *wanted* is refused; *override* is for files that are
-    right all the same.
+    right all the same. A classifier whose bands are only numbered, 'B1', 'B2' and so
+    on, takes a file with other names by order: its first band need not be what a sensor
+    calls 'B01'.
 
     Args:
         descriptions: Names of all bands of the file, in order, empty for bands without
@@ -30,6 +33,7 @@ def select_bands(
         override: The file's band for each of *wanted*, as stated by the user: names, or
             numbers, the first being 1. It takes precedence over names and order.
         alpha: Positions of bands that only say which pixels are valid.
+        trained: All bands of the classifier, if *wanted* are some of them.
 
     Returns:
         Positions of the bands in the file, the first being 0, in the order of *wanted*.
@@ -48,25 +52,30 @@ def select_bands(
         return _overridden(descriptions, count, wanted, override)
     names = descriptions or ()
     found = [find_band(name, names) for name in wanted]
-    _refuse_ambiguous(wanted, found, descriptions, count)
     positions = [matches[0] for matches in found if matches]
-    if len(positions) == len(wanted) == len(set(positions)):
-        return positions
-    by_order = not positions and (
-        descriptions is None or only_numbered(descriptions) or only_numbered(wanted)
-    )
+    complete = len(positions) == len(wanted) == len(set(positions))
+    numbers = only_numbered(trained or wanted) and not only_numbered(names)
+    if numbers:
+        # the same names in another order decide nothing
+        by_order = not complete or positions == sorted(positions)
+    else:
+        _refuse_ambiguous(wanted, found, descriptions, count)
+        if complete:
+            return positions
+        by_order = not positions and only_numbered(names)
     for usable in ([i for i in range(count) if i not in alpha], [*range(count)]):
         if by_order and len(usable) == len(wanted):
             return usable
     contradicts = not by_order and count - len(alpha) == len(wanted)
-    numbers = ','.join(str(i + 1) for i in range(len(wanted)))
+    order = ','.join(str(i + 1) for i in range(len(wanted)))
+    meaning = ', numbers by position in the training tiles' if numbers else ''
     raise BandError(
         f'{_describe(descriptions, count)}, but the classifier needs '
-        f'{len(wanted)} ({", ".join(wanted)}): give images with these bands, or '
+        f'{len(wanted)} ({", ".join(wanted)}{meaning}): give images with these bands, '
         + (
-            f'add --bands {numbers} if the names are wrong and the bands are right.'
+            f'or add --bands {order} if the names are wrong and the bands are right.'
             if contradicts
-            else 'state which ones to use with --bands (numbers from 1, or names).'
+            else 'or state which ones to use with --bands (numbers from 1, or names).'
         )
     )
 

@@ -6,17 +6,22 @@
 They are read ahead of the classifier, in order, without filling up memory.
 """
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio import CRS
+from rasterio.io import DatasetReader
+from rasterio.vrt import WarpedVRT
+from rasterio.windows import Window
 
 from ..errors import (
     BandError,
@@ -27,7 +32,14 @@ from ..errors import (
 )
 from ..metadata import ImageProfile
 from .blocks import check_blocks
-from .decoding import alpha_bands, missing_to_nan, read_bands, refuse_complex, scaling
+from .decoding import (
+    alpha_bands,
+    has_mask,
+    missing_to_nan,
+    read_bands,
+    refuse_complex,
+    scaling,
+)
 from .doubts import (
     as_amplitude,
     check_profile,
@@ -43,7 +55,7 @@ from .opening import open_image_array, open_raster, reason
 from .pixel_size import resampled
 from .plausibility import check_backscatter, describe_outside, outside, to_check
 from .readers import describe, describe_array, locate
-from .scale import Scale, Unit, check_scale, convert_scale, find_unit
+from .scale import Scale, Unit, check_scale, convert_scale, find_unit, guess_scale
 from .selection import named_bands, select_bands
 from .sizes import check_pixels, fit_size
 
@@ -52,6 +64,9 @@ if TYPE_CHECKING:
 
 #: Maximum number of pixel values that wait for the classifier: 256 MiB of float32.
 MAX_VALUES = 2**26
+
+# About this many pieces along each side, of this size, tell power from dB.
+_PIECES, _PIECE = 8, 32
 
 
 @dataclass(frozen=True)
@@ -345,9 +360,8 @@ def _read_file(
         array = open_image_array(path)
         check_pixels(*array.shape[1:])
         refuse_complex(path, array.dtype.kind == 'c')
-        chosen = select_bands(
-            describe_array(path, array).descriptions, len(array), bands, override
-        )
+        names = describe_array(path, array).descriptions
+        chosen = select_bands(names, len(array), bands, override, trained=spec.bands)
         values = missing_to_nan(array[chosen], spec.nodata)
         parts = ['bands by order']
         if override is not None:
@@ -359,11 +373,17 @@ def _read_file(
         file = stack.enter_context(open_raster(path))
         header = describe(file)
         chosen = select_bands(
-            header.descriptions, file.count, bands, override, alpha_bands(file)
+            header.descriptions,
+            file.count,
+            bands,
+            override,
+            alpha_bands(file),
+            spec.bands,
         )
         named = override is not None or named_bands(header.descriptions, bands)
         own = file.crs, file.transform, (file.height, file.width)
-        reader = stack.enter_context(resampled(file, spec.pixel_size, spec.nodata))
+        nodata = left_out(file, chosen, spec)
+        reader = stack.enter_context(resampled(file, spec.pixel_size, nodata))
         check_pixels(reader.height, reader.width)
         check_blocks(file)
         return RawImage(
@@ -385,6 +405,52 @@ def _read_file(
             ),
             doubts=[] if spec.resample else doubt_pixel_size(*own, spec.profile),
         )
+
+
+def left_out(
+    file: DatasetReader | WarpedVRT, bands: Sequence[int], spec: TileSpec
+) -> float | None:
+    """Return the number that resampling leaves out although the file does not say so.
+
+    Power or amplitude of 0 has no value in dB. If nothing else is declared as missing,
+    it must not make the pixels next to it darker.
+
+    Args:
+        file: The file.
+        bands: Positions of the bands that are read.
+        spec: What the classifier needs, and what the user states.
+
+    Returns:
+        That of the spec, 0 for power and amplitude, or None.
+    """
+    if spec.nodata is not None or spec.pixel_size is None or spec.unit != 'dB':
+        return spec.nodata
+    declared = any(v is not None and not math.isnan(v) for v in file.nodatavals)
+    if declared or has_mask(file) or alpha_bands(file) or any(file.offsets):
+        return None
+    if spec.stated:
+        return 0 if spec.scale in ('linear', 'amplitude') else None
+    values = _sample(file, bands)
+    return 0 if guess_scale(values[values != 0]) == 'linear' else None
+
+
+def _sample(
+    file: DatasetReader | WarpedVRT, bands: Sequence[int]
+) -> NDArray[np.float32]:
+    """Return values of small pieces from all over a file."""
+    tops, lefts = (range(0, n, max(_PIECE, n // _PIECES)) for n in file.shape)
+    pieces = [
+        read_bands(
+            file,
+            bands,
+            Window.from_slices(
+                (top, min(top + _PIECE, file.height)),
+                (left, min(left + _PIECE, file.width)),
+            ),
+        )
+        for top, left in product(tops, lefts)
+    ]
+    return np.concatenate([piece.ravel() for piece in pieces])
 
 
 def error_status(error: BaseException) -> str:

@@ -15,9 +15,12 @@ from rasterio.io import DatasetReader
 from rasterio.warp import transform as transform_points
 
 from torchgeo_discomkd.classify.scene import classify_scene
+from torchgeo_discomkd.classify.scene.reader import open_scene
 from torchgeo_discomkd.errors import CorruptFileError
 from torchgeo_discomkd.rasters.finding import ImageFiles
+from torchgeo_discomkd.rasters.tiles import TileSpec
 
+from ...rasters.test_tiles import COARSE
 from .scenes import make_predictor, random_scene, read, write_scene
 
 #: Turned to the left by 30 degrees, pixels of 10 x 20 units.
@@ -191,6 +194,23 @@ def test_grid_of_ground_control_points(
     with rasterio.open(tmp_path / 'map.tif') as file:
         assert file.crs == CRS.from_epsg(epsg)
         assert {1, 3} <= set(np.unique(file.read(1)))
+
+
+def test_zeros_of_a_scene_are_left_out_when_pixels_become_larger(
+    tmp_path: Path,
+) -> None:
+    source = write_ground_control(tmp_path / 'scene.tif', 14.9, 'float32')
+    with rasterio.open(tmp_path / 'scene.tif', 'r+') as file:
+        power = np.full((2, 200, 300), 0.1, np.float32)
+        power += np.random.default_rng(0).normal(0, 0.001, power.shape)
+        power[:, :, :101] = 0
+        file.write(power)
+    spec = TileSpec(('VV', 'VH'), 'dB', None, profile=COARSE, resample=True)
+    with open_scene(source, spec) as reader:
+        image = reader.read(0, reader.grid.height, 0, reader.grid.width)
+    # outside the scene, and a third of it
+    assert 0.3 < np.isnan(image).mean() < 0.8
+    assert np.nanmin(image) > -10.2
 
 
 def test_ground_control_points_of_integers(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from rasterio.shutil import copy
 
 from torchgeo_discomkd.classify.scene import classify_scene
 from torchgeo_discomkd.classify.scene.outputs import SceneSummary
+from torchgeo_discomkd.classify.scene.preview import _View
 from torchgeo_discomkd.commands import main
 from torchgeo_discomkd.errors import CorruptFileError, OutputError, OutputExistsError
 from torchgeo_discomkd.rasters.finding import ImageFiles
@@ -233,6 +234,22 @@ def test_polygons_without_crs_have_no_area(tmp_path: Path) -> None:
     assert table.geometry[1].bounds == (500_080, 3_999_920, 500_160, 4_000_000)
 
 
+@pytest.mark.parametrize(
+    'crs', ['LOCAL_CS["arbitrary",UNIT["metre",1]]', 'EPSG:4978', 'IAU_2015:30110']
+)
+def test_map_without_a_place_on_the_earth(tmp_path: Path, crs: str) -> None:
+    source = write_scene(tmp_path / 'scene.tif', blocks([[0, 1]]), crs=crs)
+    extra = {'polygons': tmp_path / 'map.gpkg', 'preview': tmp_path / 'map.png'}
+    with pytest.warns(UserWarning, match=r'does not say where on the Earth') as found:
+        summary = classify(source, tmp_path, stride=8, **extra)
+    assert len(found) == 1
+    assert summary.cells == {'Water': 1, 'Crop': 1, 'City': 0}
+    assert extra['preview'].exists()
+    table = geopandas.read_file(extra['polygons'], layer='classes')
+    assert table['class'].tolist() == ['Water', 'Crop']
+    assert table['area_ha'].isna().all()
+
+
 @pytest.mark.parametrize('size', [(60, 50), (20, 150), (150, 20), (4, 4)])
 def test_preview_shows_the_classes(tmp_path: Path, size: tuple[int, int]) -> None:
     source = write_scene(tmp_path / 'scene.tif', random_scene(*size, missing=0.1))
@@ -249,6 +266,35 @@ def test_preview_shows_the_classes(tmp_path: Path, size: tuple[int, int]) -> Non
         assert rows.min() > 0 < columns.min()
         assert rows.max() < picture.shape[0] - 1
         assert columns.max() < picture.shape[1] - 1
+
+
+@pytest.mark.parametrize(
+    ('crs', 'transform', 'metres', 'aspect'),
+    [
+        ('EPSG:32633', Affine(80, 0, 5e5, 0, -80, 4e6), 80, 1),
+        ('EPSG:2263', Affine(80, 0, 1e6, 0, -40, 2e5), 80 * 0.3048, 0.5),
+        ('EPSG:4326', Affine(1e-3, 0, 15, 0, -1e-3, 60.001), 111.32 / 2, 2),
+        # half as wide on the ground as on the map
+        ('EPSG:3857', Affine(80, 0, 1e6, 0, -80, 8_399_737.9), 40, 1),
+        ('EPSG:4087', Affine(80, 0, 1e6, 0, -80, 6_679_169.4), 40, 2),
+        # not narrower than this, near the pole
+        ('EPSG:4326', Affine(1e-3, 0, 15, 0, -1e-3, 89.501), 0.9714, 20),
+        (None, Affine(80, 0, 5e5, 0, -40, 4e6), None, 0.5),
+        ('LOCAL_CS["a",UNIT["metre",1]]', Affine(80, 0, 0, 0, -80, 0), None, 1),
+    ],
+)
+def test_scale_of_a_preview(
+    tmp_path: Path,
+    crs: str | None,
+    transform: Affine,
+    metres: float | None,
+    aspect: float,
+) -> None:
+    write_scene(tmp_path / 'map.tif', random_scene(2, 2), transform, crs)
+    with rasterio.open(tmp_path / 'map.tif') as file:
+        view = _View(file)
+    assert view.metres == (None if metres is None else pytest.approx(metres, rel=0.005))
+    assert view.aspect == pytest.approx(aspect, rel=0.005)
 
 
 def test_preview_of_a_map_larger_than_the_picture(

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from ...files import only_writer, partial_folder, refuse_existing
 from ...rasters.finding import ImageFiles
+from ...rasters.places import to_lonlat
 from ...rasters.scale import Scale
 from ..band_order import warn_of_swapped_scene
 from ..options import CACHE_BYTES
@@ -124,8 +125,8 @@ def classify_scene(
         UnusualImageError: If *strict* is set and the scene is unusual.
 
     Warns:
-        UserWarning: If the scene has no georeference or CRS, its bands seem to be
-            swapped, or it is unusual.
+        UserWarning: If the scene has no georeference, no CRS or one without a place on
+            the Earth, its bands seem to be swapped, or it is unusual.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -317,6 +318,14 @@ def _map_grid(reader: SceneReader, stride: int) -> Grid:
         warnings.warn(
             f'{reader.name} has no coordinate reference system: the map will have none '
             'either. If you know it, set it with "rio edit-info --crs EPSG:<code>".',
+            stacklevel=4,
+        )
+    elif to_lonlat(scene.crs.to_wkt()) is None:
+        warnings.warn(
+            f'{reader.name} has a coordinate reference system that does not say where '
+            f'on the Earth it lies ({scene.crs.to_wkt():.60}): polygons will have '
+            'no areas. If you know the right one, set it with "rio edit-info --crs '
+            'EPSG:<code>".',
             stacklevel=4,
         )
     transform = scene.transform @ Affine.scale(stride)

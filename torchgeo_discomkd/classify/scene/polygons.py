@@ -13,6 +13,7 @@ from affine import Affine
 
 from ...files import writing
 from ...rasters.opening import open_raster
+from ...rasters.places import to_lonlat
 from ...tables.styles import add_layer_style, polygon_style
 from .legend import Legend
 
@@ -125,30 +126,26 @@ def areas_in_hectares(geometry: 'GeoSeries') -> 'GeoSeries':
         geometry: Polygons.
 
     Returns:
-        Areas in hectares, float64; NaN if there is no coordinate reference system.
+        Areas in hectares, float64; NaN if there is no coordinate reference system, or
+        it does not say where on the Earth they lie.
     """
     crs = geometry.crs
-    if crs is None or geometry.empty:
+    degrees = None if crs is None else to_lonlat(crs.to_wkt())
+    if degrees is None or geometry.empty:
         return geometry.area * np.nan
     west, south, east, north = geometry.total_bounds
     middle = ((west + east) / 2, (south + north) / 2)
-    if crs.is_projected and _keeps_area(geometry, middle):
+    longitude, latitude = degrees.transform(*middle)
+    if crs.is_projected and _keeps_area(crs, longitude, latitude):
         metres = crs.axis_info[0].unit_conversion_factor
         return geometry.area * metres**2 / _SQUARE_METRES_PER_HECTARE
-    longitude = _to_degrees(crs, middle)[0]
     pieces = geometry.segmentize(max(east - west, north - south) / _PIECES)
     plane = pieces.to_crs(f'+proj=cea +lon_0={longitude} +datum=WGS84 +units=m')
     return plane.area / _SQUARE_METRES_PER_HECTARE
 
 
-def _keeps_area(geometry: 'GeoSeries', middle: tuple[float, float]) -> bool:
+def _keeps_area(crs: object, longitude: float, latitude: float) -> bool:
     from pyproj import Proj
 
-    factors = Proj(geometry.crs).get_factors(*_to_degrees(geometry.crs, middle))
+    factors = Proj(crs).get_factors(longitude, latitude)
     return abs(factors.areal_scale - 1) <= _TOLERANCE
-
-
-def _to_degrees(crs: object, point: tuple[float, float]) -> tuple[float, float]:
-    from pyproj import Transformer
-
-    return Transformer.from_crs(crs, 'EPSG:4326', always_xy=True).transform(*point)

@@ -16,6 +16,7 @@ from rasterio.io import DatasetReader
 
 from ...files import writing
 from ...rasters.opening import open_raster
+from ...rasters.pixel_size import ground_steps
 from ...tables.text import xml_text
 from .legend import NODATA, Legend
 
@@ -33,7 +34,8 @@ _PANEL_INCHES = 5.0
 # Panels that are less high per width than this are above each other.
 _FLAT = 0.5
 
-_METRES_PER_DEGREE = 111_320
+# A cell is drawn narrower than its coordinates say, but not more than by this factor.
+_NARROWEST = 0.05
 
 
 def write_preview(
@@ -120,25 +122,16 @@ class _View:
         self.cells = (file.height, file.width)
         known = transform != rasterio.Affine.identity()
         self.upright = known and transform.b == transform.d == 0
-        self.crs = crs if known else None
+        ground = ground_steps(crs if known else None, transform, *self.cells)
+        self.crs = None if ground is None else crs
         self.geographic = crs is not None and crs.is_geographic
-        middle = transform @ (file.width / 2, file.height / 2)
-        shrink = math.cos(math.radians(middle[1])) if self.geographic else 1.0
+        flat = np.array([[transform.a, transform.d], [transform.b, transform.e]])
+        across, down = np.hypot(*(flat if ground is None else ground).T)
         # near a pole a map in degrees would be a line
-        shrink = max(shrink, 0.05)
-        step = (
-            np.hypot(transform.a * shrink, transform.d),
-            np.hypot(transform.b * shrink, transform.e),
-        )
-        self.aspect = float(step[1] / step[0])
+        most = np.hypot(*flat[1]) / np.hypot(*flat[0]) / _NARROWEST
+        self.aspect = float(min(down / across, most))
         self.ratio = self.aspect * file.height / file.width
-        if crs is None or not known:
-            unit = None
-        elif self.geographic:
-            unit = _METRES_PER_DEGREE
-        else:
-            unit = crs.linear_units_factor[1]
-        self.metres = None if unit is None else float(step[0] * unit)
+        self.metres = None if ground is None else float(across)
         right, bottom = transform @ (file.width, file.height)
         self.extent = (
             (transform.c, right, bottom, transform.f)

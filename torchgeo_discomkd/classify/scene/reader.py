@@ -42,7 +42,7 @@ from ...rasters.plausibility import (
 from ...rasters.readers import describe
 from ...rasters.scale import Unit, convert_scale, find_unit
 from ...rasters.selection import named_bands, select_bands
-from ...rasters.tiles import TileSpec
+from ...rasters.tiles import TileSpec, left_out
 from .ground_control import has_ground_control, warp_to_grid
 from .tags import date_tags
 
@@ -322,7 +322,12 @@ def open_scene(files: ImageFiles, spec: TileSpec) -> Generator[SceneReader]:
                 header = describe(file)
                 dates = dates or date_tags(file.tags() | file.tags(ns='IMAGERY'))
                 positions = select_bands(
-                    header.descriptions, file.count, names, bands, alpha_bands(file)
+                    header.descriptions,
+                    file.count,
+                    names,
+                    bands,
+                    alpha_bands(file),
+                    spec.bands,
                 )
                 check_blocks(file)
                 named = named or named_bands(header.descriptions, names)
@@ -330,9 +335,8 @@ def open_scene(files: ImageFiles, spec: TileSpec) -> Generator[SceneReader]:
                 grid = file
                 if has_ground_control(file):
                     grid = stack.enter_context(warp_to_grid(file, path))
-                read = stack.enter_context(
-                    resampled(grid, spec.pixel_size, spec.nodata)
-                )
+                nodata = left_out(grid, positions, spec)
+                read = stack.enter_context(resampled(grid, spec.pixel_size, nodata))
                 size = None if read is grid else spec.pixel_size
                 parts.append(
                     describe_file(file, positions, named, spec.nodata, size, bands)
