@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_warn
 
 from ..processes import first_decides
 from .classifier_task import ClassifierTask
@@ -46,6 +47,7 @@ class BestClassifiers(Callback):
         """Initialize a new BestClassifiers instance."""
         self.scores: dict[str, float] = {}
         self.epochs: dict[str, int] = {}
+        self._untrained = False
 
     def state_dict(self) -> dict[str, Any]:
         """Return best scores and their epochs."""
@@ -123,6 +125,7 @@ class BestClassifiers(Callback):
         if trainer.sanity_checking or not fitting or not keeps_files(trainer):
             return
         if not average_begun(trainer):
+            self._untrained = True
             return
         task, metrics = cast(ClassifierTask, pl_module), trainer.callback_metrics
         for name in [*task.classifier_names(), *task.comparison_names()]:
@@ -138,6 +141,24 @@ class BestClassifiers(Callback):
                     path = self.path(trainer, name)
                     with task.scored.restored(pl_module):
                         task.save_classifier(name, path, scores, trainer.current_epoch)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Warn if no classifier was written, because an average never began.
+
+        Args:
+            trainer: The trainer.
+            pl_module: The task.
+
+        Warns:
+            UserWarning: If so.
+        """
+        if self._untrained and not self.scores:
+            rank_zero_warn(
+                'no classifier file was written, because the average of '
+                'WeightAveraging began before no validation: train longer, let it '
+                'start earlier, or, if the callback has served another training, '
+                'create a new one.'
+            )
 
 
 def best_classifiers(trainer: Trainer) -> BestClassifiers:
