@@ -16,6 +16,7 @@ from torchgeo_discomkd.errors import (
     ClassifierFileError,
     LayoutError,
     ModalityError,
+    SettingError,
     UnitError,
 )
 from torchgeo_discomkd.models import DisentangledClassifier, load_classifier
@@ -55,6 +56,13 @@ def test_logits_are_those_of_the_file(run: Path) -> None:
     for use in ('invariant', 'informative'):
         expected = auxiliary(getattr(embeddings, use))
         torch.testing.assert_close(logits[f'radar_{use}'], expected)
+
+
+def test_files_named_like_a_read_out(run: Path) -> None:
+    path = str(run / 'best' / 'sar.safetensors')
+    PretrainedClassification({'sar_invariant': path})
+    with pytest.raises(SettingError, match=r"'sar_invariant'\].*another name"):
+        PretrainedClassification({'sar': path, 'sar_invariant': path})
 
 
 def test_files_whose_modality_the_data_lacks_are_left_out(
