@@ -262,6 +262,11 @@ def test_a_resumed_run_keeps_its_guide(
         task = tiny(transfer=True, transfer_guide=named)
         task.on_load_checkpoint(checkpoint | {'transfer_guide': other})
         assert task.transfer_guide == expected
+    # unless it was named, and no longer is
+    settings = checkpoint['hyper_parameters'] | {'transfer_guide': other}
+    task = tiny(transfer=True)
+    task.on_load_checkpoint(checkpoint | {'hyper_parameters': settings})
+    assert task.transfer_guide is None
 
 
 @pytest.mark.slow

@@ -22,6 +22,7 @@ from ..processes import raising_everywhere
 from ..transforms import RandomStrongView
 from .fusion import FusionClassification
 from .labels import chance_entropy, plain_numbers
+from .resumed_settings import check_same_settings
 from .teacher import Teacher
 
 
@@ -456,7 +457,8 @@ class Distillation(FusionClassification):
 
         Raises:
             CheckpointError: If it is from another network, or from a version before
-                losses were classes.
+                losses were classes, or training is resumed with another learning rate
+                of the loss.
             ClassifierFileError: If training is resumed with another teacher.
             LabelError: If it has other classes.
             ModalityError: If it has other modalities.
@@ -472,10 +474,18 @@ class Distillation(FusionClassification):
         # evaluating a checkpoint does not need the teacher
         if self._teacher is None or not self.trainer.training:
             return
+        self._check_loss(old.get('loss') or {})
         if 'teacher' in checkpoint:
             self._teacher.check_same(checkpoint['teacher'])
         if 'teacher_buffers' in checkpoint:
             self.teacher.load_state_dict(checkpoint['teacher_buffers'], strict=False)
+
+    def _check_loss(self, began: Mapping[str, Any]) -> None:
+        own = self.loss.config()
+        if began.get('class_path') == own['class_path']:
+            # the other settings of a loss are those of the task
+            name, before = 'lr of the loss', DistillationLoss.from_config(began).lr
+            check_same_settings({name: before}, {name: self.loss.lr}, [name])
 
 
 def _deviation(normalization: Normalization) -> Tensor:

@@ -384,6 +384,9 @@ class GuidedTask(MultiModalTrainingTask):
             ModalityError: If it has other modalities.
         """
         super().on_load_checkpoint(checkpoint)
-        if self._transfer is not None and not self._transfer.named:
-            self._transfer.guide = checkpoint.get('transfer_guide')
-            self._transfer.scores = checkpoint.get('transfer_scores', {})
+        transfer = self._transfer
+        # one that was named, and no longer is, is to be chosen
+        named = checkpoint.get('hyper_parameters', {}).get('transfer_guide')
+        if transfer is not None and not transfer.named and named is None:
+            transfer.guide = checkpoint.get('transfer_guide')
+            transfer.scores = checkpoint.get('transfer_scores', {})
