@@ -264,13 +264,27 @@ class Distillation(FusionClassification):
         Returns:
             Adam over what is not frozen of the student and, if the loss has parameters,
             over these with their own learning rate. On the command line, --optimizer
-            and --lr_scheduler replace it, with one learning rate for both.
+            and --lr_scheduler replace it, with one learning rate for both, which must
+            then be that of the loss.
         """
         groups = self.groups_of(self.model.parameters())
         if own := list(self.loss.parameters()):
             rate = {} if self.loss.lr is None else {'lr': self.loss.lr}
             groups.append({'params': own, **rate})
         return self.adam(groups)
+
+    def given_rates(self) -> dict[str, float]:
+        """Return the learning rates of student and loss that an optimizer should have.
+
+        Returns:
+            *lr*, unless it is the default, and that of a loss with parameters.
+        """
+        rates = super().given_rates()
+        if self.loss.lr is not None and any(self.loss.parameters()):
+            settings = self.loss.config()['init_args']
+            name = next((n for n in settings if n.endswith('lr')), 'lr')
+            rates[f'loss.{name}'] = self.loss.lr
+        return rates
 
     @property
     def pairing(self) -> str | None:

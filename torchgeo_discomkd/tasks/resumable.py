@@ -89,7 +89,7 @@ class ResumableTask(WatchedTask):
     def _check_settings(self, checkpoint: dict[str, Any]) -> None:
         check_same_decay(checkpoint, self.hparams)
         fixed = ['normalization']
-        if self._optimizer_replaced:
+        if self.optimizer_replaced:
             self._resumed = checkpoint.get('optimizer_states', ())
         else:
             fixed.append('lr')
@@ -97,8 +97,8 @@ class ResumableTask(WatchedTask):
         check_same_settings(began, self.hparams, fixed)
 
     @property
-    def _optimizer_replaced(self) -> bool:
-        # as Lightning's command line does for --optimizer
+    def optimizer_replaced(self) -> bool:
+        """Whether Lightning's command line has set another one, for --optimizer."""
         return 'configure_optimizers' in vars(self)
 
     def on_fit_start(self) -> None:
