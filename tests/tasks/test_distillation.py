@@ -380,6 +380,12 @@ def test_rate_of_a_loss_is_not_replaced_silently(
     fit('--optimizer.lr', '0.25')
 
 
+def test_rates_that_a_task_is_given() -> None:
+    task = tiny('unread', loss=CTKD(instance_temperature=True), lr=0.5)
+    assert task.given_rates() == {'lr': 0.5, 'loss.temperature_lr': 1e-3}
+    assert tiny('unread').given_rates() == {}
+
+
 def test_loss_of_another_number_of_classes_is_refused() -> None:
     loss = CTKD(instance_temperature=True, num_classes=5)
     with pytest.raises(SettingError, match=r'omit --model\.loss\.num_classes'):

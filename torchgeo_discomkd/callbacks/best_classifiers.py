@@ -88,6 +88,7 @@ class BestClassifiers(Callback):
         Raises:
             SettingError: If StochasticWeightAveraging averages after the last one.
         """
+        self._untrained = False
         if stage == 'fit' and keeps_files(trainer):
             check_averaging(trainer, pl_module)
 

@@ -13,7 +13,7 @@ from torchgeo.datasets.utils import Sample
 
 from ..datamodules.sampling import seeded_generator
 from ..datasets import MultiModalDataset
-from ..errors import CheckpointError, LabelError, ModalityError, SettingError
+from ..errors import CheckpointError, ModalityError, SettingError
 from ..losses import KD, DistillationLoss
 from ..metadata import LabelTask
 from ..models import LoadedClassifier, Normalization
@@ -21,7 +21,7 @@ from ..models.weights import Weights
 from ..processes import raising_everywhere
 from ..transforms import RandomStrongView
 from .fusion import FusionClassification
-from .labels import chance_entropy, plain_numbers
+from .labels import chance_entropy, check_classes, plain_numbers
 from .resumed_settings import check_same_settings
 from .teacher import Teacher
 
@@ -220,6 +220,8 @@ class Distillation(FusionClassification):
             self._check_drift()
             # in every process, and again: an earlier training may have moved it
             self.load_teacher()
+            # an earlier training may have been stopped in this epoch
+            self._strong = None
         super().setup(stage)
 
     def _check_drift(self) -> None:
@@ -280,10 +282,9 @@ class Distillation(FusionClassification):
             *lr*, unless it is the default, and that of a loss with parameters.
         """
         rates = super().given_rates()
-        if self.loss.lr is not None and any(self.loss.parameters()):
-            settings = self.loss.config()['init_args']
-            name = next((n for n in settings if n.endswith('lr')), 'lr')
-            rates[f'loss.{name}'] = self.loss.lr
+        if self.loss.lr is not None and [*self.loss.parameters()]:
+            names = [n for n in self.loss.config()['init_args'] if n.endswith('lr')]
+            rates[f'loss.{[*names, "lr"][0]}'] = self.loss.lr
         return rates
 
     @property
@@ -315,7 +316,8 @@ class Distillation(FusionClassification):
         """
         self.images_to_train(batch)
         labels = self.labels_of(batch, self.modalities[0])
-        self._check_labels(labels)
+        if self.task != 'multilabel':
+            check_classes(labels, self.hparams['num_classes'])
         self._teacher_file.check_batch(batch, self.modalities)
         needed = dict.fromkeys([*self.modalities, *self.teacher.modalities])
         images = {m: batch[f'image_{m}'] for m in needed}
@@ -438,18 +440,6 @@ class Distillation(FusionClassification):
             center={m: known[m].fill for m in images},
             scale={m: _deviation(known[m]) for m in images},
         )
-
-    def _check_labels(self, labels: Tensor) -> None:
-        # reading values on another device would stall it
-        number = self.hparams['num_classes']
-        if labels.device.type != 'cpu' or self.task == 'multilabel':
-            return
-        wrong = labels[(labels < 0) | (labels >= number)]
-        if len(wrong):
-            raise LabelError(
-                f'a training batch has the label {wrong[0].item()}, but '
-                f'num_classes={number}: give labels from 0 to {number - 1}.'
-            )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Record which teacher it is and, if it drifts, its buffers.
