@@ -20,6 +20,7 @@ import kornia.augmentation as K
 import pytest
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.cli import LightningCLI
 from torchgeo.datamodules import NonGeoDataModule
 from torchgeo.datasets import SEN12MS, BigEarthNet
@@ -111,6 +112,15 @@ PARTS = [
         used_in=('tasks.training', 'tasks.frozen', 'tasks.resumable', 'tasks.watched'),
         seen_in='2.6.6',
         find=lambda: LightningModule()._trainer,
+        usable=lambda found: found is None,
+    ),
+    Part(
+        library='lightning',
+        name='WeightAveraging._average_model',
+        word='_average_model',
+        used_in=('callbacks.scored_weights',),
+        seen_in='2.6.6',
+        find=lambda: WeightAveraging()._average_model,
         usable=lambda found: found is None,
     ),
     Part(

@@ -21,6 +21,10 @@ from torchgeo_discomkd.errors import SettingError
 from torchgeo_discomkd.losses import CTKD, DKD, KD, MLKD
 
 
+def sgd(lr: str | float) -> dict[str, Any]:
+    return {'class_path': 'SGD', 'init_args': {'lr': lr}}
+
+
 def config(**changes: Any) -> BenchmarkConfig:
     """Return the whole comparison of two modalities, one run unless told otherwise."""
     values = {
@@ -282,11 +286,25 @@ def test_losses_of_the_competitors(preset: Any) -> None:
         ({'transfer': {'transfer_guide': 'ms'}}, 'needs an extension with transfer'),
         ({'unlabelled_ratio': 0.0}, 'unlabelled_ratio=0.0'),
         ({'run_data': [{'unlabelled_ratio': 1.0}]}, 'of the benchmark'),
+        (
+            {'optimizer': sgd('0.01'), 'preset': 'official'},
+            'at lr=0.05 with preset=official, which the optimizer of lr=0.01 would not',
+        ),
+        (
+            {'optimizer': {'class_path': 'Adam'}, 'lr': 0.5, 'methods': []},
+            'lr=0.5 has no effect with an optimizer of lr=None',
+        ),
     ],
 )
 def test_contradictions_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingError, match=re.escape(message)):
         config(**changes)
+
+
+def test_optimizers_with_the_rates_of_the_methods() -> None:
+    config(optimizer=sgd(0.05), preset='official', lr=0.05)
+    config(optimizer=sgd(0.5), methods=['KDv1'])
+    config(optimizer=sgd(0.5), task='multilabel')
 
 
 def test_file_and_overrides(write_config: Callable[..., Path]) -> None:

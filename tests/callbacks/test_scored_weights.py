@@ -88,7 +88,8 @@ def test_training_goes_on_with_its_own_weights(tmp_path: Path) -> None:
 
 def test_nothing_is_written_before_an_average_has_begun(tmp_path: Path) -> None:
     late = EMAWeightAveraging(decay=0.8, update_starting_at_step=1000)
-    trainer = fit(tmp_path / 'one', max_epochs=1, callbacks=[late])
+    with pytest.warns(UserWarning, match='no classifier file was written.*earlier'):
+        trainer = fit(tmp_path / 'one', max_epochs=1, callbacks=[late])
     assert 'val_sar_F1Score' in trainer.callback_metrics
     assert not list(tmp_path.rglob('*.safetensors'))
     # the first step of the second epoch
@@ -97,6 +98,49 @@ def test_nothing_is_written_before_an_average_has_begun(tmp_path: Path) -> None:
     fit(tmp_path / 'two', max_epochs=2, callbacks=[late])
     loaded = load_classifier(tmp_path / 'two' / 'best' / 'sar.safetensors')
     assert loaded.metadata.epoch == 1
+
+
+class EachEpoch(WeightAveraging):
+    """As in Lightning's documentation: an average of the weights of each epoch."""
+
+    def should_update(
+        self, step_idx: int | None = None, epoch_idx: int | None = None
+    ) -> bool:
+        return epoch_idx is not None
+
+
+@pytest.mark.parametrize(
+    'create',
+    [
+        EachEpoch,
+        lambda: EMAWeightAveraging(
+            decay=0.5, update_every_n_steps=0, update_starting_at_epoch=0
+        ),
+    ],
+)
+def test_averages_per_epoch_begin_after_the_first(
+    create: Callable[[], Callback], tmp_path: Path
+) -> None:
+    with pytest.warns(UserWarning, match='no classifier file was written'):
+        fit(tmp_path / 'short', callbacks=[create()], max_epochs=1)
+    fit(tmp_path, callbacks=[create()], max_epochs=2)
+    path = tmp_path / 'best' / 'sar.safetensors'
+    assert load_classifier(path).metadata.epoch == 1
+    # resumed before any improvement, the average goes on
+    path.unlink()
+    last = tmp_path / 'last.ckpt'
+    fit(tmp_path, callbacks=[create()], max_epochs=3, ckpt_path=last)
+    assert load_classifier(path).metadata.epoch == 2
+
+
+def test_average_that_served_another_training_has_not_begun(tmp_path: Path) -> None:
+    average = EMAWeightAveraging(decay=0.8)
+    fit(tmp_path / 'one', callbacks=[average])
+    # Lightning makes no update before the last step of the first training
+    with pytest.warns(UserWarning, match='served another training, create a new one'):
+        fit(tmp_path / 'two', callbacks=[average])
+    found = [p.parts[-3] for p in tmp_path.rglob('sar.safetensors')]
+    assert found == ['one']
 
 
 @pytest.mark.parametrize(

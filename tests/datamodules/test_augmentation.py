@@ -129,6 +129,33 @@ def test_defaults_turn_training_batches_only(flat: Path) -> None:
     assert found['train'] == [0]
 
 
+@pytest.mark.parametrize('paired', [True, False])
+def test_another_training_begins_the_epoch_anew(flat: Path, paired: bool) -> None:
+    def train(datamodule: PairedFoldersDataModule, **kwargs: Any) -> list[Sample]:
+        watcher = Watcher()
+        trainer = Trainer(
+            accelerator='cpu',
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            log_every_n_steps=1,
+            **kwargs,
+        )
+        trainer.fit(watcher, datamodule=datamodule)
+        return watcher.seen['train']
+
+    datamodule = open_data(flat, paired=paired)
+    # stopped in the first epoch
+    train(datamodule, max_steps=1)
+    again = train(datamodule, max_epochs=1)
+    fresh = train(open_data(flat, paired=paired), max_epochs=1)
+    for one, two in zip(again, fresh, strict=True):
+        assert torch.equal(one['image_sar'], two['image_sar'])
+        assert torch.equal(one['image_ms'], two['image_ms'])
+
+
 def test_aug_beside_the_default_train_aug_warns(flat: Path) -> None:
     datamodule = open_data(flat)
     datamodule.aug = add(5)
@@ -174,6 +201,51 @@ def test_normalising_twice_warns_once(flat: Path) -> None:
     with pytest.warns(UserWarning, match=match) as caught:
         watch(datamodule)
     assert sum('changes the scale' in str(w.message) for w in caught) == 1
+
+
+def stretch(sample: Sample) -> Sample:
+    images = {k: x * 100 + 1000 for k, x in sample.items() if k.startswith('image_')}
+    return sample | images
+
+
+@pytest.mark.parametrize('paired', [True, False])
+def test_transforms_that_rescale(flat: Path, paired: bool) -> None:
+    datamodule = open_data(flat, paired=paired, transforms=stretch)
+    match = "transforms change the scale of 'image_.*from mean 50 and .* to 6000 and"
+    with pytest.warns(UserWarning, match=match) as caught:
+        watch(datamodule)
+    # for each of the data sets that training reads
+    found = [w for w in caught if 'change the scale' in str(w.message)]
+    assert len(found) == (1 if paired else 2)
+
+
+def test_transforms_that_are_not_compared(flat: Path) -> None:
+    def ratio(sample: Sample) -> Sample:
+        """Add a band, and turn at random: other bands, same scale."""
+        ms = torch.cat([sample['image_ms'], sample['image_ms'][:1] * 1000])
+        noise = torch.randn(())
+        return sample | {'image_ms': ms, 'image_sar': sample['image_sar'] + noise}
+
+    datamodule = open_data(
+        flat, modalities=['ms', 'sar'], paired=True, transforms=ratio
+    )
+    torch.manual_seed(0)
+    expected = torch.randn(())
+    torch.manual_seed(0)
+    datamodule.setup('fit')
+    # the numbers that training draws are still the first
+    assert torch.equal(torch.randn(()), expected)
+
+
+def test_aug_that_adds_a_band(flat: Path) -> None:
+    datamodule = open_data(flat)
+
+    def add_band(batch: Sample) -> Sample:
+        sar = batch['image_sar']
+        return batch | {'image_sar': torch.cat([sar, sar[:, :1]], dim=1)}
+
+    datamodule.train_aug = add_band
+    assert watch(datamodule)['train'][0]['image_sar'].shape[1] == 3
 
 
 @pytest.mark.parametrize('paired', [True, False])

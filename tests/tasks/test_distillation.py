@@ -363,6 +363,29 @@ def test_mistakes_on_the_command_line(
         assert not (tmp_path / 'run').exists()
 
 
+def test_rate_of_a_loss_is_not_replaced_silently(
+    pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    teacher = write_teacher(tmp_path / 'teacher.safetensors')
+    args = ['--model.loss', 'CTKD', '--model.loss.temperature_lr', '0.25']
+    args += ['--optimizer', 'SGD', '--trainer.limit_train_batches', '1']
+
+    def fit(*rate: str) -> None:
+        main(arguments(teacher, pairs, tmp_path / 'run', *args, *rate))
+
+    with pytest.raises(SystemExit):
+        fit('--optimizer.lr', '0.5')
+    error = capsys.readouterr().err
+    assert 'loss.temperature_lr=0.25 has no effect with --optimizer' in error
+    fit('--optimizer.lr', '0.25')
+
+
+def test_rates_that_a_task_is_given() -> None:
+    task = tiny('unread', loss=CTKD(instance_temperature=True), lr=0.5)
+    assert task.given_rates() == {'lr': 0.5, 'loss.temperature_lr': 1e-3}
+    assert tiny('unread').given_rates() == {}
+
+
 def test_loss_of_another_number_of_classes_is_refused() -> None:
     loss = CTKD(instance_temperature=True, num_classes=5)
     with pytest.raises(SettingError, match=r'omit --model\.loss\.num_classes'):

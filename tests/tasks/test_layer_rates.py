@@ -94,6 +94,20 @@ def test_training_resumes_with_the_same_rates(
     assert torch.load(last)['epoch'] == 1
 
 
+def test_other_optimizers_replace_no_rate_silently(
+    fit_pairs: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = (*STUDENT, '--model.lr', '0.5', '--optimizer', 'SGD', '--optimizer.lr')
+    with pytest.raises(SystemExit) as error:
+        fit_pairs(*args, '0.25')
+    assert error.value.code == 2
+    expected = 'lr=0.5 has no effect with --optimizer, which trains all parameters at'
+    assert f'{expected} lr=0.25' in capsys.readouterr().err
+    # it says the same, whatever a schedule makes of it
+    step = ('--lr_scheduler', 'StepLR', '--lr_scheduler.step_size', '1')
+    fit_pairs(*args, '0.5', *step, '--trainer.limit_train_batches', '1')
+
+
 def test_other_optimizers_have_no_such_rates(
     fit_pairs: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,6 +16,7 @@ from torchgeo_discomkd.errors import (
     ClassifierFileError,
     LayoutError,
     ModalityError,
+    SettingError,
     UnitError,
 )
 from torchgeo_discomkd.models import DisentangledClassifier, load_classifier
@@ -65,6 +66,13 @@ def test_impossible_values_are_missing(run: Path) -> None:
     [found] = task.evaluate({'image_sar': x.nan_to_num(-9999)}, 'predict').values()
     loaded = load_classifier(path)
     torch.testing.assert_close(found, loaded(x) / loaded.metadata.temperature)
+
+
+def test_files_named_like_a_read_out(run: Path) -> None:
+    path = str(run / 'best' / 'sar.safetensors')
+    PretrainedClassification({'sar_invariant': path})
+    with pytest.raises(SettingError, match=r"'sar_invariant'\].*another name"):
+        PretrainedClassification({'sar': path, 'sar_invariant': path})
 
 
 def test_files_whose_modality_the_data_lacks_are_left_out(

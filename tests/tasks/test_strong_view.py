@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from tests.callbacks.runs import fit
 from torchgeo_discomkd.errors import ModalityError
 from torchgeo_discomkd.losses import MLKD, OfficialMLKD
 from torchgeo_discomkd.models import load_classifier
@@ -95,6 +96,25 @@ def test_strong_view(tmp_path: Path) -> None:
     further = other.strong_view(images)['sar'].isnan()
     assert not torch.equal(further, holes['sar'])
     assert not torch.equal(further, shift.isnan())
+
+
+def test_another_training_draws_the_same_views(tmp_path: Path) -> None:
+    class Watched(Distillation):
+        """A student that keeps its strong views."""
+
+        def strong_view(self, images: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            views = super().strong_view(images)
+            self.seen = [*getattr(self, 'seen', []), views['sar']]
+            return views
+
+    path = write_teacher(tmp_path / 'teacher.safetensors', {'ms': 2}, ('0', '1'))
+    task = Watched(path, OfficialMLKD(), {'sar': 2}, 2, 'test_resnet')
+    # three steps, all in the first epoch
+    fit(None, task, fast_dev_run=True)
+    fit(None, task, fast_dev_run=2)
+    first, again, second = task.seen
+    torch.testing.assert_close(again, first, rtol=0, atol=0, equal_nan=True)
+    assert not torch.equal(second.isnan(), first.isnan())
 
 
 def test_strong_view_without_a_modality(tmp_path: Path) -> None:

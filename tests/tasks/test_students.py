@@ -173,6 +173,10 @@ def test_bad_settings() -> None:
     # its files would be taken for those of the control of 'sar'
     with pytest.raises(ModalityError, match='sar_same_size'):
         tiny(in_channels={'sar': 2, 'sar_same_size': 2})
+    # its scores would be those of the read-out of 'sar'
+    for name in ('sar_invariant', 'sar_informative'):
+        with pytest.raises(ModalityError, match=f'{name}.*Rename the modality'):
+            tiny(in_channels={'sar': 2, name: 2})
 
 
 def test_names_of_the_plain_students() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -262,6 +262,11 @@ def test_a_resumed_run_keeps_its_guide(
         task = tiny(transfer=True, transfer_guide=named)
         task.on_load_checkpoint(checkpoint | {'transfer_guide': other})
         assert task.transfer_guide == expected
+    # unless it was named, and no longer is
+    settings = checkpoint['hyper_parameters'] | {'transfer_guide': other}
+    task = tiny(transfer=True)
+    task.on_load_checkpoint(checkpoint | {'hyper_parameters': settings})
+    assert task.transfer_guide is None
 
 
 @pytest.mark.slow
@@ -311,6 +316,28 @@ def test_a_transfer_that_never_began_is_told(
     told = pytest.warns(UserWarning, match=problem) if problem else nullcontext()
     with told:
         trainer(tmp_path, **{'epochs': 3, **of_trainer}).fit(task, loader, loader)
+
+
+@pytest.mark.filterwarnings('ignore:no classifier file was written')
+def test_an_untrained_average_chooses_no_guide(tmp_path: Path) -> None:
+    def fit(start: int) -> Guided:
+        torch.manual_seed(0)
+        settings = {'num_classes': 2, 'model': 'test_resnet', 'normalization': 'none'}
+        task = Guided(**settings, transfer=True)
+        loader = DataLoader(Pairs(), batch_size=6)
+        late = EMAWeightAveraging(decay=0.5, update_starting_at_step=start)
+        fitted = trainer(tmp_path / str(start), 3)
+        fitted.callbacks.append(late)  # ty: ignore[missing-attribute]
+        fitted.fit(task, loader, loader)
+        return task
+
+    # of two steps in an epoch: the average begins in the second epoch
+    task = fit(start=2)
+    assert task.transfer_guide is not None
+    assert task.seen == [None, None, task.transfer_guide]
+    untold = 'no guide chosen.* no validation of trained weights'
+    with pytest.warns(UserWarning, match=untold):
+        assert fit(start=1000).transfer_guide is None
 
 
 @pytest.mark.slow

@@ -206,7 +206,7 @@ class BenchmarkConfig:
                 self.run_data is not None and len(self.run_data) < self.runs
             ),
         }
-        problems |= self._extension_problems()
+        problems |= self._extension_problems() | self._optimizer_problems()
         for name in ROWS:
             values = getattr(self, name)
             twice = len(set(values)) < len(values)
@@ -234,6 +234,24 @@ class BenchmarkConfig:
             'data.init_args.unlabelled_ratio: the trainings differ in it. Set '
             'unlabelled_ratio of the benchmark': any(
                 'unlabelled_ratio' in args for args in self._data_args
+            ),
+        }
+
+    def _optimizer_problems(self) -> dict[str, bool]:
+        if self.optimizer is None:
+            return {}
+        rate = (self.optimizer.get('init_args') or {}).get('lr')
+        # YAML takes 1e-3 for a text
+        rate = None if rate is None else float(rate)
+        lr = next(f.default for f in fields(self) if f.name == 'lr')
+        loss = CTKD.preset(self.preset)
+        return {
+            f'lr={self.lr} has no effect with an optimizer of lr={rate}: give both the '
+            'same rate, or omit lr': self.lr not in (lr, rate),
+            f'methods={self.methods}: CTKD trains its temperature at lr={loss.lr} with '
+            f'preset={self.preset}, which the optimizer of lr={rate} would not. Leave '
+            f'out CTKD or the optimizer, or give the optimizer lr={loss.lr}': (
+                'CTKD' in dict(self.competitors) and loss.lr != rate
             ),
         }
 

@@ -3,12 +3,15 @@
 
 """Keep the best classifier of each modality."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
+from ..models import load_metadata
 from ..processes import first_decides
 from .classifier_task import ClassifierTask
 from .run_folder import check_run_folder, keeps_files, run_folder
@@ -25,8 +28,8 @@ class BestClassifiers(Callback):
     improvement. The file holds the weights that were scored, also if another callback
     has swapped them for the validation, such as an average; before an average has
     begun, nothing is written. The best scores are part of
-    the checkpoint, so a resumed run never replaces a better classifier with a worse one
-    in the same folder. Files:
+    the checkpoint and of the files, so a resumed run never replaces a better classifier
+    with a worse one in the same folder, from whichever of its checkpoints. Files:
     ``best/<name>.safetensors``, where the name of the control of equal size is
     ``<modality>_same_size``, and ``best/students/<modality>.safetensors`` for plain
     students.
@@ -46,6 +49,7 @@ class BestClassifiers(Callback):
         """Initialize a new BestClassifiers instance."""
         self.scores: dict[str, float] = {}
         self.epochs: dict[str, int] = {}
+        self._untrained = False
 
     def state_dict(self) -> dict[str, Any]:
         """Return best scores and their epochs."""
@@ -86,17 +90,19 @@ class BestClassifiers(Callback):
         Raises:
             SettingError: If StochasticWeightAveraging averages after the last one.
         """
+        self._untrained = False
         if stage == 'fit' and keeps_files(trainer):
             check_averaging(trainer, pl_module)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuse to overwrite the classifiers of another run.
+        """Refuse to overwrite the classifiers of another run, or better ones of this.
 
         Args:
             trainer: The trainer.
             pl_module: The task.
 
         Raises:
+            ClassifierFileError: If a file of this run is damaged.
             RunFolderExistsError: If the run is not resumed and its folder holds another
                 one.
         """
@@ -111,6 +117,32 @@ class BestClassifiers(Callback):
             del self.scores[name], self.epochs[name]
         if not self.scores:
             first_decides(trainer, lambda: check_run_folder(folder, trainer.ckpt_path))
+        task = cast(ClassifierTask, pl_module)
+        names = [*task.classifier_names(), *task.comparison_names()]
+        better = first_decides(trainer, lambda: self._better_files(trainer, names))
+        for name, (score, epoch) in better.items():
+            self.scores[name], self.epochs[name] = score, epoch
+            rank_zero_info(
+                f'{self.path(trainer, name)} is kept until its score is exceeded: '
+                f'{score:.4f}, of epoch {epoch}, is better than those of the checkpoint'
+            )
+
+    def _better_files(
+        self, trainer: Trainer, names: Iterable[str]
+    ) -> dict[str, tuple[float, int]]:
+        """Return scores and epochs of files that a later part of this run has written.
+
+        It goes on from an earlier checkpoint, or was stopped in the middle of an epoch.
+        """
+        found = {}
+        for name in names:
+            if (path := self.path(trainer, name)).exists():
+                metadata = load_metadata(path)
+                score, epoch = metadata.scores.get('val_F1Score'), metadata.epoch
+                known = score is not None and epoch is not None
+                if known and score > self.scores.get(name, -1.0):
+                    found[name] = score, epoch
+        return found
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the classifiers that have improved.
@@ -123,6 +155,7 @@ class BestClassifiers(Callback):
         if trainer.sanity_checking or not fitting or not keeps_files(trainer):
             return
         if not average_begun(trainer):
+            self._untrained = True
             return
         task, metrics = cast(ClassifierTask, pl_module), trainer.callback_metrics
         for name in [*task.classifier_names(), *task.comparison_names()]:
@@ -138,6 +171,24 @@ class BestClassifiers(Callback):
                     path = self.path(trainer, name)
                     with task.scored.restored(pl_module):
                         task.save_classifier(name, path, scores, trainer.current_epoch)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Warn if no classifier was written, because an average never began.
+
+        Args:
+            trainer: The trainer.
+            pl_module: The task.
+
+        Warns:
+            UserWarning: If so.
+        """
+        if self._untrained and not self.scores:
+            rank_zero_warn(
+                'no classifier file was written, because the average of '
+                'WeightAveraging began before no validation: train longer, let it '
+                'start earlier, or, if the callback has served another training, '
+                'create a new one.'
+            )
 
 
 def best_classifiers(trainer: Trainer) -> BestClassifiers:

@@ -10,8 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
-from ..models.discomkd import READ_OUTS
-from ..models.modalities import COMPARISONS
+from ..models.modalities import COMPARISONS, READ_OUTS
 from .run_summary import print_whole
 
 #: Ends of the names of classifiers that belong to that of a modality, and their

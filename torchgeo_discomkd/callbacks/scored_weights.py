@@ -126,11 +126,13 @@ def average_begun(trainer: Trainer) -> bool:
     Args:
         trainer: A trainer that validates.
     """
-    return all(
-        callback.state_dict().get('latest_update_step', 1) > 0
+    averages = [
+        callback._average_model
         for callback in trainer.callbacks  # ty: ignore[missing-attribute]
         if isinstance(callback, WeightAveraging)
-    )
+    ]
+    # the state of the callback knows updates after steps only, also of an earlier run
+    return all(a is not None and int(a.n_averaged) > 0 for a in averages)
 
 
 def _weights(module: nn.Module) -> chain[tuple[str, Tensor]]:

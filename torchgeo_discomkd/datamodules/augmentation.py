@@ -1,14 +1,17 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Augmentation of whole batches on the device."""
+"""Augmentation of whole batches on the device, and what it must not change."""
 
 import warnings
 from collections.abc import Callable
 
+import torch
+from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 from torchgeo.datasets.utils import Sample
 
+from ..datasets import MultiModalDataset
 from ..transforms import RandomSymmetry
 from .sampling import seeded_generator
 
@@ -29,6 +32,10 @@ class SeededSymmetry:
         """
         self._state = state
         self._drawn: dict[str, tuple[tuple[int, int, int], RandomSymmetry]] = {}
+
+    def restart(self) -> None:
+        """Draw as in the first batch of an epoch, whatever was drawn in it before."""
+        self._drawn.clear()
 
     def __call__(self, batch: Sample) -> Sample:
         """Return a batch with its images flipped and turned.
@@ -76,14 +83,10 @@ def warn_if_rescaled(before: Sample, after: Sample, name: str) -> None:
             that becomes less than half or more than twice as large.
     """
     for key in (k for k in before if k.startswith('image_') and k in after):
-        (mean, std), (new_mean, new_std) = (_moments(b[key]) for b in (before, after))
-        moved = (new_mean - mean).abs() > std
-        stretched = (new_std < std / 2) | (new_std > 2 * std)
-        if bool(((moved | stretched) & (std > 0)).any()):
+        pixels = [b[key].movedim(1, 0).flatten(1) for b in (before, after)]
+        if (found := _rescaled(*pixels)) is not None:
             warnings.warn(
-                f"{name} changes the scale of '{key}': from mean "
-                f'{mean.mean():.4g} and standard deviation {std.mean():.4g} to '
-                f'{new_mean.mean():.4g} and {new_std.mean():.4g}. The classifier '
+                f"{name} changes the scale of '{key}': {found}. The classifier "
                 'normalises raw values itself, with the statistics of training: '
                 f'remove Normalize from {name}, or set --model.normalization none.',
                 stacklevel=2,
@@ -91,8 +94,59 @@ def warn_if_rescaled(before: Sample, after: Sample, name: str) -> None:
             return
 
 
-def _moments(images: Tensor) -> tuple[Tensor, Tensor]:
+def check_transforms(dataset: MultiModalDataset) -> None:
+    """Warn if the transforms of a data set seem to normalise, from up to 16 samples.
+
+    Args:
+        dataset: The training split.
+
+    Warns:
+        UserWarning: As for an augmentation, see :func:`warn_if_rescaled`.
+    """
+    if dataset.transforms is None:
+        return
+    step = -(-len(dataset) // 16)
+    rows = range(0, len(dataset), step)
+    # training draws as it does without this check
+    with isolate_rng(include_cuda=False):
+        samples = [dataset[row] for row in rows]
+    for modality in dataset.modalities:
+        key = f'image_{modality}'
+        if not all(key in sample for sample in samples):
+            # renamed by ModalityToImage
+            continue
+        images = [dataset.checked_load(row, modality) for row in rows]
+        before = torch.cat([image.flatten(1) for image in images], dim=1)
+        after = torch.cat([sample[key].flatten(1) for sample in samples], dim=1)
+        if (found := _rescaled(before, after)) is not None:
+            warnings.warn(
+                f"transforms change the scale of '{key}': {found}. The statistics are "
+                'those of raw values, and classifier files take raw values, for which '
+                'this training makes them wrong: convert the data instead, and leave '
+                'normalising to the classifier.',
+                stacklevel=2,
+            )
+            return
+
+
+def _rescaled(before: Tensor, after: Tensor) -> str | None:
+    """Return how pixels (C, N) have changed in scale; None if they have not."""
+    if len(before) != len(after):
+        # other bands: nothing to compare
+        return None
+    (mean, std), (new_mean, new_std) = _moments(before), _moments(after)
+    moved = (new_mean - mean).abs() > std
+    stretched = (new_std < std / 2) | (new_std > 2 * std)
+    if not bool(((moved | stretched) & (std > 0)).any()):
+        return None
+    return (
+        f'from mean {mean.mean():.4g} and standard deviation {std.mean():.4g} to '
+        f'{new_mean.mean():.4g} and {new_std.mean():.4g}'
+    )
+
+
+def _moments(pixels: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation of each band, missing pixels left out."""
-    pixels = images.float().movedim(1, 0).flatten(1)
+    pixels = pixels.float()
     mean = pixels.nanmean(1)
     return mean, (pixels - mean[:, None]).square().nanmean(1).sqrt()

@@ -27,9 +27,9 @@ from ..datasets.profile import split_statistics
 from ..errors import SettingError
 from ..metadata import ImageProfile
 from ..processes import first_decides, is_divided, raising_everywhere
-from .augmentation import SeededSymmetry, warn_if_rescaled
+from .augmentation import SeededSymmetry, check_transforms, warn_if_rescaled
 from .incomplete import check_incomplete
-from .pairing import are_paired
+from .pairing import are_paired, flat_batch
 from .ranks import (
     DividedLoader,
     EvenBatches,
@@ -157,8 +157,9 @@ class MultiModalDataModule(NonGeoDataModule):
             dataset_kwargs = {**dataset_kwargs, 'transforms': transforms}
         super().__init__(dataset_class, batch_size, num_workers, **dataset_kwargs)
         self.aug = nn.Identity()
+        self._symmetry = SeededSymmetry(self._draw)
         if augment:
-            self.train_aug = SeededSymmetry(self._draw)
+            self.train_aug = self._symmetry
         self.collate_fn = collate_samples
         self.val_batch_size = eval_batch_size
         self.test_batch_size = eval_batch_size
@@ -196,8 +197,13 @@ class MultiModalDataModule(NonGeoDataModule):
                 or cannot use samples without labels.
             SplitError: If samples without labels are named, but none has the
                 modalities, or there are more processes than samples to evaluate.
+
+        Warns:
+            UserWarning: If *transforms* seem to normalise.
         """
         if stage == 'fit':
+            # an earlier training may have been stopped in this epoch
+            self._symmetry.restart()
             self._check_training()
             dataset = self.make_dataset('train')
             self.train_dataset = dataset
@@ -274,6 +280,8 @@ class MultiModalDataModule(NonGeoDataModule):
             pairs = IncompletePairs(sources)
             self.train_dataset, sources = pairs, {'paired': pairs}
         self._train_datasets = dict(sources)
+        for source in sources.values():
+            check_transforms(source)
         ratio, size = self.unlabelled_ratio, self.batch_size
         if uses_unlabelled(sources.values(), ratio, size, task):
             for name, source in sources.items():
@@ -442,18 +450,7 @@ class MultiModalDataModule(NonGeoDataModule):
         Returns:
             A flat batch.
         """
-        parts = list(batch.values())
-        if not all(isinstance(part, dict) for part in parts):
-            return batch
-        if len(parts) == 1 and 'image' in parts[0]:
-            # renamed by ModalityToImage
-            return parts[0]
-        merged: Sample = {}
-        for modality, part in batch.items():
-            merged[f'image_{modality}'] = part[f'image_{modality}']
-            merged[f'label_{modality}'] = part['label']
-            merged[f'index_{modality}'] = part['index']
-        return merged
+        return flat_batch(batch)
 
     def on_after_batch_transfer(self, batch: Sample, dataloader_idx: int) -> Sample:
         """Apply the augmentation of the split to a batch on the device.

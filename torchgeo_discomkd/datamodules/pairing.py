@@ -1,9 +1,12 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Whether training batches are paired, which the task decides unless it is set."""
+"""Paired and unpaired training batches: the task decides unless it is set."""
+
+from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_info
+from torchgeo.datasets.utils import Sample
 
 from ..errors import SettingError
 
@@ -30,3 +33,26 @@ def are_paired(setting: bool | None, task: object | None) -> bool:
     if setting is None:
         rank_zero_info(f'training batches are paired: {reason}')
     return True
+
+
+def flat_batch(batch: Any) -> Sample:
+    """Merge the batches of unpaired loaders into one flat dictionary.
+
+    Args:
+        batch: A flat batch, or one batch for each modality.
+
+    Returns:
+        A flat batch.
+    """
+    parts = list(batch.values())
+    if not all(isinstance(part, dict) for part in parts):
+        return batch
+    if len(parts) == 1 and 'image' in parts[0]:
+        # renamed by ModalityToImage
+        return parts[0]
+    merged: Sample = {}
+    for modality, part in batch.items():
+        merged[f'image_{modality}'] = part[f'image_{modality}']
+        merged[f'label_{modality}'] = part['label']
+        merged[f'index_{modality}'] = part['index']
+    return merged

@@ -17,14 +17,11 @@ from ..losses import Adversary, discriminator_size, gradient_reversal
 from ..metadata import LabelTask
 from .encoder import create_encoder
 from .heads import last_layer
-from .modalities import check_known, check_names
+from .modalities import READ_OUTS, check_known, check_names
 from .normalization import Normalization
 from .weights import ModalityWeights, Weights, weights_by_modality
 
 type Head = Literal['linear_bn_relu', 'linear']
-
-#: Embeddings that the auxiliary task classifier reads out.
-READ_OUTS = ('invariant', 'informative')
 
 
 class Embeddings(NamedTuple):
@@ -390,7 +387,7 @@ def read_outs(embeddings: Embeddings, auxiliary: nn.Module) -> dict[str, Tensor]
         auxiliary: The auxiliary task classifier, from (B, D) to (B, K).
 
     Returns:
-        Logits, shape (B, K), for each of :data:`READ_OUTS`.
+        Logits, shape (B, K), for each of :data:`~.modalities.READ_OUTS`.
 
     Example:
         >>> import torch

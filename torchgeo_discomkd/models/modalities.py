@@ -13,6 +13,10 @@ from ..errors import ModalityError
 #: plain classifier of a modality, and the deployed network trained alone.
 COMPARISONS = {'_student': 'alone', '_same_size': 'same size'}
 
+#: Embeddings that the auxiliary task classifier reads out; their names are the ends of
+#: the names of these scores.
+READ_OUTS = ('invariant', 'informative')
+
 
 def is_comparison(name: str) -> bool:
     """Return whether a classifier is trained for comparison only.
@@ -32,7 +36,7 @@ def check_names(names: Iterable[str], minimum: int) -> None:
 
     Raises:
         ModalityError: If there are too few, PyTorch refuses a name, or it ends like
-            that of a comparison.
+            that of a comparison or a read-out.
     """
     names = list(names)
     if len(names) < minimum:
@@ -46,10 +50,11 @@ def check_names(names: Iterable[str], minimum: int) -> None:
             f'{illegal}: a modality needs a name without dots that is not an attribute '
             "of a PyTorch module, for example 'sar'."
         )
-    if taken := [n for n in names if is_comparison(n)]:
+    ends = (*COMPARISONS, *(f'_{name}' for name in READ_OUTS))
+    if taken := [n for n in names if n.endswith(ends)]:
         raise ModalityError(
-            f'{taken}: names that end with {" or ".join(COMPARISONS)} are those of '
-            'classifiers trained for comparison. Rename the modality.'
+            f'{taken}: names that end with {" or ".join(ends)} are those of '
+            'classifiers trained for comparison and of read-outs. Rename the modality.'
         )
 
 

@@ -30,7 +30,7 @@ from ..models import (
     read_outs,
     save_classifier,
 )
-from ..models.discomkd import READ_OUTS
+from ..models.modalities import READ_OUTS
 from ..models.weights import Weights
 from .compared import ComparedTask
 from .guessing import terms_of_guessing

@@ -13,7 +13,7 @@ from torchgeo.datasets.utils import Sample
 
 from ..datamodules.sampling import seeded_generator
 from ..datasets import MultiModalDataset
-from ..errors import CheckpointError, LabelError, ModalityError, SettingError
+from ..errors import CheckpointError, ModalityError, SettingError
 from ..losses import KD, DistillationLoss
 from ..metadata import LabelTask
 from ..models import LoadedClassifier, Normalization
@@ -21,7 +21,8 @@ from ..models.weights import Weights
 from ..processes import raising_everywhere
 from ..transforms import RandomStrongView
 from .fusion import FusionClassification
-from .labels import chance_entropy, plain_numbers
+from .labels import chance_entropy, check_classes, plain_numbers
+from .resumed_settings import check_same_settings
 from .teacher import Teacher
 
 
@@ -219,6 +220,8 @@ class Distillation(FusionClassification):
             self._check_drift()
             # in every process, and again: an earlier training may have moved it
             self.load_teacher()
+            # an earlier training may have been stopped in this epoch
+            self._strong = None
         super().setup(stage)
 
     def _check_drift(self) -> None:
@@ -263,13 +266,26 @@ class Distillation(FusionClassification):
         Returns:
             Adam over what is not frozen of the student and, if the loss has parameters,
             over these with their own learning rate. On the command line, --optimizer
-            and --lr_scheduler replace it, with one learning rate for both.
+            and --lr_scheduler replace it, with one learning rate for both, which must
+            then be that of the loss.
         """
         groups = self.groups_of(self.model.parameters())
         if own := list(self.loss.parameters()):
             rate = {} if self.loss.lr is None else {'lr': self.loss.lr}
             groups.append({'params': own, **rate})
         return self.adam(groups)
+
+    def given_rates(self) -> dict[str, float]:
+        """Return the learning rates of student and loss that an optimizer should have.
+
+        Returns:
+            *lr*, unless it is the default, and that of a loss with parameters.
+        """
+        rates = super().given_rates()
+        if self.loss.lr is not None and [*self.loss.parameters()]:
+            names = [n for n in self.loss.config()['init_args'] if n.endswith('lr')]
+            rates[f'loss.{[*names, "lr"][0]}'] = self.loss.lr
+        return rates
 
     @property
     def pairing(self) -> str | None:
@@ -300,7 +316,8 @@ class Distillation(FusionClassification):
         """
         self.images_to_train(batch)
         labels = self.labels_of(batch, self.modalities[0])
-        self._check_labels(labels)
+        if self.task != 'multilabel':
+            check_classes(labels, self.hparams['num_classes'])
         self._teacher_file.check_batch(batch, self.modalities)
         needed = dict.fromkeys([*self.modalities, *self.teacher.modalities])
         images = {m: batch[f'image_{m}'] for m in needed}
@@ -424,18 +441,6 @@ class Distillation(FusionClassification):
             scale={m: _deviation(known[m]) for m in images},
         )
 
-    def _check_labels(self, labels: Tensor) -> None:
-        # reading values on another device would stall it
-        number = self.hparams['num_classes']
-        if labels.device.type != 'cpu' or self.task == 'multilabel':
-            return
-        wrong = labels[(labels < 0) | (labels >= number)]
-        if len(wrong):
-            raise LabelError(
-                f'a training batch has the label {wrong[0].item()}, but '
-                f'num_classes={number}: give labels from 0 to {number - 1}.'
-            )
-
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Record which teacher it is and, if it drifts, its buffers.
 
@@ -456,7 +461,8 @@ class Distillation(FusionClassification):
 
         Raises:
             CheckpointError: If it is from another network, or from a version before
-                losses were classes.
+                losses were classes, or training is resumed with another learning rate
+                of the loss.
             ClassifierFileError: If training is resumed with another teacher.
             LabelError: If it has other classes.
             ModalityError: If it has other modalities.
@@ -472,10 +478,18 @@ class Distillation(FusionClassification):
         # evaluating a checkpoint does not need the teacher
         if self._teacher is None or not self.trainer.training:
             return
+        self._check_loss(old.get('loss') or {})
         if 'teacher' in checkpoint:
             self._teacher.check_same(checkpoint['teacher'])
         if 'teacher_buffers' in checkpoint:
             self.teacher.load_state_dict(checkpoint['teacher_buffers'], strict=False)
+
+    def _check_loss(self, began: Mapping[str, Any]) -> None:
+        own = self.loss.config()
+        if began.get('class_path') == own['class_path']:
+            # the other settings of a loss are those of the task
+            name, before = 'lr of the loss', DistillationLoss.from_config(began).lr
+            check_same_settings({name: before}, {name: self.loss.lr}, [name])
 
 
 def _deviation(normalization: Normalization) -> Tensor:

@@ -90,6 +90,27 @@ def _several(name: str, labels: Any, number: int | None) -> Tensor:
     raise LabelError(f'{name} {found}: {SEVERAL.format(number or "labels")}')
 
 
+def check_classes(labels: Tensor, num_classes: int) -> None:
+    """Check that all samples of a training batch have a class.
+
+    Args:
+        labels: int64 (B,).
+        num_classes: Number of classes.
+
+    Raises:
+        LabelError: If one is out of range (checked on the CPU only).
+    """
+    # reading values on another device would stall it
+    if labels.device.type != 'cpu':
+        return
+    wrong = labels[(labels < 0) | (labels >= num_classes)]
+    if len(wrong):
+        raise LabelError(
+            f'a training batch has the label {wrong[0].item()}, but '
+            f'num_classes={num_classes}: give labels from 0 to {num_classes - 1}.'
+        )
+
+
 def check_task(task: LabelTask, num_classes: int) -> None:
     """Check the kind of labels of a task.
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from timm.optim import param_groups_layer_decay
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from ..errors import CheckpointError, SettingError
 
@@ -63,6 +64,28 @@ def layer_groups(
     for parameter in trained:
         rates.setdefault(scales.get(parameter, 1.0), []).append(parameter)
     return [{'params': own, 'lr': lr * scale} for scale, own in rates.items()]
+
+
+def check_rate(name: str, lr: float, optimizers: Iterable[Optimizer]) -> None:
+    """Check that optimizers of the command line have a learning rate of the task.
+
+    Args:
+        name: Name of the setting.
+        lr: The learning rate.
+        optimizers: The optimizers.
+
+    Raises:
+        SettingError: If they have another one.
+    """
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    # schedules keep the rate that they began with
+    rates = {float(group.get('initial_lr', group['lr'])) for group in groups}
+    if rates != {lr}:
+        found = ', '.join(map(str, sorted(rates)))
+        raise SettingError(
+            f'{name}={lr} has no effect with --optimizer, which trains all parameters '
+            f'at lr={found}: give both the same rate, or omit one of them.'
+        )
 
 
 def check_same_decay(

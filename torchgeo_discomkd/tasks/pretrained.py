@@ -14,10 +14,16 @@ from torchgeo.datasets.utils import Sample
 from ..datamodules import SARTilesDataModule
 from ..datasets import MultiModalDataset
 from ..datasets.base import drop_impossible
-from ..errors import BandError, ClassifierFileError, ModalityError, UnitError
+from ..errors import (
+    BandError,
+    ClassifierFileError,
+    ModalityError,
+    SettingError,
+    UnitError,
+)
 from ..metadata import ImageProfile
 from ..models import load_classifier, read_outs
-from ..models.discomkd import READ_OUTS
+from ..models.modalities import READ_OUTS
 from ..rasters import check_unit
 from ..rasters.band_names import canonical
 from ..rasters.doubts import doubt_pixel_size, doubt_values
@@ -61,6 +67,7 @@ class PretrainedClassification(MultiModalTask):
         Raises:
             ClassifierFileError: If a file is missing, is not a classifier file, or the
                 files have different classes.
+            SettingError: If a file has the name of another one's read-out.
         """
         if not classifiers:
             raise ClassifierFileError(
@@ -74,6 +81,12 @@ class PretrainedClassification(MultiModalTask):
         """Read the files."""
         loaded = {name: load_classifier(path) for name, path in self._files()}
         self.model = nn.ModuleDict(loaded)
+        taken = set(self.classifier_names()) & set(self.comparison_names())
+        if taken:
+            raise SettingError(
+                f'classifiers: {sorted(taken)} would also name a read-out of another '
+                'file. Give the file another name.'
+            )
         classes = {name: c.metadata.classes for name, c in loaded.items()}
         self.classes = self.trained_classes = next(iter(classes.values()))
         if any(other != self.classes for other in classes.values()):

@@ -13,6 +13,7 @@ from ..datasets.classes import same_classes
 from ..errors import CheckpointError, LabelError, ModalityError
 from .division import check_division, note_division
 from .layer_rates import check_same_decay
+from .resumed_settings import check_same_settings, warn_of_other_rates
 from .watched import WatchedTask
 
 
@@ -24,6 +25,8 @@ class ResumableTask(WatchedTask):
     """
 
     split_hash: str = ''
+
+    _resumed: Sequence[dict[str, Any]] = ()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Record modalities, classes and split in the checkpoint.
@@ -49,8 +52,8 @@ class ResumableTask(WatchedTask):
 
         Raises:
             CheckpointError: If it is from another network, or training is resumed
-                with other frozen encoders or layer-wise rates, or by other processes
-                with other batches.
+                with other frozen encoders, learning rates or normalisation, or by
+                other processes with other batches.
             LabelError: If it has other classes than the data to train on, or does not
                 know a class of the data to evaluate.
             ModalityError: If it has other modalities.
@@ -80,8 +83,35 @@ class ResumableTask(WatchedTask):
         if self._trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
             check_division(self.trainer, checkpoint.get('division'))
         if self._trainer is not None and self._trainer.training:
-            check_same_decay(checkpoint, self.hparams)
+            self._check_settings(checkpoint)
         super().on_load_checkpoint(checkpoint)
+
+    def _check_settings(self, checkpoint: dict[str, Any]) -> None:
+        check_same_decay(checkpoint, self.hparams)
+        fixed = ['normalization']
+        if self.optimizer_replaced:
+            self._resumed = checkpoint.get('optimizer_states', ())
+        else:
+            fixed.append('lr')
+        began = checkpoint.get('hyper_parameters', {})
+        check_same_settings(began, self.hparams, fixed)
+
+    @property
+    def optimizer_replaced(self) -> bool:
+        """Whether Lightning's command line has set another one, for --optimizer."""
+        return 'configure_optimizers' in vars(self)
+
+    def on_fit_start(self) -> None:
+        """Warn if an optimizer of the command line resumes with another learning rate.
+
+        Warns:
+            UserWarning: If the optimizer of the checkpoint has another one.
+        """
+        super().on_fit_start()
+        trainer = self.trainer
+        scheduled = bool(trainer.lr_scheduler_configs)
+        warn_of_other_rates(self._resumed, trainer.optimizers, scheduled)
+        self._resumed = ()
 
     def _restore_classes(self, classes: Sequence[str]) -> None:
         if len(classes) != self.hparams['num_classes']:

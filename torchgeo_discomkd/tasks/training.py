@@ -6,6 +6,7 @@
 from abc import abstractmethod
 from collections.abc import Hashable, Iterable, Mapping
 from functools import cached_property
+from inspect import signature
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal
@@ -45,7 +46,7 @@ from ..processes import summed
 from .division import check_batch_norm
 from .frozen import FreezingTask
 from .labels import labels_of
-from .layer_rates import layer_groups
+from .layer_rates import check_rate, layer_groups
 from .resumable import ResumableTask
 
 
@@ -282,10 +283,10 @@ class MultiModalTrainingTask(ResumableTask, FreezingTask):
         return layer_groups(parameters, encoders, lr, decay)
 
     def on_train_start(self) -> None:
-        """Check that the optimizer has the layer-wise rates.
+        """Check that the optimizer has the learning rates of the task.
 
         Raises:
-            SettingError: If it was replaced.
+            SettingError: If it was replaced and has others.
         """
         super().on_train_start()
         if self.hparams.get('layer_decay') is not None and not self._grouped:
@@ -293,6 +294,19 @@ class MultiModalTrainingTask(ResumableTask, FreezingTask):
                 f'layer_decay={self.hparams["layer_decay"]} has no effect with an '
                 'optimizer of your own: omit one of them.'
             )
+        if self.optimizer_replaced:
+            for name, lr in self.given_rates().items():
+                check_rate(name, lr, self.trainer.optimizers)
+
+    def given_rates(self) -> dict[str, float]:
+        """Return the learning rates, by name, that an optimizer should have.
+
+        Returns:
+            *lr*, unless it is the default, and what else the task trains at.
+        """
+        lr, parameter = self.hparams['lr'], signature(type(self)).parameters.get('lr')
+        default = parameter is None or parameter.default == lr
+        return {} if default else {'lr': lr}
 
     def adam(self, parameters: Iterable[Tensor] | Iterable[dict[str, Any]]) -> Adam:
         """Return Adam with the learning rate of the task.

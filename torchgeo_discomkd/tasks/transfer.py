@@ -12,6 +12,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torchgeo.datasets.utils import Sample
 
+from ..callbacks.scored_weights import average_begun
 from ..errors import ModalityError, SettingError
 from ..losses import embedding_transfer_loss, prediction_transfer_loss
 from ..models import DisCoMKDOutput
@@ -171,7 +172,8 @@ class Transfer:
             f'transfer never began, because training ended after {epochs}, with '
             f'transfer_warmup={self.warmup} and {guide}: '
             'train longer, set a shorter --model.transfer_warmup, or name the guide, '
-            '--model.transfer_guide, if no validation came in time to choose it.'
+            '--model.transfer_guide, if no validation of trained weights came in time '
+            'to choose it.'
         )
 
 
@@ -329,12 +331,13 @@ class GuidedTask(MultiModalTrainingTask):
     def on_validation_epoch_end(self) -> None:
         """Log the scores and, while a guide is to be chosen, keep them.
 
-        Checkpoints hold them: those of an earlier epoch may decide.
+        Checkpoints hold them: those of an earlier epoch may decide. Scores of an
+        average of weights that has not begun are those of an untrained network.
         """
         super().on_validation_epoch_end()
         trainer = self.trainer
         fitting = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
-        if self._transfer is not None and fitting:
+        if self._transfer is not None and fitting and average_begun(trainer):
             self._transfer.record(trainer.callback_metrics)
 
     def on_train_epoch_end(self) -> None:
@@ -381,6 +384,9 @@ class GuidedTask(MultiModalTrainingTask):
             ModalityError: If it has other modalities.
         """
         super().on_load_checkpoint(checkpoint)
-        if self._transfer is not None and not self._transfer.named:
-            self._transfer.guide = checkpoint.get('transfer_guide')
-            self._transfer.scores = checkpoint.get('transfer_scores', {})
+        transfer = self._transfer
+        # one that was named, and no longer is, is to be chosen
+        named = checkpoint.get('hyper_parameters', {}).get('transfer_guide')
+        if transfer is not None and not transfer.named and named is None:
+            transfer.guide = checkpoint.get('transfer_guide')
+            transfer.scores = checkpoint.get('transfer_scores', {})
