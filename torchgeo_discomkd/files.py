@@ -277,6 +277,22 @@ def writing(path: Path) -> Generator[None]:
         ) from error
 
 
+def utf8_text(text: str) -> str:
+    r"""Escape what no file of text can hold: bytes of a name that are not UTF-8.
+
+    Args:
+        text: A path, or a message that names one.
+
+    Returns:
+        The text, with such bytes as in ``\udcff``.
+
+    Example:
+        >>> print(utf8_text('caf\udce9.tif: Größe'))
+        caf\udce9.tif: Größe
+    """
+    return text.encode('utf-8', 'backslashreplace').decode()
+
+
 def sha256_of(parts: Iterable[tuple[str, Buffer]]) -> str:
     """Return one checksum of several parts, whatever their order.
 

@@ -261,6 +261,31 @@ def test_one_bad_scene_does_not_end_the_run(
     pd.testing.assert_frame_equal(again.loc[others], table.loc[others])
 
 
+def test_bad_scene_whose_name_is_not_utf8(
+    classify: Callable[..., int], scenes: Path, tmp_path: Path
+) -> None:
+    Path(os.fsdecode(os.fsencode(scenes) + b'/d\xff.tif')).write_text('no image')
+    assert classify('scenes', '--output', 'maps/') == 3
+    table = pd.read_csv(tmp_path / 'maps/summary.csv')
+    assert table.scene[3] == r'scenes/d\udcff.tif'
+    unreadable = r'unreadable: scenes/d\udcff.tif cannot be read'
+    assert table.status[3].startswith(unreadable)
+
+
+def test_scene_that_fails_unexpectedly_is_a_status(
+    scenes: Path, tmp_path: Path
+) -> None:
+    def fail(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        raise RuntimeError(os.fsdecode(b'd\xff'))
+
+    predictor = make_predictor(compute=fail)
+    found = find_images([scenes])
+    summary = classify_scenes(predictor, found, tmp_path / 'maps', progress=False)
+    assert [result.status for result in summary.results] == [
+        r'failed: RuntimeError: d\udcff'
+    ] * 3
+
+
 def test_one_file_per_band(classify: Callable[..., int], tmp_path: Path) -> None:
     array = random_scene(8, 8)
     for stem in ('s1_{}', 's2-{}-2024', 'area/{}'):

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from ...errors import OutputError, UserError
-from ...files import only_writer, refuse_existing
+from ...files import only_writer, refuse_existing, utf8_text
 from ...rasters.finding import ImageFiles
 from ...rasters.scale import Scale
 from ...rasters.tiles import error_status
@@ -247,6 +247,7 @@ def _result(
         status = error_status(error)
     # whatever a library raises about one scene, the others go on
     except Exception as error:  # noqa: BLE001
-        status = f'failed: {type(error).__name__}: {" ".join(str(error).split())}'
+        why = utf8_text(' '.join(str(error).split()))
+        status = f'failed: {type(error).__name__}: {why}'
     kept = finished and summary is not None
     return SceneResult(scene.name, status, summary, kept)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ... import __version__
+from ...files import utf8_text
 from ...rasters.finding import ImageFiles
 from ..predictor import Predictor
 from .settings import SceneSettings
@@ -129,8 +130,8 @@ def find_changes(earlier: Mapping[str, str], tags: Mapping[str, str]) -> list[st
 
 
 def _name(path: str) -> str:
-    # bytes that are not valid UTF-8 cannot be written into a tag
-    return Path(path).name.encode('utf-8', 'backslashreplace').decode()
+    # tags are UTF-8
+    return utf8_text(Path(path).name)
 
 
 def _state(path: str) -> tuple[str, str]:
