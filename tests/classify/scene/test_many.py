@@ -117,6 +117,7 @@ def test_each_scene_has_the_map_of_a_single_call(
     assert table.loc[0, row].tolist() == ['ok', 4, 5, 4, 0, 12]
 
 
+@pytest.mark.filterwarnings('always:.* may belong to the older map')
 @pytest.mark.slow
 def test_resumed_where_a_map_is_missing(
     classify: Callable[..., int],
@@ -369,6 +370,49 @@ def test_existing_files_are_kept(
     assert classify('scenes', '--output', 'maps') == 2
     assert f'maps/{name} exists: choose another folder' in capsys.readouterr().err
     assert names(tmp_path / 'maps') == {name}
+
+
+@pytest.mark.parametrize(
+    'name', ['b_confidence.tif', 'b.tif.ovr', 'b.tif', 'b.png', 'summary.csv']
+)
+def test_files_of_no_earlier_run_are_not_replaced_on_resuming(
+    classify: Callable[..., int],
+    scenes: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+) -> None:
+    args = 'scenes', '--output', 'maps/', '--preview', 'maps/', '--resume'
+    assert classify('scenes/a.tif', *args[1:]) == 0
+    (tmp_path / 'maps/summary.csv').unlink()
+    kept = names(tmp_path / 'maps')
+    (tmp_path / 'maps' / name).write_text('mine')
+    capsys.readouterr()
+    assert classify(*args) == 2
+    assert f'maps/{name} exists: it is not of a run that' in capsys.readouterr().err
+    assert (tmp_path / 'maps' / name).read_text() == 'mine'
+    assert names(tmp_path / 'maps') == kept | {name}
+
+
+@pytest.mark.filterwarnings('always:.* may belong to the older map')
+def test_polygons_and_figures_of_older_maps_are_named(
+    classify: Callable[..., int],
+    scenes: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    args = 'scenes/a.tif', 'scenes/b.tif', '--output', 'maps/'
+    assert classify(*args) == 0
+    for name in ('a.gpkg', 'b.gpkg', 'b.png'):
+        (tmp_path / 'maps' / name).write_text('older')
+    assert classify(*args, '--resume') == 0
+    assert 'older' not in capsys.readouterr().err
+    assert classify(*args, '--stride', '8', '--resume', '--overwrite') == 0
+    warning = 'maps/a.gpkg and 2 others may belong to the older map'
+    assert warning in capsys.readouterr().err
+    single = 'scenes/b.tif', '--output', 'maps/b.tif', '--overwrite'
+    assert classify(*single, '--polygons', 'maps/b.gpkg') == 0
+    assert 'warning: maps/b.png may belong to the older' in capsys.readouterr().err
 
 
 def test_many_scenes_but_one_map(

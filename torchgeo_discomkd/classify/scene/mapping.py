@@ -30,6 +30,7 @@ from .outputs import (
     clear_outputs,
     finish_outputs,
     plan_outputs,
+    warn_of_older,
 )
 from .panels import MapRow, PanelAverage, Strip, iterate_strips
 from .reader import Grid, SceneReader, open_scene
@@ -125,7 +126,8 @@ def classify_scene(
 
     Warns:
         UserWarning: If the scene has no georeference or CRS, its bands seem to be
-            swapped, or it is unusual.
+            swapped, or it is unusual; or if *polygons* or *preview* of an older map
+            with other options would stay.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -171,7 +173,8 @@ def classify_scene(
     outputs = plan_outputs(output, polygons, preview, scene)
     with only_writer(*outputs.asked):
         clear_outputs(outputs)
-        refuse_existing(outputs.files, overwrite)
+        refuse_existing([*outputs.files, *outputs.sidecars], overwrite)
+        warn_of_older([outputs])
         return make_map(predictor, scene, outputs, settings, progress)
 
 
