@@ -91,6 +91,7 @@ def only_writer(*files: Path, folders: Iterable[Path] = ()) -> Generator[None]:
             if they stay empty.
 
     Raises:
+        OutputError: If no file can be made there, as in /proc.
         OutputInUseError: If another process writes one of them.
 
     Warns:
@@ -130,6 +131,9 @@ def _lock(file: Path, path: Path) -> Generator[None]:
         file.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout as error:
+        # which it also says of a folder that takes no file, such as /proc
+        with writing(path):
+            file.open('ab').close()
         raise OutputInUseError(
             f'{path} is being written by another process: wait for it, or choose '
             'another name.'
