@@ -91,6 +91,7 @@ def only_writer(*files: Path, folders: Iterable[Path] = ()) -> Generator[None]:
             if they stay empty.
 
     Raises:
+        OutputError: If no file can be made there, as in /proc.
         OutputInUseError: If another process writes one of them.
 
     Warns:
@@ -130,6 +131,9 @@ def _lock(file: Path, path: Path) -> Generator[None]:
         file.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout as error:
+        # which it also says of a folder that takes no file, such as /proc
+        with writing(path):
+            file.open('ab').close()
         raise OutputInUseError(
             f'{path} is being written by another process: wait for it, or choose '
             'another name.'
@@ -275,6 +279,22 @@ def writing(path: Path) -> Generator[None]:
             f'{path} cannot be written ({error}): make room, or choose a folder that '
             'you may write to.'
         ) from error
+
+
+def utf8_text(text: str) -> str:
+    r"""Escape what no file of text can hold: bytes of a name that are not UTF-8.
+
+    Args:
+        text: A path, or a message that names one.
+
+    Returns:
+        The text, with such bytes as in ``\udcff``.
+
+    Example:
+        >>> print(utf8_text('caf\udce9.tif: Größe'))
+        caf\udce9.tif: Größe
+    """
+    return text.encode('utf-8', 'backslashreplace').decode()
 
 
 def sha256_of(parts: Iterable[tuple[str, Buffer]]) -> str:

@@ -27,10 +27,19 @@ table = csv.writer(sys.stdout)
 table.writerow(['path', 'label', 'confidence'])
 for path in paths:
     with rasterio.open(path) as file:
-        if file.count != len(bands) or size not in (None, [*file.shape]):
-            sys.exit(f'{path}: needs the bands {bands} and the size {size}')
+        names, shape = [*file.descriptions], [*file.shape]
+        if not any(names) and len(names) == len(bands):
+            names = bands  # without names, their order counts
+        if any(names.count(b) != 1 for b in bands) or size not in (None, shape):
+            sys.exit(
+                f'{path}: needs the bands {bands} and the size {size}, '
+                f'but has the bands {names} and the size {shape}'
+            )
+        chosen = [names.index(band) for band in bands]
         # missing pixels are NaN: the model fills them
-        tile = file.read(out_dtype='float32', masked=True).filled(np.nan)
+        tile = file.read([i + 1 for i in chosen], out_dtype='float32', masked=True)
+        scales, offsets = np.float32([file.scales, file.offsets])[:, chosen, None, None]
+        tile = tile.filled(np.nan) * scales + offsets
     (probabilities,) = session.run(['probabilities'], {'images': tile[np.newaxis]})[0]
     best = probabilities.argmax()
     table.writerow([path, classes[best], f'{probabilities[best]:.4f}'])

@@ -4,14 +4,24 @@
 """A results folder whose configuration is narrowed and widened again."""
 
 import json
+import os
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from lightning.pytorch.cli import LightningCLI
 
 from torchgeo_discomkd.benchmark import BenchmarkConfig, plan, write_report
 from torchgeo_discomkd.benchmark.results import COLUMNS, Results
-from torchgeo_discomkd.errors import OutputError, RunFolderExistsError, SettingError
+from torchgeo_discomkd.benchmark.runner import run_training
+from torchgeo_discomkd.errors import (
+    CorruptFileError,
+    OutputError,
+    RunFolderExistsError,
+    SettingError,
+)
 
 DATA = {'class_path': 'PairedFoldersDataModule', 'init_args': {'root': 'tiles'}}
 
@@ -156,6 +166,22 @@ def test_the_same_data_elsewhere(tmp_path: Path) -> None:
     with pytest.raises(RunFolderExistsError, match='size: - -> 32') as error:
         Results(other)
     assert 'write the new root' not in f'{error.value}'
+
+
+def test_reason_that_names_a_file_whose_name_is_not_utf8(tmp_path: Path) -> None:
+    def fail(args: dict[str, Any]) -> LightningCLI:
+        sys.stdout.write(os.fsdecode(b'reads \xff.tif'))
+        raise CorruptFileError(os.fsdecode(b'\xff.tif is damaged'))
+
+    config = BenchmarkConfig(str(tmp_path / 'r'), DATA, {'ms': 13, 'sar': 2}, 2)
+    results, training = Results(config), plan(config)[0]
+    results.claim()
+    reason = run_training(config, fail, training, results.run_folder(training))
+    assert reason == r'\udcff.tif is damaged'
+    assert r'reads \udcff.tif' in next(tmp_path.rglob('*.log')).read_text()
+    results.fail(training, reason)
+    write_report(results)
+    assert reason in (tmp_path / 'r' / 'tables.md').read_text()
 
 
 @pytest.mark.parametrize('place', ['/proc/benchmark', 'file/benchmark'])

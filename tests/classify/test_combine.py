@@ -180,12 +180,28 @@ def test_unusual_images_are_used_if_there_is_nothing_else(folder: Path) -> None:
     assert summary.failed == 1
 
 
-def test_images_that_lie_apart_are_no_tile(folder: Path) -> None:
+@pytest.mark.parametrize(
+    ('east', 'pixel', 'share'),
+    [
+        (6e5, 10, '0%'),
+        # a neighbour: the tiles are 80 m wide
+        (500080, 10, '0%'),
+        (500060, 10, '25%'),
+        (500040, 10, None),
+        # larger pixels around the same place
+        (499950, 20, None),
+    ],
+)
+def test_images_that_lie_apart_are_no_tile(
+    folder: Path, east: float, pixel: float, share: str | None
+) -> None:
     with rasterio.open(folder / 'S1' / 'a.tif', 'r+') as file:
-        file.transform = rasterio.Affine(10, 0, 6e5, 0, -10, 4e6)
-    frame, _ = run(folder)
-    assert frame.status[0] == 'place: the images of ms and sar do not overlap'
-    assert frame.label.isna().tolist() == [True] + [False] * 4
+        file.transform = rasterio.Affine(pixel, 0, east, 0, -pixel, 4e6)
+    frame, _ = run(folder, crs='EPSG:32631')
+    assert frame.label.isna().tolist() == [share is not None] + [False] * 4
+    if share is not None:
+        status = f'place: the images of ms and sar share {share} of the smaller one'
+        assert frame.status[0] == f'{status}, and 50% are needed'
 
 
 @pytest.mark.parametrize('suffix', ['.csv', '.gpkg', '.geojson'])

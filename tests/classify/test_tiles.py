@@ -1,6 +1,7 @@
 # Copyright (c) torchgeo_discomkd Contributors. All rights reserved.
 # Licensed under the MIT License.
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -140,6 +141,18 @@ def test_every_bad_tile_is_a_row(tmp_path: Path) -> None:
         '15 tiles, 10 without a label (3 ok, 2 mixed_size, 2 bands, 2 nodata, '
         '1 too_large, 1 unit, 4 unreadable)'
     )
+
+
+def test_bad_tile_whose_name_is_not_utf8(tmp_path: Path) -> None:
+    folder = tmp_path / 'tiles'
+    write_tile(folder / 'good.tif', db(-10))
+    Path(os.fsdecode(os.fsencode(folder) + b'/h\xff.tif')).write_text('hello')
+    frame, summary = run(tmp_path, folder)
+    assert frame.label.fillna('').tolist() == ['Land', '']
+    escaped = rf'{folder}/h\udcff.tif'
+    assert frame.path[1] == escaped
+    assert frame.status[1].startswith(f'unreadable: {escaped} cannot be read')
+    assert summary.failed == 1
 
 
 def test_file_vanishes_during_the_run(tmp_path: Path) -> None:

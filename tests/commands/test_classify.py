@@ -129,6 +129,7 @@ def test_swapped_bands_are_a_line_without_code(
         (['tiles', '--output', 'map.tif'], 'map of one scene, but 6 images'),
         (['tiles', '--output', 'map.tif', '--resume'], '--resume: only for tables and'),
         (['tiles', '--output', '/proc/x/out.csv'], '/proc/x/out.csv cannot be written'),
+        (['tiles', '--output', '/proc/out.csv'], '/proc/out.csv cannot be written'),
         (['tiles', '--output', 'o.csv', '--modality', 'ms'], "'sar', not 'ms'"),
     ],
 )

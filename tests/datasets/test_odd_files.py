@@ -91,6 +91,12 @@ def test_linear_power_is_kept(tmp_path: Path, expected: Values) -> None:
     assert PairedFolders(str(root)).units == {'sar': 'linear'}
 
 
+def test_noise_removal_leaves_negative_power(tmp_path: Path) -> None:
+    root = write_radar(tmp_path, lambda v: power(v) - 0.01)
+    dataset = PairedFolders(str(root), units={'sar': 'linear'})
+    assert min(cached_statistics(dataset)['sar'].low) < 0
+
+
 @pytest.mark.parametrize(
     ('fill', 'writing', 'units'),
     [

@@ -13,10 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+import rasterio
 import torch
 
+from torchgeo_discomkd.classify import classify_tiles, load_predictor
 from torchgeo_discomkd.models import load_classifier
+from torchgeo_discomkd.rasters import find_images
 
 from ..fakes import write_tile
 from .classifiers import sar
@@ -68,15 +72,57 @@ def test_plain_onnxruntime(
         )
 
 
-@pytest.mark.parametrize('shape', [(1, 32, 32), (2, 64, 32)])
-def test_plain_onnxruntime_refuses(
-    exported: dict[str, Path], tmp_path: Path, shape: tuple[int, ...]
+def test_plain_onnxruntime_reads_as_classify_does(
+    exported: dict[str, Path], tmp_path: Path
 ) -> None:
-    write_tile(tmp_path / 'tile.tif', np.zeros(shape, np.float32))
+    [image] = sar(1)
+    image = image.round(2)
+    write_tile(tmp_path / 'plain.tif', image)
+    reverse, names = np.concatenate([image[:1], image[::-1]]), ['angle', 'VH', 'VV']
+    write_tile(tmp_path / 'named.tif', reverse, descriptions=names)
+    # 0 stands for -50 dB
+    numbers = np.rint((image + 50) * 100).astype(np.int16)
+    numbers[:, :4] = -1
+    write_tile(tmp_path / 'scaled.tif', numbers, nodata=-1, crs='EPSG:32631')
+    with rasterio.open(tmp_path / 'scaled.tif', 'r+') as file:
+        file.scales, file.offsets = (0.01, 0.01), (-50, -50)
+    script = str(DOCS / 'examples' / 'onnx_predict.py')
+    paths = [f'{name}.tif' for name in ('plain', 'named', 'scaled')]
+    result = run_alone(script, str(exported['onnx']), *paths, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    found = pd.read_csv(io.StringIO(result.stdout))
+    scenes = find_images([tmp_path / path for path in paths], ('VV', 'VH'))
+    table = tmp_path / 'labels.csv'
+    classify_tiles(load_predictor(exported['onnx']), scenes, table, progress=False)
+    right = pd.read_csv(table)
+    assert found.label.tolist() == right.label.tolist()
+    np.testing.assert_allclose(found.confidence, right.confidence, atol=1e-4)
+    assert right.confidence[2] != pytest.approx(right.confidence[0], abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ('shape', 'names', 'has'),
+    [
+        ((1, 32, 32), None, '[None] and the size [32, 32]'),
+        ((2, 64, 32), None, "['VV', 'VH'] and the size [64, 32]"),
+        ((2, 32, 32), ['VV', 'HH'], "['VV', 'HH'] and"),
+        ((3, 32, 32), ['VV', 'VH', 'VV'], "['VV', 'VH', 'VV'] and"),
+    ],
+)
+def test_plain_onnxruntime_refuses(
+    exported: dict[str, Path],
+    tmp_path: Path,
+    shape: tuple[int, ...],
+    names: list[str] | None,
+    has: str,
+) -> None:
+    array = np.zeros(shape, np.float32)
+    write_tile(tmp_path / 'tile.tif', array, descriptions=names)
     script = str(DOCS / 'examples' / 'onnx_predict.py')
     result = run_alone(script, str(exported['onnx']), 'tile.tif', cwd=tmp_path)
     assert result.returncode == 1
     assert "needs the bands ['VV', 'VH'] and the size [32, 32]" in result.stderr
+    assert f'but has the bands {has}' in result.stderr
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from affine import Affine
 from rasterio import CRS
 from shapely import MultiPolygon, Polygon
 
-from torchgeo_discomkd.rasters.footprints import make_footprint
+from torchgeo_discomkd.rasters.footprints import make_footprint, overlap
 
 CORNERS = [(0, 0), (64, 0), (64, 64), (0, 64), (0, 0)]
 
@@ -206,3 +206,9 @@ def test_flipped_image() -> None:
     found = make_footprint(epsg(32631), transform, (10, 10), 'EPSG:32631')
     assert found is not None
     assert found.equals(shapely.box(5e5, 4e6, 5e5 + 100, 4e6 + 100))
+
+
+def test_overlap_of_a_twisted_outline() -> None:
+    twisted = Polygon([(0, 0), (2, 2), (2, 0), (0, 2)])
+    assert overlap(twisted, shapely.box(0, 0, 1, 2)) == pytest.approx(0.5)
+    assert overlap(twisted, Polygon([(0, 0), (1, 0), (2, 0)])) == 0

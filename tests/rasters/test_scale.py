@@ -83,6 +83,14 @@ def test_linear_becomes_db(scale: Scale) -> None:
     assert np.allclose(to_unit(POWER, scale, 'dB'), DB, atol=1e-4)
 
 
+@pytest.mark.parametrize('scale', ['auto', 'linear'])
+def test_noise_removal_leaves_negative_power(scale: Scale) -> None:
+    image = noisy_water()
+    assert np.percentile(image, 2) < 0
+    assert to_unit(image, scale, 'linear') is image
+    assert np.array_equal(np.isnan(to_unit(image, scale, 'dB')), image <= 0)
+
+
 @pytest.mark.parametrize('scale', ['auto', 'db'])
 def test_db_becomes_linear(scale: Scale) -> None:
     assert np.allclose(to_unit(DB, scale, 'linear'), POWER, rtol=1e-5)
@@ -117,7 +125,7 @@ def test_nothing_but_missing_pixels() -> None:
 
 @pytest.mark.parametrize(
     ('minimum', 'maximum', 'unit'),
-    [(-25, 3, 'dB'), (-1e-9, 3, 'dB'), (0, 4, 'linear'), (-5, 9, 'unknown')],
+    [(-25, 3, 'dB'), (-1e-9, 3, 'dB'), (-0.02, 4, 'linear'), (-5, 9, 'unknown')],
 )
 def test_plausible(minimum: float, maximum: float, unit: str) -> None:
     check_unit(minimum, maximum, unit, 'x')
@@ -142,6 +150,7 @@ def test_db_where_linear_power_is_expected() -> None:
         (20, 383, 'dB', 'like digital numbers: calibrate'),
         (-9999, 0.4, 'linear', 'if it stands for missing pixels'),
         (-9999, 0.4, 'amplitude', 'if it stands for missing pixels'),
+        (-0.02, 0.4, 'amplitude', 'like values in dB'),
     ],
 )
 def test_advice_for_a_wrong_unit(

@@ -20,7 +20,7 @@ from torch.optim import Adam
 
 from ..datasets import MultiModalDataset
 from ..errors import SettingError, UserError
-from ..files import only_writer
+from ..files import only_writer, utf8_text
 from ..models import FusionClassifier
 from ..performance.precision import fast_precision
 from ..performance.ray_workers import check_ray
@@ -197,7 +197,11 @@ def run_training(
         settings = fit_config(config, training, folder, teacher)
         log = folder.with_name(f'{folder.name}.log')
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open('a') as file, redirect_stdout(file), redirect_stderr(file):
+        with (
+            log.open('a', errors='backslashreplace') as file,
+            redirect_stdout(file),
+            redirect_stderr(file),
+        ):
             try:
                 with warnings.catch_warnings():
                     warnings.filterwarnings('ignore', '.*does not have many workers')
@@ -208,7 +212,7 @@ def run_training(
                 raise
     # the others must continue, whatever went wrong
     except Exception as error:  # noqa: BLE001
-        return str(error) or type(error).__name__
+        return utf8_text(str(error)) or type(error).__name__
     # only needed to resume, and larger than everything else
     (folder / 'last.ckpt').unlink(missing_ok=True)
     return [row | costs for row in rows]

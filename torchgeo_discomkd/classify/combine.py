@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ..errors import ClassifierFileError, ModalityError, SettingError
 from ..files import only_writer
+from ..rasters.footprints import overlap
 from ..rasters.scale import Scale
 from ..rasters.tiles import TileSpec
 from ..tables import Combination, Prediction, PredictionTable
@@ -27,6 +28,10 @@ from .tiles import (
     reading_threads,
     table_settings,
 )
+
+# Share of the smaller outline that two images of one place have in common: neighbours
+# in a grid only share an edge.
+_OVERLAP = 0.5
 
 
 @dataclass(frozen=True)
@@ -172,8 +177,8 @@ def classify_combined(
     which: 'modalities' names those that were used, such as 'ms+sar', and 'unused' the
     others with the reason: 'no tile', 'skipped', or the status that the classifier
     alone would give. An image that is unusual is only used if all are. A tile without
-    an image that can be used has the status 'no_modality'; images of the same name that
-    lie apart have 'place'.
+    an image that can be used has the status 'no_modality'; images of the same name
+    that share less than half of the smaller outline have 'place'.
 
     Args:
         predictor: The classifiers.
@@ -324,8 +329,12 @@ def _combine(
         row = Prediction.missing(tile.path, f'no_modality: {unused}', footprint)
         return replace(row, unused=unused)
     for (one, a), (other, b) in combinations(used.items(), 2):
-        if a.footprint and b.footprint and not a.footprint.intersects(b.footprint):
-            status = f'place: the images of {one} and {other} do not overlap'
+        if a.footprint is None or b.footprint is None:
+            continue
+        shared = overlap(a.footprint, b.footprint)
+        if shared < _OVERLAP:
+            status = f'place: the images of {one} and {other} share {shared:.0%} of '
+            status += f'the smaller one, and {_OVERLAP:.0%} are needed'
             return Prediction.missing(tile.path, status, footprint)
     row = Prediction.from_probabilities(
         tile.path,

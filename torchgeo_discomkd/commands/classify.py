@@ -62,7 +62,7 @@ statuses of tiles:
   unusual       with --strict: far from the images of training
   too_large     a scene rather than a tile
   no_modality   several classifiers, and none can use its image
-  place         images of one name that do not overlap
+  place         images of one name that share less than half of the smaller one
 
 many scenes:
   If the output is a folder, each input is a scene and has its own map there, named

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import BandError, CorruptFileError, LayoutError, TextFileError
+from ..files import utf8_text
 from .band_names import canonical, is_optical, only_numbered
 from .counts import FolderCounts
 from .readers import SUFFIXES
@@ -43,7 +44,7 @@ class ImageFiles:
 
         Bytes of a file's name that are not valid UTF-8 are written as escapes.
         """
-        return ';'.join(self.paths).encode('utf-8', 'backslashreplace').decode()
+        return utf8_text(';'.join(self.paths))
 
 
 def find_images(

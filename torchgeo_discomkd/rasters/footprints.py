@@ -61,6 +61,26 @@ def make_footprint(
     return Polygon(_straighten(points, shape))
 
 
+def overlap(one: Polygon | MultiPolygon, other: Polygon | MultiPolygon) -> float:
+    """Return which share of the smaller of two outlines the other one covers.
+
+    Args:
+        one: An outline.
+        other: An outline in the same coordinate reference system.
+
+    Returns:
+        0 to 1; 0 also if they only share an edge.
+
+    Example:
+        >>> overlap(shapely.box(0, 0, 2, 2), shapely.box(1, 0, 9, 9))
+        0.5
+    """
+    # far from home, a projection may twist an outline
+    one, other = shapely.make_valid(one), shapely.make_valid(other)
+    smaller = min(one.area, other.area)
+    return one.intersection(other).area / smaller if smaller > 0 else 0.0
+
+
 def _ring(height: int, width: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return columns and rows of a closed ring around all pixels."""
     corners = np.array(

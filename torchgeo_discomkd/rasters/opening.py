@@ -19,6 +19,7 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import DatasetReader
 
 from ..errors import CorruptFileError, UserError
+from ..files import utf8_text
 from .aliases import utf8_name
 from .grids import refuse_grids
 from .trust import (
@@ -243,9 +244,10 @@ def reason(error: BaseException) -> str:
         error: What happened.
 
     Returns:
-        Its message; along with its class, if that is needed to understand it.
+        Its message, which UTF-8 can hold; along with its class, if that is needed to
+        understand it.
     """
-    text = ' '.join(str(error).split())
+    text = utf8_text(' '.join(str(error).split()))
     known = isinstance(error, OSError | ValueError | RuntimeError)
     if known or type(error).__module__.startswith('rasterio'):
         return text

@@ -129,18 +129,18 @@ def guess_scale(image: NDArray[np.float32]) -> Unit | None:
 def check_unit(minimum: float, maximum: float, unit: str, where: str) -> None:
     """Refuse values that clearly contradict their unit.
 
-    Backscatter in dB is mostly negative in any landscape, power and amplitude never
-    are:
+    Backscatter in dB is mostly negative in any landscape, amplitude never is, and power
+    only slightly, where noise was removed:
 
     * unit 'dB' or a multiple, but no negative value: the values are linear power, or
       digital numbers;
     * a multiple of dB, but no value below -1 dB: the values are in dB;
-    * unit 'linear' or 'amplitude', but negative values: the values are in dB, or the
-      lowest one stands for missing pixels;
+    * unit 'linear', but a value below -1, or unit 'amplitude', but a negative value:
+      the values are in dB, or the lowest one stands for missing pixels;
     * any other unit is not checked.
 
-    Noise removal leaves a few negative values in linear power, and corner reflectors
-    exceed 0 dB: pass the 2nd and the 98th percentile rather than the extremes.
+    Corner reflectors exceed 0 dB, and single values are odd in many files: pass the 2nd
+    and the 98th percentile rather than the extremes.
 
     Args:
         minimum: Lowest value, or a low percentile.
@@ -177,7 +177,8 @@ def check_unit(minimum: float, maximum: float, unit: str, where: str) -> None:
             f'{where} is said to be in {_words(unit)}, {ranges}, like values in dB: '
             "state the unit 'dB'."
         )
-    if unit in ('linear', 'amplitude') and minimum < 0:
+    lowest = {'linear': LOWEST_LINEAR, 'amplitude': 0}
+    if unit in lowest and minimum < lowest[unit]:
         advice = (
             "like values in dB: convert it by 10 ** (x / 10), or state the unit 'dB'."
             if minimum >= LOWEST

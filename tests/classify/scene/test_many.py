@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from torchgeo_discomkd.classify import Predictor, SceneResult, classify_scenes
-from torchgeo_discomkd.classify.scene.folder import scene_name
+from torchgeo_discomkd.classify.scene.folder import TABLE, scene_name
 from torchgeo_discomkd.commands import main
 from torchgeo_discomkd.errors import OutputError, SettingError
 from torchgeo_discomkd.rasters.finding import ImageFiles, find_images
@@ -117,6 +117,7 @@ def test_each_scene_has_the_map_of_a_single_call(
     assert table.loc[0, row].tolist() == ['ok', 4, 5, 4, 0, 12]
 
 
+@pytest.mark.filterwarnings('always:.* may belong to the older map')
 @pytest.mark.slow
 def test_resumed_where_a_map_is_missing(
     classify: Callable[..., int],
@@ -261,6 +262,29 @@ def test_one_bad_scene_does_not_end_the_run(
     pd.testing.assert_frame_equal(again.loc[others], table.loc[others])
 
 
+def test_bad_scene_whose_name_is_not_utf8(
+    classify: Callable[..., int], scenes: Path, tmp_path: Path
+) -> None:
+    Path(os.fsdecode(os.fsencode(scenes) + b'/d\xff.tif')).write_text('no image')
+    assert classify('scenes', '--output', 'maps/') == 3
+    table = pd.read_csv(tmp_path / 'maps/summary.csv')
+    assert table.scene[3] == r'scenes/d\udcff.tif'
+    assert table.status[3].startswith(rf'unreadable: {table.scene[3]} cannot be')
+
+
+def test_scene_that_fails_unexpectedly_is_a_status(
+    scenes: Path, tmp_path: Path
+) -> None:
+    def fail(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        raise RuntimeError(os.fsdecode(b'd\xff'))
+
+    predictor = make_predictor(compute=fail)
+    found = find_images([scenes])
+    summary = classify_scenes(predictor, found, tmp_path / 'maps', progress=False)
+    statuses = {result.status for result in summary.results}
+    assert statuses == {r'failed: RuntimeError: d\udcff'}
+
+
 def test_one_file_per_band(classify: Callable[..., int], tmp_path: Path) -> None:
     array = random_scene(8, 8)
     for stem in ('s1_{}', 's2-{}-2024', 'area/{}'):
@@ -344,6 +368,45 @@ def test_existing_files_are_kept(
     assert classify('scenes', '--output', 'maps') == 2
     assert f'maps/{name} exists: choose another folder' in capsys.readouterr().err
     assert names(tmp_path / 'maps') == {name}
+
+
+@pytest.mark.parametrize('name', ['b_confidence.tif', 'b.tif.ovr', 'b.png', TABLE])
+def test_files_of_no_earlier_run_are_not_replaced_on_resuming(
+    classify: Callable[..., int],
+    scenes: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+) -> None:
+    args = 'scenes', '--output', 'maps/', '--preview', 'maps/', '--resume'
+    assert classify('scenes/a.tif', *args[1:]) == 0
+    (tmp_path / 'maps/summary.csv').unlink()
+    kept = names(tmp_path / 'maps')
+    (tmp_path / 'maps' / name).write_text('mine')
+    assert classify(*args) == 2
+    assert f'maps/{name} exists: it is not of a run that' in capsys.readouterr().err
+    assert (tmp_path / 'maps' / name).read_text() == 'mine'
+    assert names(tmp_path / 'maps') == kept | {name}
+
+
+@pytest.mark.filterwarnings('always:.* may belong to the older map')
+def test_polygons_and_figures_of_older_maps_are_named(
+    classify: Callable[..., int],
+    scenes: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    args = 'scenes/a.tif', 'scenes/b.tif', '--output', 'maps/'
+    assert classify(*args) == 0
+    for name in ('a.gpkg', 'b.gpkg', 'b.png'):
+        (tmp_path / 'maps' / name).write_text('older')
+    assert classify(*args, '--resume') == 0
+    assert 'older' not in capsys.readouterr().err
+    assert classify(*args, '--stride', '8', '--resume', '--overwrite') == 0
+    assert 'maps/a.gpkg and 2 others may belong to the' in capsys.readouterr().err
+    single = 'scenes/b.tif', '--output', 'maps/b.tif', '--overwrite'
+    assert classify(*single, '--polygons', 'maps/b.gpkg') == 0
+    assert 'warning: maps/b.png may belong to the older' in capsys.readouterr().err
 
 
 def test_many_scenes_but_one_map(

@@ -38,7 +38,11 @@ def classify(
 
 
 def naive(
-    scene: NDArray[np.float32], tile: tuple[int, int], stride: int, max_nodata: float
+    scene: NDArray[np.float32],
+    tile: tuple[int, int],
+    stride: int,
+    max_nodata: float,
+    compute: Any = probabilities,
 ) -> NDArray[np.float64]:
     """Return mean probabilities, NaN where nodata, one window and cell at a time."""
     height, width = scene.shape[1:]
@@ -58,7 +62,7 @@ def naive(
             image = np.full((2, *tile), np.nan, np.float32)
             cut = scene[:, y : y + tile[0], x : x + tile[1]]
             image[:, : cut.shape[1], : cut.shape[2]] = cut
-            windows[y, x] = probabilities(image[np.newaxis])[0]
+            windows[y, x] = compute(image[np.newaxis])[0]
     shape = math.ceil(height / stride), math.ceil(width / stride)
     result = np.full((*shape, 3), np.nan)
     for row, column in np.ndindex(*shape):
@@ -66,17 +70,15 @@ def naive(
         bottom, right = min(top + stride, height), min(left + stride, width)
         missing = np.isnan(scene[:, top:bottom, left:right]).any(axis=0).mean()
         if missing < max_nodata:
-            result[row, column] = np.mean(
-                [
-                    values
-                    for (y, x), values in windows.items()
-                    if y <= top
-                    and bottom <= y + tile[0]
-                    and x <= left
-                    and right <= x + tile[1]
-                ],
-                axis=0,
-            )
+            over = [
+                values
+                for (y, x), values in windows.items()
+                if y <= top < bottom <= y + tile[0]
+                and x <= left < right <= x + tile[1]
+                and np.isfinite(values).all()
+            ]
+            if over:
+                result[row, column] = np.mean(over, axis=0)
     return result
 
 
@@ -239,6 +241,26 @@ def test_windows_without_a_cell_to_map_are_not_classified(tmp_path: Path) -> Non
     assert summary.windows + summary.skipped == 15 * 15
     assert summary.cells == {'Water': 4, 'Crop': 0, 'City': 0}
     assert summary.nodata == 16 * 16 - 4
+
+
+def test_windows_without_a_finite_number_are_left_out(tmp_path: Path) -> None:
+    def compute(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        found = probabilities(images)
+        found[(images == -3.25).any(axis=(1, 2, 3)), 1:] = np.nan
+        return found
+
+    array = random_scene(24, 40)
+    array[0, 10, 10] = -3.25
+    source = write_scene(tmp_path / 'scene.tif', array)
+    predictor, output = make_predictor(compute=compute), tmp_path / 'map.tif'
+    with pytest.warns(UserWarning, match='not finite for 4 of 45 windows'):
+        found = classify(source, output, predictor=predictor, stride=4)
+    expected = naive(array, (8, 8), 4, 0.5, compute)
+    nodata = np.isnan(expected[..., 0])
+    # the cell around the pixel; its neighbours have other windows
+    assert np.argwhere(nodata).tolist() == [[2, 2]]
+    np.testing.assert_array_equal(found[0] == 0, nodata)
+    np.testing.assert_allclose(found[1], expected.max(axis=-1), atol=1e-6)
 
 
 def test_scene_without_data(tmp_path: Path) -> None:

@@ -313,7 +313,9 @@ def test_preview_of_a_map_larger_than_the_picture(
 def test_existing_files_are_kept(tmp_path: Path) -> None:
     source = write_scene(tmp_path / 'scene.tif', random_scene(30, 30))
     extra = {'polygons': tmp_path / 'map.gpkg', 'preview': tmp_path / 'map.png'}
-    for name in (*FILES, 'map.gpkg', 'map.png'):
+    # GDAL would take the last two for parts of the map
+    parts = 'map.tif.msk', 'map_confidence.tif.ovr'
+    for name in (*FILES, 'map.gpkg', 'map.png', *parts):
         (tmp_path / name).write_text('mine')
         with pytest.raises(OutputExistsError, match=f'{name} exists: .*--overwrite'):
             classify(source, tmp_path, **extra)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...errors import OutputExistsError, SettingError
+from ...files import utf8_text
 from ...rasters.finding import ImageFiles
 from .outputs import SceneOutputs
 
@@ -35,7 +36,7 @@ def scene_name(scene: ImageFiles) -> str:
     first, *others = (_stem(path) for path in scene.paths)
     name = _shared(first, others) if others else first
     name = name or Path(scene.paths[0]).resolve().parent.name or 'scene'
-    return _FORBIDDEN.sub('_', name.encode('utf-8', 'backslashreplace').decode())
+    return _FORBIDDEN.sub('_', utf8_text(name))
 
 
 def _stem(path: str) -> str:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from ...errors import OutputError, UserError
-from ...files import only_writer, refuse_existing
+from ...files import only_writer, refuse_existing, utf8_text
 from ...rasters.finding import ImageFiles
 from ...rasters.scale import Scale
 from ...rasters.tiles import error_status
@@ -16,9 +16,9 @@ from ..predictor import Predictor
 from ..ray_engine import RayEngine
 from .folder import TABLE, plan_folder
 from .mapping import make_map
-from .outputs import SceneOutputs, clear_folder, clear_outputs
-from .results import PENDING, SceneResult, ScenesSummary, write_results
-from .resuming import is_finished, read_summary
+from .outputs import SceneOutputs, clear_folder, clear_outputs, warn_of_older
+from .results import PENDING, SceneResult, ScenesSummary, is_table, write_results
+from .resuming import is_finished, is_map, read_summary
 from .settings import SceneSettings, make_settings
 from .tags import make_tags
 
@@ -63,7 +63,8 @@ def classify_scenes(
     windows (classified ones), mean_confidence, unusual, reading, and the share of each
     class in the cells that have one.
 
-    A resumed run keeps the maps that are there. They must be made by the same model
+    A resumed run keeps the maps that are there, and only replaces other files if they
+    are next to a map of ours. The maps must be made by the same model
     with the same settings from the same files, as their tags show; a file is the same
     if its name, size and time of modification are.
 
@@ -157,18 +158,14 @@ def classify_scenes(
     with only_writer(folders=[Path(folder)]):
         clear_folder(plans)
         summary = ScenesSummary(Path(folder, TABLE))
-        refuse_existing(
-            [*(path for plan in plans for path in plan.files), summary.table],
-            overwrite or resume,
-            'choose another folder, continue an interrupted run with --resume, or '
-            'replace all with --overwrite',
-        )
+        _refuse_existing(plans, summary.table, overwrite, resume)
         # before any work starts: a map of other settings is a mistake
         done = [
             resume
             and is_finished(plan, make_tags(predictor, scene, settings), overwrite)
             for scene, plan in zip(scenes, plans, strict=True)
         ]
+        warn_of_older(p for p, kept in zip(plans, done, strict=True) if not kept)
         todo = list(zip(scenes, plans, done, strict=True))
         if engine is None:
             results = _classify(predictor, todo, settings, progress)
@@ -184,6 +181,22 @@ def classify_scenes(
             summary.results += [SceneResult(scene.name, PENDING) for scene in left]
             write_results(summary, settings.legend.names)
         return summary
+
+
+def _refuse_existing(
+    plans: Sequence[SceneOutputs], table: Path, overwrite: bool, resume: bool
+) -> None:
+    """Refuse to replace files that no earlier run has made, unless asked to."""
+    if resume:
+        hint = 'it is not of a run that can be resumed: choose another folder, or '
+        hint += 'replace it with --overwrite'
+    else:
+        hint = 'choose another folder, continue an interrupted run with --resume, or '
+        hint += 'replace all with --overwrite'
+    for plan in plans:
+        allowed = overwrite or (resume and is_map(plan))
+        refuse_existing([*plan.files, *plan.sidecars], allowed, hint)
+    refuse_existing([table], overwrite or (resume and is_table(table)), hint)
 
 
 def _classify(
@@ -247,6 +260,7 @@ def _result(
         status = error_status(error)
     # whatever a library raises about one scene, the others go on
     except Exception as error:  # noqa: BLE001
-        status = f'failed: {type(error).__name__}: {" ".join(str(error).split())}'
+        why = utf8_text(' '.join(str(error).split()))
+        status = f'failed: {type(error).__name__}: {why}'
     kept = finished and summary is not None
     return SceneResult(scene.name, status, summary, kept)

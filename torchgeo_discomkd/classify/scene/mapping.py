@@ -31,6 +31,7 @@ from .outputs import (
     clear_outputs,
     finish_outputs,
     plan_outputs,
+    warn_of_older,
 )
 from .panels import MapRow, PanelAverage, Strip, iterate_strips
 from .reader import Grid, SceneReader, open_scene
@@ -70,7 +71,8 @@ def classify_scene(
     the classifier sees real pixels; a scene smaller than a window is padded with
     missing pixels at the bottom and on the right. Cells at the lower and right border
     may reach beyond the scene. The classifier fills missing pixels itself; windows that
-    only cover nodata cells are not classified.
+    only cover nodata cells are not classified. Windows for which it returns NaN are
+    left out of the mean; cells without another window are nodata.
 
     When all files are complete, these are written:
 
@@ -126,7 +128,9 @@ def classify_scene(
 
     Warns:
         UserWarning: If the scene has no georeference, no CRS or one without a place on
-            the Earth, its bands seem to be swapped, or it is unusual.
+            the Earth, its bands seem to be swapped, or it is unusual; if the classifier
+            returns NaN; or if *polygons* or *preview* of an older map with other
+            options would stay.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -172,7 +176,8 @@ def classify_scene(
     outputs = plan_outputs(output, polygons, preview, scene)
     with only_writer(*outputs.asked):
         clear_outputs(outputs)
-        refuse_existing(outputs.files, overwrite)
+        refuse_existing([*outputs.files, *outputs.sidecars], overwrite)
+        warn_of_older([outputs])
         return make_map(predictor, scene, outputs, settings, progress)
 
 
@@ -263,7 +268,7 @@ def _classify(
     columns = place_windows(scene.width, settings.tile[1], settings.stride)
     panels = split_panels(columns, settings, reader.bands, reader.block_rows, classes)
     total = len(rows.starts) * sum(len(panel.starts) for panel in panels)
-    classified = 0
+    classified = lost = 0
     with new_bar(total=total) as bar:
         for panel in panels:
             average = PanelAverage(predictor, rows, panel, settings.batch_size)
@@ -276,6 +281,15 @@ def _classify(
                         _write_row(writer, left, row, settings.min_confidence)
                     bar.update((strip.end - strip.begin) * len(panel.starts))
             classified += average.classified
+            lost += average.lost
+    if lost:
+        warnings.warn(
+            f'{reader.name}: the classifier returned numbers that are not finite for '
+            f'{lost} of {classified} windows. They are left out, and cells without '
+            'another window are nodata: check the model file on other images, or '
+            'export the classifier again.',
+            stacklevel=4,
+        )
     return classified, total - classified
 
 

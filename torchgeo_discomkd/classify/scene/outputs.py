@@ -3,7 +3,8 @@
 
 """Output files of a scene, and a summary of the map."""
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -260,6 +261,31 @@ def clear_folder(plans: Sequence[SceneOutputs]) -> None:
         if begun.exists() or not parts.keys().isdisjoint([*plan.asked, begun]):
             with only_writer(*plan.asked):
                 clear_outputs(plan)
+
+
+def warn_of_older(plans: Iterable[SceneOutputs]) -> None:
+    """Warn of polygons and figures of older maps, which stay next to the new ones.
+
+    Args:
+        plans: Files of each map that is made now.
+
+    Warns:
+        UserWarning: If there are some, with the first one.
+    """
+    found = [
+        path
+        for plan in plans
+        if plan.classes.exists()
+        for asked, suffix in ((plan.polygons, '.gpkg'), (plan.preview, '.png'))
+        if asked is None and (path := plan.classes.with_suffix(suffix)).exists()
+    ]
+    if found:
+        others = f' and {len(found) - 1} others' if len(found) > 1 else ''
+        warnings.warn(
+            f'{found[0]}{others} may belong to the older map, and will not be '
+            'replaced: remove it, or add --polygons or --preview.',
+            stacklevel=4,
+        )
 
 
 def finish_outputs(

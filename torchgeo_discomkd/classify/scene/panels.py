@@ -123,7 +123,8 @@ class MapRow(NamedTuple):
     Attributes:
         row: Position of the row.
         probabilities: Mean probabilities, float64, shape (cell columns, K).
-        mapped: Whether each cell has enough pixels: bool, shape (cell columns,).
+        mapped: Whether each cell has enough pixels and a window: bool, shape (cell
+            columns,).
     """
 
     row: int
@@ -134,11 +135,13 @@ class MapRow(NamedTuple):
 class PanelAverage:
     """Mean probabilities of the cells of a panel.
 
-    The probability of a cell is the mean over all windows that cover it. Windows
-    without a cell that is to be mapped are not classified.
+    The probability of a cell is the mean over all windows that cover it, apart from
+    those for which the classifier returns numbers that are not finite. Windows without
+    a cell that is to be mapped are not classified.
 
     Attributes:
         classified: Number of windows that were classified.
+        lost: Number of these for which the numbers are not finite.
     """
 
     def __init__(
@@ -162,8 +165,10 @@ class PanelAverage:
         self._batch_size = batch_size
         self._coverage = rows.coverage(), columns.coverage()
         self._sums: dict[int, NDArray[np.float64]] = {}
+        self._lost: dict[int, NDArray[np.float64]] = {}
         self._mapped: dict[int, NDArray[np.bool_]] = {}
         self.classified = 0
+        self.lost = 0
 
     def add(self, strip: Strip) -> Iterator[MapRow]:
         """Classify the windows of the next strip.
@@ -177,18 +182,26 @@ class PanelAverage:
         rows = self._rows
         needed = _needed(strip, self._columns)
         probabilities = self._classify(strip, needed)
+        # in sums along a row, one number that is not finite would spoil all after it
+        lost = ~np.isfinite(probabilities).all(axis=2)
+        probabilities[lost] = 0
+        self.lost += int(lost.sum())
         for i in np.flatnonzero(needed.any(axis=1)).tolist():
             spread = self._columns.spread(probabilities[i])
+            without = self._columns.spread(lost[i, :, np.newaxis].astype(np.float64))
             for row in range(rows.first[strip.begin + i], rows.stop[strip.begin + i]):
                 self._sums[row] = self._sums.get(row, 0) + spread
+                self._lost[row] = self._lost.get(row, 0) + without[:, 0]
         self._mapped |= dict(enumerate(strip.mapped, strip.first_cell))
         last = strip.end == len(rows.starts)
         complete = rows.cells if last else int(rows.first[strip.end])
         for row in sorted(row for row in self._mapped if row < complete):
             mapped, sums = self._mapped.pop(row), self._sums.pop(row, None)
+            without = self._lost.pop(row, 0)
             if sums is not None and mapped.any():
-                windows = self._coverage[0][row] * self._coverage[1]
-                yield MapRow(row, sums / windows[:, np.newaxis], mapped)
+                windows = self._coverage[0][row] * self._coverage[1] - without
+                mean = sums / np.maximum(windows, 1)[:, np.newaxis]
+                yield MapRow(row, mean, mapped & (windows > 0))
 
     def _classify(self, strip: Strip, needed: NDArray[np.bool_]) -> NDArray[np.float32]:
         """Return probabilities (rows, columns, K), 0 for unneeded windows."""

@@ -14,6 +14,9 @@ from ...files import write_atomically, writing
 from ...tables.text import cell_text
 from .outputs import SceneSummary
 
+# The first columns of the table.
+_COLUMNS = ('scene', 'map', 'status', 'rows', 'columns', 'stride', 'nodata')
+
 #: Status of scenes that an interrupted run did not reach.
 PENDING = 'pending'
 
@@ -85,6 +88,18 @@ class ScenesSummary:
         )
 
 
+def is_table(path: Path) -> bool:
+    """Return whether a file is a table of :func:`write_results`.
+
+    Args:
+        path: Any file; it need not exist.
+    """
+    if not path.is_file():
+        return False
+    with path.open('rb') as file:
+        return file.readline(1000).startswith(','.join(_COLUMNS).encode())
+
+
 def write_results(summary: ScenesSummary, names: Sequence[str]) -> None:
     """Write the table, completely or not at all.
 
@@ -97,8 +112,7 @@ def write_results(summary: ScenesSummary, names: Sequence[str]) -> None:
     """
     text = io.StringIO()
     table = csv.writer(text, lineterminator='\n')
-    columns = ['scene', 'map', 'status', 'rows', 'columns', 'stride', 'nodata']
-    columns += ['windows', 'mean_confidence', 'unusual', 'reading']
+    columns = [*_COLUMNS, 'windows', 'mean_confidence', 'unusual', 'reading']
     columns += [f'share_{name}' for name in names]
     table.writerow(columns)
     for result in summary.results:

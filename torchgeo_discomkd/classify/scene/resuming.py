@@ -4,6 +4,7 @@
 """Find the scenes that an earlier run has finished."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 
 from ...errors import CorruptFileError, SettingError
@@ -11,7 +12,7 @@ from ...rasters.opening import open_raster
 from .map_writer import measure
 from .outputs import SceneOutputs, SceneSummary
 from .settings import SceneSettings
-from .tags import find_changes, read_window_tags
+from .tags import find_changes, is_ours, read_window_tags
 
 
 def is_finished(
@@ -47,6 +48,24 @@ def is_finished(
             '--overwrite to replace such maps.'
         )
     return not changes and all(path.exists() for path in outputs.files)
+
+
+def is_map(outputs: SceneOutputs) -> bool:
+    """Return whether an earlier run has made the map or its confidence.
+
+    Args:
+        outputs: The files.
+
+    Returns:
+        Whether one of the two has our tags; one that cannot be read has none.
+    """
+    for path in (outputs.classes, outputs.confidence):
+        with suppress(CorruptFileError):
+            if path.is_file():
+                with open_raster(path) as file:
+                    if is_ours(file.tags()):
+                        return True
+    return False
 
 
 def read_summary(outputs: SceneOutputs, settings: SceneSettings) -> SceneSummary:

@@ -8,11 +8,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ... import __version__
+from ...files import utf8_text
 from ...rasters.finding import ImageFiles
 from ..predictor import Predictor
 from .settings import SceneSettings
 
 _SOFTWARE = 'TIFFTAG_SOFTWARE'
+_NAME = 'torchgeo_discomkd'
 
 # Beginnings of the tags in which files say when they were taken, as GDAL reads them:
 # TIFF, the names of GDAL's IMAGERY domain, SAFE of Sentinel-1 and of Sentinel-2.
@@ -43,7 +45,7 @@ def make_tags(
     spec = settings.spec
     states = [_state(path) for path in scene.paths]
     return {
-        _SOFTWARE: f'torchgeo_discomkd {__version__}',
+        _SOFTWARE: f'{_NAME} {__version__}',
         'SCENE': ', '.join(_name(path) for path in scene.paths),
         'SCENE_BYTES': ', '.join(size for size, _ in states),
         'SCENE_MODIFIED': ', '.join(time for _, time in states),
@@ -111,6 +113,15 @@ def read_window_tags(tags: Mapping[str, str]) -> tuple[int, int]:
     return int(tags['WINDOWS']), int(tags['WINDOWS_SKIPPED'])
 
 
+def is_ours(tags: Mapping[str, str]) -> bool:
+    """Return whether this package has made a map.
+
+    Args:
+        tags: Its tags.
+    """
+    return tags.get(_SOFTWARE, '').startswith(f'{_NAME} ')
+
+
 def find_changes(earlier: Mapping[str, str], tags: Mapping[str, str]) -> list[str]:
     """Compare the tags of a map with those that it would have now.
 
@@ -129,8 +140,8 @@ def find_changes(earlier: Mapping[str, str], tags: Mapping[str, str]) -> list[st
 
 
 def _name(path: str) -> str:
-    # bytes that are not valid UTF-8 cannot be written into a tag
-    return Path(path).name.encode('utf-8', 'backslashreplace').decode()
+    # tags are UTF-8
+    return utf8_text(Path(path).name)
 
 
 def _state(path: str) -> tuple[str, str]:
