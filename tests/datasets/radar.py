@@ -53,6 +53,13 @@ def filled(value: float, rows: int = 2) -> Encode:
     return lambda values: np.where(np.arange(16)[:, None] < rows, value, values)
 
 
+def hole(value: float) -> Encode:
+    """Return a function that sets two pixels of 256 to a value."""
+    place = np.zeros((16, 16), bool)
+    place[3, 4:6] = True
+    return lambda values: np.where(place, value, values)
+
+
 def grey(values: Values) -> Values:
     """Stretch dB to 8 bits."""
     return np.clip((values + 30) * 7, 0, 255)

@@ -28,6 +28,7 @@ from ..errors import SettingError
 from ..metadata import ImageProfile
 from ..processes import first_decides, is_divided, raising_everywhere
 from .augmentation import SeededSymmetry, check_transforms, warn_if_rescaled
+from .backscatter import PossibleBackscatter
 from .incomplete import check_incomplete
 from .pairing import are_paired, flat_batch
 from .ranks import (
@@ -37,7 +38,7 @@ from .ranks import (
     check_evaluated,
     check_training,
 )
-from .resident import ResidentImages, RowLoader, resident_images
+from .resident import ResidentPack, RowLoader, resident_images
 from .sampling import RemainderBatchSampler, SeededSampler
 from .unlabelled import UnlabelledBatchSampler, check_ratio, join, uses_unlabelled
 
@@ -177,7 +178,8 @@ class MultiModalDataModule(NonGeoDataModule):
         self._are_paired = False
         # by modality, or under 'paired'
         self._train_datasets: dict[str, MultiModalDataset | JoinedDataset] = {}
-        self._resident: dict[tuple[str, torch.device], ResidentImages] = {}
+        self._resident = ResidentPack()
+        self._possible = PossibleBackscatter()
         # augmentations that are known to leave the scale of the values alone
         self._checked = [self.aug, self.train_aug]
         self._reported = False
@@ -453,7 +455,7 @@ class MultiModalDataModule(NonGeoDataModule):
         return flat_batch(batch)
 
     def on_after_batch_transfer(self, batch: Sample, dataloader_idx: int) -> Sample:
-        """Apply the augmentation of the split to a batch on the device.
+        """Drop impossible values of a batch on the device, and augment it.
 
         Args:
             batch: A flat batch; of a resident pack, rows in place of images.
@@ -462,15 +464,20 @@ class MultiModalDataModule(NonGeoDataModule):
         Returns:
             The batch, augmented.
 
+        Raises:
+            UnitError: If a part of the data is in another unit than that for training.
+
         Warns:
             UserWarning: If an augmentation that is not the default seems to normalise.
         """
         if self.resident:
-            batch = self._gather(batch)
+            batch = self._resident.gather(batch, self.any_dataset)
         stage = self.trainer.state.stage if self.trainer else None
         if stage is None:
             return batch
-        name = f'{stage.dataloader_prefix}_aug'
+        split = f'{stage.dataloader_prefix}'
+        batch = self._possible(batch, self.any_dataset, split)
+        name = f'{split}_aug'
         if (aug := getattr(self, name)) is None:
             name, aug = 'aug', self.aug
         augmented = aug(batch)
@@ -478,19 +485,3 @@ class MultiModalDataModule(NonGeoDataModule):
             self._checked.append(aug)
             warn_if_rescaled(batch, augmented, name)
         return augmented
-
-    def _gather(self, batch: Sample) -> Sample:
-        """Replace rows by the images on the device."""
-        rows = {k: v for k, v in batch.items() if k.startswith('image_')}
-        images = {
-            key: self._images(key.removeprefix('image_'), values.device)[values]
-            for key, values in rows.items()
-        }
-        return batch | images
-
-    def _images(self, modality: str, device: torch.device) -> ResidentImages:
-        # a new device, a new copy
-        if (modality, device) not in self._resident:
-            images = ResidentImages(self.any_dataset, modality, device)
-            self._resident[modality, device] = images
-        return self._resident[modality, device]

@@ -13,7 +13,6 @@ from torch.utils.data import BatchSampler
 from torchgeo.datasets.utils import Sample
 
 from ..datasets import MultiModalDataset
-from ..datasets.base import drop_impossible
 from ..errors import SettingError
 
 
@@ -118,7 +117,6 @@ class ResidentImages:
                 f"{images.nbytes / 1e9:.1f} GB of '{modality}' in {dataset.root}: set "
                 '--data.resident false.'
             ) from error
-        self.unit = dataset.units[modality]
         # a list would have to be copied to the device each time
         bands = dataset.band_indexes(modality)
         self.bands = None if bands is None else torch.tensor(bands, device=device)
@@ -137,4 +135,44 @@ class ResidentImages:
             images = images.index_select(1, self.bands)
         if self.unsigned:
             images = images.to(torch.int32) & 0xFFFF
-        return drop_impossible(images.to(torch.float32), self.unit)
+        return images.to(torch.float32)
+
+
+class ResidentPack:
+    """Images of all modalities on a device, which are copied when they are needed."""
+
+    def __init__(self) -> None:
+        """Initialize a new ResidentPack instance."""
+        self._images: dict[tuple[str, torch.device], ResidentImages] = {}
+
+    def clear(self) -> None:
+        """Forget all images."""
+        self._images.clear()
+
+    def gather(self, batch: Sample, dataset: MultiModalDataset) -> Sample:
+        """Replace rows by the images on the device.
+
+        Args:
+            batch: 'image_<modality>' rows, int64 (B,), and anything else.
+            dataset: A split, read from a pack.
+
+        Returns:
+            The batch with images, float32 (B, C, H, W).
+
+        Raises:
+            SettingError: If they do not fit into the device's memory.
+        """
+        rows = {k: v for k, v in batch.items() if k.startswith('image_')}
+        return batch | {
+            key: self._on(key.removeprefix('image_'), v.device, dataset)[v]
+            for key, v in rows.items()
+        }
+
+    def _on(
+        self, modality: str, device: torch.device, dataset: MultiModalDataset
+    ) -> ResidentImages:
+        # a new device, a new copy
+        if (modality, device) not in self._images:
+            images = ResidentImages(dataset, modality, device)
+            self._images[modality, device] = images
+        return self._images[modality, device]

@@ -4,7 +4,6 @@
 """Base class of all data sets with several modalities."""
 
 import hashlib
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,7 +23,7 @@ from torchgeo.datasets.utils import Sample
 from ..errors import MissingValueError, ModalityError, TileSizeError
 from ..metadata import LabelTask
 from ..rasters import FolderCounts
-from ..rasters.plausibility import Options, limits, options_of
+from ..rasters.plausibility import Options, options_of
 from .classes import labels_by_name, same_classes
 from .multilabel import labels_in_columns
 from .plotting import plot_sample
@@ -38,8 +37,7 @@ class MultiModalDataset(NonGeoDataset, ABC):
     'label': int64 (), 'index': int64 ()}`` for every modality in
     *modalities*; with several labels in a sample the label is int64 (C,), one 0 or 1
     for each. Pixels hold raw physical values; missing pixels (nodata, NaN,
-    infinite, or in a band of SAR nothing that backscatter can be) are NaN, which a
-    classifier's normalisation replaces by the band mean.
+    infinite) are NaN, which a classifier's normalisation replaces by the band mean.
 
     Subclasses set these attributes before the first sample is read.
 
@@ -381,16 +379,12 @@ class MultiModalDataset(NonGeoDataset, ABC):
     def _tile_sizes(self) -> dict[str, tuple[int, int]]:
         return self.__dict__.setdefault('_tile_size_of', {})
 
-    def checked_load(
-        self, index: int, modality: str, keep_impossible: bool = False
-    ) -> Tensor:
+    def checked_load(self, index: int, modality: str) -> Tensor:
         """Read one image and check its size and its missing pixels.
 
         Args:
             index: Position in this split.
             modality: One of *modalities*.
-            keep_impossible: Whether values that cannot be backscatter are kept. They
-                count as missing otherwise.
 
         Returns:
             Raw values, float32, shape (C, H, W), missing pixels NaN.
@@ -408,8 +402,6 @@ class MultiModalDataset(NonGeoDataset, ABC):
                 f'but {self.identifier(0)} is {expected[0]}x{expected[1]}: cut or '
                 'resample the tiles of a modality to one size.'
             )
-        if not keep_impossible:
-            image = drop_impossible(image, self.units[modality])
         if self.missing_values == 'error' and not torch.isfinite(image).all():
             missing = int((~torch.isfinite(image)).sum())
             raise MissingValueError(
@@ -417,22 +409,6 @@ class MultiModalDataset(NonGeoDataset, ABC):
                 "repair the tile, or use missing_values='mean'."
             )
         return image
-
-
-def drop_impossible(images: Tensor, unit: str) -> Tensor:
-    """Return images in which values that cannot be backscatter are missing.
-
-    Args:
-        images: Float32 of any shape, on any device.
-        unit: Their unit; nothing is dropped unless 'dB' or 'linear'.
-
-    Returns:
-        The images, with NaN for such values.
-    """
-    low, high = limits(unit)
-    if math.isinf(low):
-        return images
-    return images.masked_fill((images < low) | (images > high), math.nan)
 
 
 class GatheredSamples(Sequence[Sample]):

@@ -301,8 +301,7 @@ def band_statistics(dataset: MultiModalDataset, modality: str) -> BandStatistics
     minimum, maximum = (np.full(len(bands), sign * np.inf) for sign in (1, -1))
     finite = np.zeros(len(bands))
     for index in range(len(dataset)):
-        image = dataset.checked_load(index, modality, keep_impossible=True).numpy()
-        image = image.reshape(len(bands), -1)
+        image = dataset.checked_load(index, modality).numpy().reshape(len(bands), -1)
         finite += np.isfinite(image).sum(axis=1)
         chosen = slice(None)
         if drawn < pixels:

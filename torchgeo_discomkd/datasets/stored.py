@@ -20,7 +20,7 @@ from rasterio import CRS
 from torch import Tensor
 
 from ..errors import BandError, ModalityError
-from .base import MultiModalDataset, check_modalities, drop_impossible
+from .base import MultiModalDataset, check_modalities
 from .encoding import UNKNOWN, assume_unit, looks_like_sar, make_encoding
 from .pack.reader import open_store
 from .splits import check_split_name
@@ -101,8 +101,7 @@ class StoredDataset(MultiModalDataset):
         if not images.uniform or self.missing_values == 'error':
             return super().load_batch(indexes, modality)
         rows = self.rows[modality][indexes].tolist()
-        batch = torch.from_numpy(images.gather(rows, self.band_indexes(modality)))
-        return drop_impossible(batch, self.units[modality])
+        return torch.from_numpy(images.gather(rows, self.band_indexes(modality)))
 
     def mapped(self, modality: str) -> tuple[NDArray[Any], Tensor] | None:
         """Return all images of a modality as one array, if they are in one file.

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torchgeo.datasets.utils import Sample
 
 from ..datamodules import SARTilesDataModule
+from ..datamodules.backscatter import drop_impossible
 from ..datasets import MultiModalDataset
-from ..datasets.base import drop_impossible
 from ..errors import (
     BandError,
     ClassifierFileError,
