@@ -20,6 +20,8 @@ model, *paths = sys.argv[1:]
 session = onnxruntime.InferenceSession(model)
 about = session.get_modelmeta().custom_metadata_map
 bands, classes = json.loads(about['bands']), json.loads(about['classes'])
+if about.get('task') == 'multilabel':
+    sys.exit(f'{model} finds several labels in a tile, of which this writes one only.')
 size = json.loads(about['tile_size'])  # height and width, or null for any
 sys.stderr.write(f'{about["modality"]}: {", ".join(bands)} in {about["unit"]}\n')
 

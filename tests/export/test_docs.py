@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pandas as pd
 import pytest
 import rasterio
@@ -123,6 +124,19 @@ def test_plain_onnxruntime_refuses(
     assert result.returncode == 1
     assert "needs the bands ['VV', 'VH'] and the size [32, 32]" in result.stderr
     assert f'but has the bands {has}' in result.stderr
+
+
+def test_plain_onnxruntime_writes_one_label(
+    exported: dict[str, Path], tmp_path: Path
+) -> None:
+    model = onnx.load(exported['onnx'])
+    [task] = [x for x in model.metadata_props if x.key == 'task']
+    task.value = 'multilabel'
+    onnx.save(model, tmp_path / 'several.onnx')
+    script = str(DOCS / 'examples' / 'onnx_predict.py')
+    result = run_alone(script, 'several.onnx', cwd=tmp_path)
+    assert result.returncode == 1
+    assert 'several.onnx finds several labels in a tile' in result.stderr
 
 
 @pytest.mark.slow
