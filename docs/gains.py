@@ -4,6 +4,7 @@
 """Draw and print the tables of all benchmarks of the study: python docs/gains.py."""
 
 import json
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from rich.console import Console
 from torchgeo_discomkd.benchmark import BenchmarkConfig, Results
 from torchgeo_discomkd.benchmark.figures import gain_bars
 from torchgeo_discomkd.benchmark.gaps import Gap, gaps
+from torchgeo_discomkd.benchmark.plan import extended_variant
 from torchgeo_discomkd.benchmark.report import markdown
 from torchgeo_discomkd.benchmark.tables import Table
 
@@ -86,20 +88,37 @@ def draw(found: dict[str, Gap], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
+def planned(config: BenchmarkConfig) -> Iterator[tuple[str, str]]:
+    """Yield method and variant of all rows but those of plain classifiers."""
+    yield from ((m, v) for m in config.methods for v in config.variants)
+    extended = (extended_variant(config, e) for e in config.extensions)
+    yield from (('DisCoM-KD', v) for v in (*config.formulations, *extended))
+
+
 def print_tables(found: dict[str, Gap]) -> None:
     """Print difference and share of the gap, the control, and what optical pays."""
     console = Console(highlight=False, markup=False, soft_wrap=True)
-    header = ['classifier', 'SAR', 'minus alone', 'share of the gap']
+    header = ['classifier', 'trainings', 'SAR', 'minus alone', 'share of the gap']
     header += ['minus same size', 'optical, minus alone']
     for title, gap in found.items():
         plain, control, guide = gap.tables(count(1))
         runs = {tuple(row[:2]): row[2:] for row in plain.rows}
         from_control = {tuple(row[:2]): row[2] for row in control.rows}
         optical = {tuple(row[:2]): row[3] for row in guide.rows}
+        done = {(x.line.method, x.line.variant): len(x.runs) for x in gap.lines}
+        config = gap.results.config
         rows = [
-            [shown(' '.join(key)), *cells, from_control[key], optical.get(key, '-')]
+            [
+                shown(' '.join(key)),
+                f'{done[key]}/{len(config.all_runs)}',
+                *cells,
+                from_control[key],
+                optical.get(key, '-'),
+            ]
             for key, (_, *cells) in runs.items()
         ]
+        left = [' '.join(key) for key in planned(config) if key not in runs]
+        rows += [[shown(name), *['open'] * (len(header) - 1)] for name in left]
         console.print(markdown(Table(title, header, rows, plain.notes)))
 
 
