@@ -16,7 +16,9 @@ from torchgeo.datasets.utils import Sample
 
 from tests.fakes import write_tile
 from torchgeo_discomkd.datamodules import PairedFoldersDataModule, SARTilesDataModule
+from torchgeo_discomkd.datamodules.augmentation import SeededNoise
 from torchgeo_discomkd.datasets import PairedFolders, write_pack
+from torchgeo_discomkd.errors import SettingError
 
 DOCS = Path(__file__).parents[2] / 'docs' / 'augmentation.md'
 
@@ -127,6 +129,62 @@ def test_defaults_turn_training_batches_only(flat: Path) -> None:
     assert found == {'train': [0, 100], 'val': [0], 'test': [0], 'predict': [0]}
     found = levels(watch(open_data(flat, paired=True, augment=False)))
     assert found['train'] == [0]
+
+
+@pytest.mark.parametrize('paired', [True, False])
+def test_noise_in_training_batches(flat: Path, paired: bool) -> None:
+    options = {'paired': paired, 'augment': False}
+    plain = watch(open_data(flat, **options))
+    seen = watch(open_data(flat, noise={'sar': 0.1}, **options))
+    for stage in ('val', 'test', 'predict'):
+        assert torch.equal(seen[stage][0]['image_sar'], plain[stage][0]['image_sar'])
+    pairs = [*zip(seen['train'], plain['train'], strict=True)]
+    assert all(torch.equal(a['image_ms'], b['image_ms']) for a, b in pairs)
+    noise = torch.cat([a['image_sar'] - b['image_sar'] for a, b in pairs])
+    # half of the pixels are 0, half are 100: their standard deviation is 50
+    assert noise.std(dim=(0, 2, 3)).tolist() == pytest.approx([5, 5], rel=0.05)
+    assert noise.mean().abs() < 0.3
+    # no pixel or band shares its draw with another one
+    assert len(noise.unique()) > 0.99 * noise.numel()
+    again = watch(open_data(flat, noise={'sar': 0.1}, **options))['train']
+    for one, other in zip(seen['train'], again, strict=True):
+        assert torch.equal(one['image_sar'], other['image_sar'])
+
+
+def test_noise_is_added_to_what_train_aug_returns(flat: Path) -> None:
+    datamodule = open_data(flat, noise={'sar': 1e-3}, paired=True)
+    datamodule.train_aug = add(5)
+    images = torch.cat([b['image_sar'] for b in watch(datamodule)['train']])
+    assert images[images < 50].mean().item() == pytest.approx(5, abs=0.01)
+    assert images[images < 50].std().item() == pytest.approx(0.05, rel=0.05)
+
+
+def test_other_epochs_have_other_noise(flat: Path) -> None:
+    state = [0, 0, 0]
+    noise = SeededNoise({'sar': 0.1}, lambda: (state[0], state[1], state[2]))
+    datamodule = open_data(flat)
+    datamodule.setup('fit')
+    images = torch.zeros(4, 2, 8, 8)
+
+    def draw() -> Tensor:
+        return noise({'image_sar': images}, datamodule.statistics)['image_sar']
+
+    first, second = draw(), draw()
+    noise.restart()
+    assert torch.equal(draw(), first)
+    assert not torch.equal(first, second)
+    for position in range(3):
+        state[position] += 1
+        assert not torch.equal(draw(), first)
+
+
+def test_noise_that_has_no_effect_is_refused(flat: Path) -> None:
+    for level in (0.0, -0.1, float('nan')):
+        with pytest.raises(SettingError, match=r'noise=.*give numbers above 0'):
+            open_data(flat, noise={'sar': level})
+    datamodule = open_data(flat, noise={'s1': 0.1})
+    with pytest.raises(SettingError, match=r"noise for \['s1'\].*\['ms', 'sar'\]"):
+        datamodule.setup('fit')
 
 
 @pytest.mark.parametrize('paired', [True, False])

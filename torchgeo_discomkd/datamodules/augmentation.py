@@ -4,14 +4,15 @@
 """Augmentation of whole batches on the device, and what it must not change."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 from torchgeo.datasets.utils import Sample
 
-from ..datasets import MultiModalDataset
+from ..datasets import BandStatistics, MultiModalDataset
+from ..errors import SettingError
 from ..transforms import RandomSymmetry
 from .sampling import seeded_generator
 
@@ -68,6 +69,86 @@ class SeededSymmetry:
         shape = next((s for s in shapes if s[-2] != s[-1]), shapes[0])
         params = symmetry.forward_parameters(shape)
         return {key: symmetry(image, params=params) for key, image in images.items()}
+
+
+class SeededNoise:
+    """Add noise to the pixels of training images.
+
+    In dB this is multiplicative noise, as speckle is. The draws depend on seed, epoch,
+    modality and process only, as those of :class:`SeededSymmetry`.
+    """
+
+    def __init__(
+        self, levels: Mapping[str, float], state: Callable[[], tuple[int, int, int]]
+    ) -> None:
+        """Initialize a new SeededNoise instance.
+
+        Args:
+            levels: Standard deviation of the noise for each modality that has some, in
+                standard deviations of each band.
+            state: Returns the seed, the epoch and the number of the process.
+
+        Raises:
+            SettingError: If a level is not above 0.
+        """
+        if wrong := {m: level for m, level in levels.items() if not level > 0}:
+            raise SettingError(f'noise={wrong}: give numbers above 0, such as 0.1.')
+        self._levels = dict(levels)
+        self._state = state
+        self._drawn: dict[str, tuple[tuple[int, int, int], torch.Generator]] = {}
+
+    def check(self, modalities: Sequence[str]) -> None:
+        """Check that there is noise for modalities of the data only.
+
+        Args:
+            modalities: The modalities of the data.
+
+        Raises:
+            SettingError: If another one is named.
+        """
+        if unknown := [m for m in self._levels if m not in modalities]:
+            raise SettingError(
+                f'noise for {unknown}, but the data have {list(modalities)}: correct '
+                'the name of the modality.'
+            )
+
+    def restart(self) -> None:
+        """Draw as in the first batch of an epoch, whatever was drawn in it before."""
+        self._drawn.clear()
+
+    def __call__(
+        self, batch: Sample, statistics: Mapping[str, BandStatistics]
+    ) -> Sample:
+        """Return a batch with noise.
+
+        Args:
+            batch: 'image_<modality>', or 'image' of the only modality, float32
+                (B, C, H, W), and anything else.
+            statistics: Statistics of the modalities.
+
+        Returns:
+            The batch with new images.
+        """
+        for modality, level in self._levels.items():
+            key = f'image_{modality}'
+            key = 'image' if key not in batch and len(statistics) == 1 else key
+            if key in batch:
+                image = batch[key]
+                std = image.new_tensor(statistics[modality].std)[:, None, None]
+                noise = torch.empty_like(image).normal_(
+                    generator=self._generator(modality, image.device)
+                )
+                batch = batch | {key: image + level * std * noise}
+        return batch
+
+    def _generator(self, name: str, device: torch.device) -> torch.Generator:
+        state = self._state()
+        if self._drawn.get(name, (None,))[0] != state:
+            seed, epoch, rank = state
+            first = seeded_generator(seed, epoch, name, 'noise', rank).initial_seed()
+            drawn = torch.Generator(device).manual_seed(first)
+            self._drawn[name] = (state, drawn)
+        return self._drawn[name][1]
 
 
 def warn_if_rescaled(before: Sample, after: Sample, name: str) -> None:

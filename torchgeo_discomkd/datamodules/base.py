@@ -27,7 +27,12 @@ from ..datasets.profile import split_statistics
 from ..errors import SettingError
 from ..metadata import ImageProfile
 from ..processes import first_decides, is_divided, raising_everywhere
-from .augmentation import SeededSymmetry, check_transforms, warn_if_rescaled
+from .augmentation import (
+    SeededNoise,
+    SeededSymmetry,
+    check_transforms,
+    warn_if_rescaled,
+)
 from .backscatter import PossibleBackscatter
 from .incomplete import check_incomplete
 from .pairing import are_paired, flat_batch
@@ -99,6 +104,7 @@ class MultiModalDataModule(NonGeoDataModule):
         eval_batch_size: int = 512,
         paired: bool | None = None,
         augment: bool = True,
+        noise: dict[str, float] | None = None,
         seed: int | None = None,
         num_workers: int = 0,
         pin_memory: bool = False,
@@ -124,6 +130,9 @@ class MultiModalDataModule(NonGeoDataModule):
                 that.
             augment: Whether ``train_aug`` flips and turns training batches by default,
                 with :class:`~torchgeo_discomkd.transforms.RandomSymmetry`.
+            noise: Noise that is added to each pixel of training batches, after
+                ``train_aug``, for each modality that gets some: its standard deviation
+                in those of each band of the training split, such as {sar: 0.1}.
             seed: Seed of shuffling and augmentation. Default: that of
                 ``seed_everything``, else 0.
             num_workers: Worker processes per data loader.
@@ -159,11 +168,11 @@ class MultiModalDataModule(NonGeoDataModule):
         super().__init__(dataset_class, batch_size, num_workers, **dataset_kwargs)
         self.aug = nn.Identity()
         self._symmetry = SeededSymmetry(self._draw)
+        self._noise = SeededNoise(noise or {}, self._draw)
         if augment:
             self.train_aug = self._symmetry
         self.collate_fn = collate_samples
-        self.val_batch_size = eval_batch_size
-        self.test_batch_size = eval_batch_size
+        self.val_batch_size = self.test_batch_size = eval_batch_size
         self.predict_batch_size = eval_batch_size
         self.paired = paired
         self.unlabelled_ratio = unlabelled_ratio
@@ -206,8 +215,10 @@ class MultiModalDataModule(NonGeoDataModule):
         if stage == 'fit':
             # an earlier training may have been stopped in this epoch
             self._symmetry.restart()
+            self._noise.restart()
             self._check_training()
             dataset = self.make_dataset('train')
+            self._noise.check(dataset.modalities)
             self.train_dataset = dataset
             self._setup_training(dataset)
         if stage in {'fit', 'validate'}:
@@ -484,4 +495,6 @@ class MultiModalDataModule(NonGeoDataModule):
         if aug not in self._checked:
             self._checked.append(aug)
             warn_if_rescaled(batch, augmented, name)
+        if split == 'train':
+            augmented = self._noise(augmented, self.statistics)
         return augmented
