@@ -181,6 +181,22 @@ def test_teachers_come_first_and_are_trained_once() -> None:
     assert sum(t.name == 'teacher-fusion' for t in trainings) == 3
 
 
+def test_noise_is_for_trainings_with_its_modality() -> None:
+    data = {
+        'class_path': 'SimulatedMSSARDataModule',
+        'init_args': {'noise': {'sar': 0.1}},
+    }
+    given = config(data=data)
+    for training in plan(given):
+        fit = fit_config(given, training, Path('folder'), Path('t'))
+        seen = training.data_args['modalities']
+        expected = {'sar': 0.1} if 'sar' in seen else {}
+        assert fit['data']['init_args']['noise'] == expected
+    wrong = config(data=data | {'init_args': {'noise': {'s1': 0.1}}})
+    with pytest.raises(SettingError, match=r"noise for \['s1'\].*\['ms', 'sar'\]"):
+        fit_config(wrong, plan(wrong)[0], Path('folder'))
+
+
 def test_forms_for_any_number_of_modalities() -> None:
     extensions: Any = ['pairwise', 'one-vs-rest', 'constant-share']
     given = config(

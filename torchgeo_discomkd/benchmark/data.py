@@ -32,7 +32,8 @@ def data_config(
         'class_path' and 'init_args'.
 
     Raises:
-        SettingError: If it is not a data module of this package.
+        SettingError: If it is not a data module of this package, or there is noise for
+            an unknown modality.
     """
     init_args = dict(config.data.get('init_args') or {})
     if 'run' in inspect.signature(data_class(config)).parameters:
@@ -44,6 +45,15 @@ def data_config(
     if config.has_unlabelled:
         # the same splits for all, whether or not a training uses this part
         init_args['unlabelled_ratio'] = 0.0
+    if noise := init_args.get('noise'):
+        if unknown := [m for m in noise if m not in config.modalities]:
+            raise SettingError(
+                f'noise for {unknown}, but in_channels has {list(config.modalities)}: '
+                'correct the name of the modality.'
+            )
+        # a training of one modality has no noise of the others
+        chosen = data_args.get('modalities', config.modalities)
+        init_args['noise'] = {m: x for m, x in noise.items() if m in chosen}
     class_path = config.data['class_path']
     return {'class_path': class_path, 'init_args': {**init_args, **data_args}}
 
