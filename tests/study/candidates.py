@@ -112,6 +112,13 @@ CANDIDATES: dict[str, dict[str, Any]] = {
             'init_args': {'speckle': 0.1},
         }
     },
+    'speckle, warm-up 3': {
+        'model': {'transfer_warmup': 3},
+        'callback': {
+            'class_path': 'tests.study.prototypes.ChangeSAR',
+            'init_args': {'speckle': 0.1},
+        },
+    },
     'cross-correlation': {'task': 'tests.study.prototypes.CrossCorrelation'},
     'cosine': {
         'optimizer': {'class_path': 'torch.optim.Adam', 'init_args': {'lr': 1e-4}},
