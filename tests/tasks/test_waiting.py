@@ -6,6 +6,7 @@
 A tensor on the meta device has no values: whatever would read one raises an error.
 """
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 from torchgeo.datasets.utils import Sample
 
+from tests.fakes import write_arrays
 from torchgeo_discomkd.datamodules import PairedArraysDataModule
 from torchgeo_discomkd.tasks import (
     DisCoMKD,
@@ -37,8 +39,11 @@ def batch(paired: bool, device: str) -> Sample:
     return sample | {n: torch.zeros(4, dtype=torch.long, device=device) for n in names}
 
 
-def augmented(sample: Sample) -> Sample:
-    datamodule = PairedArraysDataModule('unused', {'ms': 'MS', 'sar': 'SAR'})
+def augmented(sample: Sample, root: Path) -> Sample:
+    datamodule = PairedArraysDataModule(
+        str(write_arrays(root)), {'ms': 'MS', 'sar': 'SAR'}, units={'sar': 'dB'}
+    )
+    datamodule.setup('fit')
     datamodule.trainer = Trainer(
         accelerator='cpu', logger=False, enable_checkpointing=False
     )
@@ -59,11 +64,11 @@ def augmented(sample: Sample) -> Sample:
     ],
 )
 def test_a_step_reads_no_value_from_the_device(
-    task_class: type, paired: bool, options: dict[str, Any]
+    tmp_path: Path, task_class: type, paired: bool, options: dict[str, Any]
 ) -> None:
     task = task_class(CHANNELS, num_classes=2, model='test_resnet', **options)
     task.to('meta').train()
-    loss: Tensor = task.training_step(augmented(batch(paired, 'meta')), 0)
+    loss: Tensor = task.training_step(augmented(batch(paired, 'meta'), tmp_path), 0)
     loss.backward()
     assert loss.device.type == 'meta'
     assert all(p.grad is not None for p in task.parameters())
