@@ -53,10 +53,11 @@ def shown(name: str) -> str:
     return NAMES.get(name, name)
 
 
-def read_gap(folder: Path) -> Gap:
+def read_gap(folder: Path, **settings: int) -> Gap:
     """Read the gap between SAR and optical from the files of a benchmark."""
     config = json.loads((folder / 'benchmark.json').read_text())
-    [gap] = gaps(Results(BenchmarkConfig(**config | {'results': str(folder)})))
+    config |= {'results': str(folder), **settings}
+    [gap] = gaps(Results(BenchmarkConfig(**config)))
     return gap
 
 
@@ -128,10 +129,30 @@ def print_tables(found: dict[str, Gap]) -> None:
         console.print(markdown(Table(title, header, rows, plain.notes)))
 
 
+def print_same_seeds(seeds: int) -> None:
+    """Print SAR's scores without and with the changes of the adopted form."""
+    rows = []
+    for folder, title in ADOPTED.items():
+        pooled = [
+            {' '.join(row[:2]): row[3] for row in plain.rows}
+            for name in (folder.replace('_adopted', ''), folder)
+            for plain in [
+                next(read_gap(DOCS / 'results' / name, seeds=seeds).tables(count(1)))
+            ]
+        ]
+        shared = [name for name in pooled[0] if name in pooled[1]]
+        rows += [[title, shown(n), pooled[0][n], pooled[1][n]] for n in shared]
+    header = ['data', 'classifier', 'SAR, without', 'with the changes']
+    table = Table(f'The first {seeds} seeds of both forms', header, rows)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console.print(markdown(table))
+
+
 if __name__ == '__main__':
     everything, adopted = (
         {title: read_gap(DOCS / 'results' / folder) for folder, title in found.items()}
         for found in (BENCHMARKS, ADOPTED)
     )
     print_tables(everything | adopted)
+    print_same_seeds(2)
     draw(everything, DOCS / '_static' / 'gains.png')

@@ -62,10 +62,8 @@ def add(value: float) -> Callable[[Sample], Sample]:
     return augment
 
 
-def watch(datamodule: PairedFoldersDataModule) -> dict[str, list[Sample]]:
-    watcher = Watcher()
-    trainer = Trainer(
-        max_epochs=1,
+def make_trainer(**kwargs: Any) -> Trainer:
+    return Trainer(
         accelerator='cpu',
         logger=False,
         enable_checkpointing=False,
@@ -73,7 +71,12 @@ def watch(datamodule: PairedFoldersDataModule) -> dict[str, list[Sample]]:
         enable_model_summary=False,
         num_sanity_val_steps=0,
         log_every_n_steps=1,
+        **kwargs,
     )
+
+
+def watch(datamodule: PairedFoldersDataModule) -> dict[str, list[Sample]]:
+    watcher, trainer = Watcher(), make_trainer(max_epochs=1)
     trainer.fit(watcher, datamodule=datamodule)
     trainer.test(watcher, datamodule=datamodule, verbose=False)
     trainer.predict(watcher, datamodule=datamodule, return_predictions=False)
@@ -191,17 +194,7 @@ def test_noise_that_has_no_effect_is_refused(flat: Path) -> None:
 def test_another_training_begins_the_epoch_anew(flat: Path, paired: bool) -> None:
     def train(datamodule: PairedFoldersDataModule, **kwargs: Any) -> list[Sample]:
         watcher = Watcher()
-        trainer = Trainer(
-            accelerator='cpu',
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            log_every_n_steps=1,
-            **kwargs,
-        )
-        trainer.fit(watcher, datamodule=datamodule)
+        make_trainer(**kwargs).fit(watcher, datamodule=datamodule)
         return watcher.seen['train']
 
     datamodule = open_data(flat, paired=paired)
